@@ -5,5 +5,5 @@
 /* CLOCK_MONOTONIC in nanoseconds; comparable between processes of one host. */
 uint64_t tr_clock_now_ns(void);
 #define TR_NS_PER_MS 1000000ull
-#define TR_NS_PER_S 1000000000ull
+#define TR_NS_PER_S  1000000000ull
 #endif

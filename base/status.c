@@ -6,7 +6,7 @@
 
 const char *tr_status_text(tr_status s) {
     switch (s) {
-#define X(name, value, code, text) \
+#define X(name, value, code, text)                                                                                     \
     case TR_##name: return text;
         TR_STATUS_MAP(X)
 #undef X
@@ -16,7 +16,7 @@ const char *tr_status_text(tr_status s) {
 
 int tr_status_exit_code(tr_status s) {
     switch (s) {
-#define X(name, value, code, text) \
+#define X(name, value, code, text)                                                                                     \
     case TR_##name: return code;
         TR_STATUS_MAP(X)
 #undef X

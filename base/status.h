@@ -6,21 +6,21 @@
 #define TR_STATUS_H
 
 /* X(name, value, process exit code, text) */
-#define TR_STATUS_MAP(X)                                                      \
-    X(OK, 0, 0, "ok")                                                         \
-    X(AGAIN, 1, 70, "not ready, try again")                                   \
-    X(EXHAUSTED, 2, 69, "no room left, retry after a release")                \
-    X(INVALID, -1, 70, "invalid argument")                                    \
-    X(PROTO, -2, 70, "malformed or unexpected message")                       \
-    X(USAGE, -3, 64, "usage error")                                           \
-    X(DATA, -4, 65, "bad input data")                                         \
-    X(NO_INPUT, -5, 66, "no such file")                                       \
-    X(UNAVAILABLE, -6, 69, "unavailable")                                     \
-    X(INTERNAL, -7, 70, "internal error")                                     \
-    X(CANNOT_CREATE, -8, 73, "cannot create")                                 \
-    X(CONFIG, -9, 78, "configuration error")                                  \
-    X(SYSTEM, -10, 70, "system call failed")                                  \
-    X(PEER, -11, 69, "peer is gone")                                          \
+#define TR_STATUS_MAP(X)                                                                                               \
+    X(OK, 0, 0, "ok")                                                                                                  \
+    X(AGAIN, 1, 70, "not ready, try again")                                                                            \
+    X(EXHAUSTED, 2, 69, "no room left, retry after a release")                                                         \
+    X(INVALID, -1, 70, "invalid argument")                                                                             \
+    X(PROTO, -2, 70, "malformed or unexpected message")                                                                \
+    X(USAGE, -3, 64, "usage error")                                                                                    \
+    X(DATA, -4, 65, "bad input data")                                                                                  \
+    X(NO_INPUT, -5, 66, "no such file")                                                                                \
+    X(UNAVAILABLE, -6, 69, "unavailable")                                                                              \
+    X(INTERNAL, -7, 70, "internal error")                                                                              \
+    X(CANNOT_CREATE, -8, 73, "cannot create")                                                                          \
+    X(CONFIG, -9, 78, "configuration error")                                                                           \
+    X(SYSTEM, -10, 70, "system call failed")                                                                           \
+    X(PEER, -11, 69, "peer is gone")                                                                                   \
     X(CANCELLED, -12, 130, "interrupted")
 
 typedef enum tr_status {
@@ -45,10 +45,10 @@ typedef struct tr_error {
 tr_status tr_error_set(tr_error *err, tr_status status, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* Pass a failure up where nothing has to be undone. */
-#define TR_TRY(expr)                         \
-    do {                                     \
-        tr_status tr_try_status_ = (expr);   \
-        if (tr_try_status_ != TR_OK) return tr_try_status_; \
+#define TR_TRY(expr)                                                                                                   \
+    do {                                                                                                               \
+        tr_status tr_try_status_ = (expr);                                                                             \
+        if (tr_try_status_ != TR_OK) return tr_try_status_;                                                            \
     } while (0)
 
 /* Invariant of our own code: stays on in release. Never used to validate input. */
