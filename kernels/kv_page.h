@@ -1,0 +1,49 @@
+/* kernels/kv_page.h - byte layout of a KV page.
+ * A page holds page_tok tokens (16, 32 or 64) of one layer and one kv head, as page_tok / 16 tiles one after another.
+ * A tile is what attention kernels work on: 16 tokens, K then V (then scales), d = head_dim, a multiple of 16:
+ *   TR_KV_BF16: K bf16 [d/2][16 tok][2]   V bf16 [8][d][2 tok]                     (pairs: one 64-byte line feeds 16
+ * lanes twice) TR_KV_INT8: K s8   [d/4][16 tok][4]   V s8   [4][d][4 tok]   k_scale f32[16]   v_scale f32[16] Value of
+ * an int8 element: q * scale[token]. K of the int8 format is stored rotated: block-Hadamard, orthonormal, block
+ * tr_kv_rotation(d), applied after RoPE; a query must be rotated alike before it meets it (scores are unchanged).
+ * Tokens of a tile that were never written hold unspecified bytes: readers must mask by position. */
+#ifndef TR_KV_PAGE_H
+#define TR_KV_PAGE_H
+#include <stddef.h>
+#include <stdint.h>
+
+enum { TR_KV_TILE_TOK = 16, TR_KV_PAGE_TOK_MAX = 64 };
+
+typedef enum tr_kv_format { TR_KV_BF16 = 1, TR_KV_INT8 = 2 } tr_kv_format;
+
+static inline const char *tr_kv_format_name(tr_kv_format f) { return f == TR_KV_BF16 ? "bf16" : "int8"; }
+
+static inline size_t tr_kv_tile_bytes(tr_kv_format f, uint32_t head_dim) {
+    size_t values = 2u * (size_t)TR_KV_TILE_TOK * head_dim;
+    return f == TR_KV_BF16 ? values * 2 : values + 2 * TR_KV_TILE_TOK * sizeof(float);
+}
+static inline size_t tr_kv_page_bytes(tr_kv_format f, uint32_t head_dim, uint32_t page_tok) {
+    return tr_kv_tile_bytes(f, head_dim) * (page_tok / TR_KV_TILE_TOK);
+}
+/* Block of the rotation: the largest power of two up to 64 that divides head_dim. */
+static inline uint32_t tr_kv_rotation(uint32_t head_dim) {
+    uint32_t b = head_dim & (~head_dim + 1u);
+    return b > 64 ? 64 : b;
+}
+/* Byte offsets inside a tile. t: token 0..15, i: dimension 0..d-1. */
+static inline size_t tr_kv_bf16_k(uint32_t d, uint32_t t, uint32_t i) {
+    (void)d;
+    return 2 * (((size_t)(i / 2) * 16 + t) * 2 + i % 2);
+}
+static inline size_t tr_kv_bf16_v(uint32_t d, uint32_t t, uint32_t i) {
+    return 2 * ((size_t)16 * d + ((size_t)(t / 2) * d + i) * 2 + t % 2);
+}
+static inline size_t tr_kv_int8_k(uint32_t d, uint32_t t, uint32_t i) {
+    (void)d;
+    return ((size_t)(i / 4) * 16 + t) * 4 + i % 4;
+}
+static inline size_t tr_kv_int8_v(uint32_t d, uint32_t t, uint32_t i) {
+    return (size_t)16 * d + ((size_t)(t / 4) * d + i) * 4 + t % 4;
+}
+static inline size_t tr_kv_int8_k_scale(uint32_t d, uint32_t t) { return (size_t)32 * d + 4 * t; }
+static inline size_t tr_kv_int8_v_scale(uint32_t d, uint32_t t) { return (size_t)32 * d + 64 + 4 * t; }
+#endif

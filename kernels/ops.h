@@ -1,0 +1,120 @@
+/* kernels/ops.h - the operations a stage is made of, one table of function pointers for each instruction set.
+ * Why: layer code calls ops->x only; which variant runs is chosen once for the whole company (tr_ops_select) before any
+ *      stage starts, and travels by name in the plan; stages never probe.
+ * Numbers: every operation is defined by its scalar reference (kernels/ref), and EVERY variant returns the same bits:
+ *   - a matmul output is one fused-multiply-add chain in k order from 0 (float), or one int32 sum (int8), then a fixed
+ * epilogue;
+ *   - a reduction over n elements keeps 16 lanes (element i goes to lane i % 16, in order) and folds them as a tree
+ *     (l, l+8), (l, l+4), (l, l+2), (l, l+1);
+ *   - exp and tanh are the fixed polynomials of kernels/ref, with fma by name.
+ *   So an output never depends on the number of rows, the split over workers, or the instruction set.
+ * Threads: reentrant; callers split work by blocks of 16 output channels, by rows, or by kv head. No heap, no system
+ * call. All pointers 64-byte aligned unless said; row strides (ld*) in elements, multiples of 16. FTZ/DAZ is set by the
+ * worker team. Weight packing (16 output channels = one block): bf16: u16 [n/16][k/2][16][2]      int8: s8
+ * [n/16][k/4][16][4], comp s32 [n] = -128 * sum_k w, scale f32 [n] Rows beyond the real n in the last block are zero
+ * (scale 0); k is a multiple of 32. */
+#ifndef TR_OPS_H
+#define TR_OPS_H
+#include "base/status.h"
+#include "kernels/kv_page.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    TR_OPS_BLOCK_N = 16,        /* output channels of one packed block */
+    TR_OPS_ATTN_SPLIT_TOK = 512 /* attention restarts its running maximum at these absolute positions */
+};
+
+/* One matmul call: y[m][n] for m in [0, rows), n in [16*block0, 16*(block0+blocks)). */
+typedef struct tr_gemm_bf16_args {
+    const float *x;    /* [rows, k] stride ldx */
+    const uint16_t *w; /* packed, whole matrix */
+    float *y;          /* [rows, n] stride ldy, indexed by absolute channel */
+    float *panel;      /* scratch of this worker: tr_ops_panel_floats(k) floats */
+    size_t rows, k, ldx, ldy, block0, blocks;
+} tr_gemm_bf16_args;
+
+typedef struct tr_gemm_i8_args {
+    const uint8_t *x;     /* [rows, k] stride ldx: value = (x - 128) * x_scale[row] */
+    const float *x_scale; /* [rows] */
+    const int8_t *w;
+    const int32_t *comp;  /* [n padded] */
+    const float *w_scale; /* [n padded] */
+    float *y;             /* y = ((float)(sum + comp) * w_scale[n]) * x_scale[m] */
+    size_t rows, k, ldx, ldy, block0, blocks;
+} tr_gemm_i8_args;
+
+/* Attention of rows that belong to one sequence, for one kv head and the q heads that share it.
+ * Row r stands at position pos0 + r and sees keys (window ? max(0, pos - window + 1) : 0) .. pos.
+ * For each row: keys in splits of TR_OPS_ATTN_SPLIT_TOK and in each split tiles of 16, both at absolute positions;
+ * tiles that lie wholly outside what the row sees are not touched. Running (max, sum, out[d]) over the tiles of a
+ * split, then the splits merge in ascending order. score = scale * chain over dims 0..d-1; masked keys weigh 0. */
+typedef struct tr_attn_args {
+    const float *q;        /* [rows][heads][d], row stride ldq, head h at q + h*d; rotated already for TR_KV_INT8 */
+    float *out;            /* same shape, row stride ldo */
+    const uint8_t *pages;  /* page 0 of this layer and kv head */
+    const uint32_t *table; /* logical page -> page; page p lies at pages + p * page_bytes */
+    size_t page_bytes;
+    size_t ldq, ldo;
+    uint32_t page_tok; /* 16, 32 or 64 */
+    uint32_t rows, heads, d;
+    uint32_t pos0;
+    uint32_t window; /* 0: none */
+    float scale;
+    float *scratch; /* tr_ops_attn_scratch_floats(heads, d) floats of this worker */
+} tr_attn_args;
+
+/* OP(name, return type, (arguments)) */
+#define TR_OPS(OP)                                                                                                     \
+    /* y[i] = (x[i] * (1 / sqrt(mean(x^2) + eps))) * w[i] */                                                           \
+    OP(rmsnorm, void, (float *y, const float *x, const float *w, size_t n, float eps))                                 \
+    OP(gemm_bf16, void, (const tr_gemm_bf16_args *a))                                                                  \
+    OP(gemm_i8, void, (const tr_gemm_i8_args *a))                                                                      \
+    /* In-place orthonormal Hadamard on each run of `block` elements (power of two <= 128); block 1: nothing */        \
+    OP(hadamard, void, (float *x, size_t n, size_t block))                                                             \
+    /* rotate by block, then q = 128 + round_half_even(x * (127 / absmax)), scale = absmax / 127 (absmax 0: q 128, */  \
+    /* scale 0). x is left as it was; tmp: n floats of scratch */                                                      \
+    OP(quant_u8, void, (uint8_t * q, float *scale, const float *x, float *tmp, size_t n, size_t block))                \
+    /* rotate-half RoPE of one head in place: cs = cos[d/2] then sin[d/2] */                                           \
+    OP(rope, void, (float *x, const float *cs, size_t d))                                                              \
+    OP(add, void, (float *y, const float *x, size_t n))                          /* y += x */                          \
+    OP(gelu_mul, void, (float *y, const float *gate, const float *up, size_t n)) /* tanh GELU(gate) * up */            \
+    OP(silu_mul, void, (float *y, const float *gate, const float *up, size_t n))                                       \
+    /* token row of a packed bf16 matrix, times scale */                                                               \
+    OP(embed_packed, void, (float *y, const uint16_t *w, size_t k, size_t row, float scale))                           \
+    OP(embed_rows, void, (float *y, const uint16_t *w, size_t k, size_t row, float scale)) /* row-major bf16 */        \
+    /* Write one token's K and V into slot t (0..15) of a tile. int8 rotates K into tmp (d floats) first */            \
+    OP(kv_store_bf16, void, (uint8_t * tile, uint32_t t, const float *k, const float *v, uint32_t d))                  \
+    OP(kv_store_int8, void, (uint8_t * tile, uint32_t t, const float *k, const float *v, uint32_t d, float *tmp))      \
+    /* Tokens [t0, t1) of a bf16 tile into an int8 tile: same numbers as kv_store_int8 of the bf16 values */           \
+    OP(kv_convert_bf16_int8, void,                                                                                     \
+       (uint8_t * dst, uint32_t dst_t0, const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d, float *tmp))      \
+    OP(attn_bf16, void, (const tr_attn_args *a))                                                                       \
+    OP(attn_int8, void, (const tr_attn_args *a))                                                                       \
+    /* Largest element; the lowest index wins ties; NaN loses against everything. Returns the index, *max_out its      \
+     * value */                                                                                                        \
+    OP(argmax, size_t, (const float *x, size_t n, float *max_out))
+
+typedef struct tr_ops {
+    const char *name; /* "ref", "avx2", "avx512", "avx512vnni" */
+#define OP(name, ret, args) ret(*name) args;
+    TR_OPS(OP)
+#undef OP
+} tr_ops;
+
+/* Scratch sizes, the same for every variant. */
+size_t tr_ops_panel_floats(size_t k);
+size_t tr_ops_attn_scratch_floats(uint32_t heads, uint32_t d);
+
+/* The table named so, or NULL when unknown or when this CPU cannot run it. Tables are static and immutable. */
+const tr_ops *tr_ops_find(const char *name);
+/* Best table of this CPU, after the mask TROUPE_CPU=ref|avx2|avx512|avx512vnni (an upper bound; unknown name:
+ * TR_CONFIG). */
+tr_status tr_ops_select(const tr_ops **ops_out, tr_error *err);
+/* Variants this CPU can run, from "ref" up, ended by NULL. */
+const tr_ops *const *tr_ops_available(void);
+/* Set flush-to-zero and denormals-are-zero for the calling thread (every thread that runs operations). */
+void tr_ops_thread_init(void);
+#endif
