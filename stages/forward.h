@@ -1,0 +1,77 @@
+/* stages/forward.h - the forward pass of layers [lo, hi) in one precision, on a micro-batch, by a team of workers.
+ * Reads like the papers (Gemma 3 technical report; Llama); all arithmetic is in kernels/ops.h.
+ * A micro-batch is a list of spans: consecutive rows of one sequence. The first stage (lo == 0) embeds tokens, every
+ * stage writes K and V of its rows into the pages that the tables name and then attends over the pages, the last stage
+ * (hi == n_layers) normalizes, computes logits for the rows that ask, and samples.
+ * A step is an idempotent overwrite: running it twice leaves the same bytes in pages and outputs.
+ * Numbers do not depend on the micro-batch, on lo/hi, or on the number of workers.
+ * Threads: one step at a time by the thread that owns the team. No heap and no system call but the team's futex after
+ * create. */
+#ifndef TR_FORWARD_H
+#define TR_FORWARD_H
+#include "base/status.h"
+#include "kernels/ops.h"
+#include "kv/kv_layout.h"
+#include "model/image.h"
+#include "stages/team.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* How to draw one token; temperature 0 is greedy. The key of the draw is (seed, sample, position, token id). */
+typedef struct tr_sampling {
+    float temperature; /* 0 .. 100 */
+    float top_p;       /* (0, 1]; 1: off */
+    uint32_t top_k;    /* 0: off */
+    uint32_t sample;   /* index of the sample among n of one prompt */
+    uint64_t seed;
+} tr_sampling;
+
+enum { TR_SPAN_SAMPLE = 1, TR_SPAN_LOGITS = 2 }; /* sample after the last row; hand out logits of every row */
+
+typedef struct tr_span {
+    uint32_t slot; /* row of the page tables */
+    uint32_t pos0; /* position of the first row */
+    uint32_t rows;
+    uint32_t row0; /* index of the first row in the micro-batch */
+    uint32_t flags;
+    tr_sampling sampling;
+} tr_span;
+
+typedef struct tr_micro_batch {
+    uint32_t n_rows, n_spans;
+    const tr_span *spans;   /* [n_spans], rows in order without gaps */
+    const uint32_t *tokens; /* [n_rows]; read by the first stage only */
+} tr_micro_batch;
+
+/* Memory of one KV pool as this process sees it (borrowed). */
+typedef struct tr_kv_memory {
+    const tr_kv_layout *layout;
+    uint8_t *pool;         /* [layout->pool_bytes] */
+    const uint32_t *table; /* page tables, tr_kv_layout_entry() */
+} tr_kv_memory;
+
+typedef struct tr_forward_config {
+    const tr_image *image; /* borrowed, outlives the forward */
+    const tr_ops *ops;
+    tr_team *team;
+    tr_kv_memory kv; /* format of the pool decides attn_bf16 or attn_int8 */
+    uint32_t lo, hi;
+    uint32_t max_rows, max_spans;
+    uint32_t context; /* positions are below this */
+} tr_forward_config;
+
+typedef struct tr_forward_output {
+    uint32_t *sampled; /* [n_spans]: token of each span with TR_SPAN_SAMPLE; others untouched */
+    float *logits; /* [logit rows, vocab rounded up to 16] or NULL when no span asks; row order = micro-batch order */
+    uint64_t kernel_ns; /* time inside the team, of the last run */
+} tr_forward_output;
+
+typedef struct tr_forward tr_forward;
+tr_status tr_forward_create(const tr_forward_config *config, tr_forward **forward_out, tr_error *err);
+void tr_forward_destroy(tr_forward **forward);
+/* x: residual stream fp32 [n_rows, hidden], updated in place from layer lo to hi; the first stage fills it itself.
+ * TR_INVALID when the micro-batch breaks a bound (rows, spans, positions, token ids, a page that the table does not
+ * name): checked before anything is written. */
+tr_status tr_forward_run(tr_forward *forward, const tr_micro_batch *batch, float *x, tr_forward_output *output);
+#endif

@@ -1,0 +1,29 @@
+/* stages/team.h - the workers of one stage: n threads of which the caller is the first.
+ * Why: a stage splits every operation over its cores; the split never changes a number (kernels/ops.h).
+ * Waiting: inside a run a barrier spins a few microseconds and then sleeps on a futex; between runs the workers sleep.
+ * It never spins when the team has more workers than cores it may use.
+ * Owns: the threads. Threads: run() by the creating thread only. */
+#ifndef TR_TEAM_H
+#define TR_TEAM_H
+#include "base/status.h"
+
+#include <stdint.h>
+
+typedef struct tr_team tr_team;
+typedef void (*tr_team_fn)(void *arg, uint32_t worker, uint32_t n_workers);
+
+/* cpus: [n] logical CPUs to pin the workers to (worker 0 = the caller), or NULL for no pinning. A refused pin is a
+ * warning in the log, not an error. */
+tr_status tr_team_create(uint32_t n_workers, const uint32_t *cpus, tr_team **team_out, tr_error *err);
+void tr_team_destroy(tr_team **team);
+uint32_t tr_team_size(const tr_team *team);
+/* Run fn on all workers; returns when all have returned. */
+void tr_team_run(tr_team *team, tr_team_fn fn, void *arg);
+/* Inside fn: wait until all workers are here. */
+void tr_team_barrier(tr_team *team, uint32_t worker);
+/* Share [begin, end) of n items for a worker, in contiguous runs. */
+static inline void tr_team_share(uint32_t n, uint32_t worker, uint32_t n_workers, uint32_t *begin, uint32_t *end) {
+    *begin = (uint32_t)((uint64_t)n * worker / n_workers);
+    *end = (uint32_t)((uint64_t)n * (worker + 1) / n_workers);
+}
+#endif
