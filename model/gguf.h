@@ -111,6 +111,9 @@ bool tr_gguf_arr_str(tr_gguf_arr *a, tr_gguf_text *out);
 bool tr_gguf_arr_f32(tr_gguf_arr *a, float *out);   /* F32 arrays */
 bool tr_gguf_arr_i64(tr_gguf_arr *a, int64_t *out); /* integer and BOOL arrays; U64 above INT64_MAX is clamped */
 
+/* Bytes of one value in the file; 0 for strings and arrays, which have no fixed size. */
+size_t tr_gguf_type_bytes(tr_gguf_type type);
+
 /* True when the text equals a C string. */
 bool tr_gguf_text_is(tr_gguf_text text, const char *s);
 
