@@ -1,0 +1,54 @@
+/* scheduler/journal.h - every accepted request, in memory of the supervisor: what a new scheduler or frontend starts
+ * from. An entry is a sequence slot: its index is the row of both page tables. Layout: tr_journal, then n_slots entries
+ * of entry_bytes, each followed by u32 tokens[context]. Writer: the scheduler alone; for every change the parts first,
+ * then the word that makes them count (state, n_tokens, kv_*) with release order. Readers (frontend, status) load that
+ * word with acquire. A writer that dies in between leaves the old truth. Invariants: I1 kv_* never exceed what was
+ * computed and confirmed; I2 tokens[0..n_tokens) never change once published; I3 an entry is FREE only when no page and
+ * no step of it is left. */
+#ifndef TR_JOURNAL_H
+#define TR_JOURNAL_H
+#include "base/status.h"
+#include "transport/schema.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+typedef enum tr_journal_state {
+    TR_JOURNAL_FREE = 0,
+    TR_JOURNAL_OPEN = 1, /* accepted, not ended */
+    TR_JOURNAL_DONE = 2  /* finish is set; waits for RELEASE by the frontend */
+} tr_journal_state;
+
+typedef struct tr_journal_entry {
+    _Alignas(64) _Atomic uint32_t state;
+    _Atomic uint32_t n_tokens;     /* prompt and generated */
+    _Atomic uint32_t kv_prefilled; /* positions [0, n) computed by the prefill path */
+    _Atomic uint32_t kv_moved;     /* positions [0, n) handed over to the decode pool */
+    _Atomic uint32_t kv_decoded;   /* positions [0, n) present for decode: moved ones and decoded ones */
+    uint32_t deaths;               /* counted stage deaths with this request in flight and no step completed between */
+    uint64_t rid, id;
+    uint32_t client_len, prompt_len, forced, max_tokens, top_k, ignore_eos, logits, n_stops;
+    float temperature, top_p;
+    uint64_t seed;
+    uint32_t finish, code;
+    uint64_t accepted_ns, first_step_ns, first_token_ns, last_token_ns, handoff_ns, handoff_bytes;
+    uint8_t client[TR_MAX_CLIENT_ID_BYTES + 1];
+    uint16_t stop_len[TR_MAX_STOPS];
+    char stop[TR_MAX_STOPS][TR_MAX_STOP_BYTES];
+    char error[TR_MAX_ERROR_BYTES];
+    uint32_t tokens[]; /* [context] */
+} tr_journal_entry;
+
+typedef struct tr_journal {
+    _Alignas(64) uint32_t n_slots, context;
+    uint64_t entry_bytes;
+    _Atomic uint32_t epoch; /* of pipelines and resharder together: raised at every reset, survives the scheduler */
+    uint32_t pad;
+} tr_journal;
+
+uint64_t tr_journal_bytes(uint32_t n_slots, uint32_t context);           /* 0 on overflow */
+void tr_journal_init(tr_journal *j, uint32_t n_slots, uint32_t context); /* memory is zero */
+static inline tr_journal_entry *tr_journal_at(tr_journal *j, uint32_t slot) {
+    return (tr_journal_entry *)((char *)(j + 1) + (uint64_t)slot * j->entry_bytes);
+}
+#endif

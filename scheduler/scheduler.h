@@ -1,0 +1,72 @@
+/* scheduler/scheduler.h - the policy of the company as a pure core: queues, admission, chunks, slots, hand-off,
+ * recovery. Sole writer of the journal, the page bitmaps and the page tables (all in memory of the supervisor, so a new
+ * incarnation finds them); everything else it knows is rebuilt from them at START. In: SUBMIT, CANCEL, RELEASE, DRAIN
+ * (frontend) · STEP_DONE, RESET_DONE (stages) · RESHARD_DONE, RESET_DONE (resharder) · PEER_UP / PEER_DOWN of all of
+ * them. Out: ACCEPTED, OUTPUT (frontend) · STEP, RESET (every stage of a pipeline) · RESHARD, RESET (resharder). Life
+ * of a sequence: waiting -> prefill (chunks) -> hand-off (RESHARD by chunk, may overlap prefill) -> decode -> done ->
+ * free. prompt positions [0, prompt - forced) are prefilled; the forced tail and generated tokens are decoded (known
+ * tokens several at once). Position p's token is tokens[p]; computing position p yields the token p + 1, sampled when
+ * not known yet. Admission (until preemption exists): pages for the whole prompt in the prefill pool and for prompt +
+ * max_tokens in the decode pool are reserved, all or nothing, in order of arrival. A request that can never fit is
+ * refused at SUBMIT. Recovery: a stage dies -> when it is up again RESET with a higher epoch to every stage of its
+ * pipeline; when all have answered, the steps in flight are issued again. The scheduler itself restarts -> reset of
+ * everything first, bitmaps rebuilt from the tables of open entries, then work goes on from the journal's kv_* counts.
+ * Pages are never reused while a step or job that could still touch them is unconfirmed. Poison: a request in flight at
+ * two counted stage deaths with no completed step between them ends with an error. Numbers: no float arithmetic decides
+ * anything here; no clock. Cost of a step: O(running + waiting). */
+#ifndef TR_SCHEDULER_H
+#define TR_SCHEDULER_H
+#include "base/status.h"
+#include "kv/kv_layout.h"
+#include "scheduler/journal.h"
+#include "transport/event.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { TR_SCHEDULER_STAGES_MAX = 64, TR_SCHEDULER_EOS_MAX = 16 };
+
+typedef struct tr_scheduler_pipeline {
+    uint32_t n_stages;
+    uint32_t stage[TR_SCHEDULER_STAGES_MAX]; /* actor indices, first to last (tensor-parallel ranks later) */
+    uint32_t max_in_flight;                  /* micro-batches: stages that can really run at once */
+} tr_scheduler_pipeline;
+
+typedef struct tr_scheduler_config {
+    uint32_t n_pipelines; /* 1: unified (both phases on pipeline 0), 2: 0 prefill, 1 decode */
+    tr_scheduler_pipeline pipeline[2];
+    uint32_t exclusive;           /* 1: the pipelines share cores, at most one step in flight over both */
+    uint32_t frontend, resharder; /* actor indices */
+    uint32_t chunk;               /* prompt tokens of one prefill step at most */
+    uint32_t max_rows;            /* rows of any step at most (>= chunk) */
+    uint32_t max_batch;           /* sequences of one decode step at most */
+    uint32_t max_waiting;         /* SUBMITs beyond are refused (code 69) */
+    uint32_t one_pool;            /* 1: prefill and decode use the same pool; hand-off is a change of owner */
+    uint32_t context, vocab;
+    uint32_t n_eos, eos[TR_SCHEDULER_EOS_MAX];
+    tr_kv_layout layout[2]; /* 0 prefill pool, 1 decode pool (equal when one_pool) */
+    /* memory of the supervisor, borrowed */
+    tr_journal *journal;
+    uint32_t *table[2];          /* tr_kv_layout.table_bytes each; same pointer when one_pool */
+    _Atomic uint64_t *bitmap[2]; /* tr_kv_pool_bitmap_bytes(layout): 1 = taken */
+} tr_scheduler_config;
+
+typedef struct tr_scheduler tr_scheduler;
+/* Bytes of state; the caller gives zeroed memory of that size (64-byte aligned). 0: configuration out of bounds. */
+size_t tr_scheduler_bytes(const tr_scheduler_config *config);
+tr_status tr_scheduler_init(tr_scheduler *s, const tr_scheduler_config *config);
+/* One event in, effects out (fx->n is reset first). A message that makes no sense here is counted and ignored. */
+void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx);
+
+typedef struct tr_scheduler_stats {
+    uint32_t running, waiting, draining;
+    uint32_t pool_pages[2], pool_free[2]; /* over all groups */
+    uint64_t steps[2], rows[2], handoffs, handoff_bytes, handoff_ns, replays, protocol_errors, finished, failed;
+} tr_scheduler_stats;
+void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out);
+/* True when nothing is open, waiting or in flight (drain is complete). */
+bool tr_scheduler_idle(const tr_scheduler *s);
+/* Canonical hash of the state, for replay checks in the simulator. */
+uint64_t tr_scheduler_digest(const tr_scheduler *s);
+#endif

@@ -1,0 +1,230 @@
+/* transport/schema.h - every message of the company, once. Structs, ids, names, bounds, codec, log lines,
+ * docs/messages.md and the round-trip and fuzz tests all come from these tables. Wire form: a msgpack map {"type":
+ * name, field: value, ...}; unknown fields are ignored, absent ones keep their zero; a value of another type, beyond
+ * its bound, or nested deeper than the schema needs is TR_PROTO. The version travels in HELLO only. Field kinds: u32
+ * u64 f32 scalars · str (valid UTF-8) and bin, views into the received buffer · u32v list of numbers · strv list of
+ * strings · spanv list of span maps. Views and lists live as long as the decode buffer and arena. F(kind, name, bound,
+ * doc): bound = largest value of a number (0: any), bytes of a str/bin, entries of a list. Ids are never reused. Bulk
+ * data (activations, KV, logits) never passes here: transport/wire.h. */
+#ifndef TR_SCHEMA_H
+#define TR_SCHEMA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    TR_PROTOCOL_MAJOR = 1,
+    TR_PROTOCOL_MINOR = 0,
+    TR_MAX_TOKENS = 131072, /* tokens of one request, prompt and output together */
+    TR_MAX_TEXT_BYTES = 4 << 20,
+    TR_MAX_STOPS = 16,
+    TR_MAX_STOP_BYTES = 256,
+    TR_MAX_SPANS = 256,
+    TR_MAX_STEP_ROWS = 4096,
+    TR_MAX_SAMPLES = 16, /* n of one prompt */
+    TR_MAX_ERROR_BYTES = 512,
+    TR_MAX_CLIENT_ID_BYTES = 255 /* ZeroMQ routing id */
+};
+
+/* ---- client <-> frontend -------------------------------------------------------------------------------------------
+ */
+#define TR_FIELDS_HELLO(F)                                                                                             \
+    F(u32, major, 0, "protocol version; another major is refused")                                                     \
+    F(u32, minor, 0, "")                                                                                               \
+    F(str, name, 64, "of the client program, for logs")
+#define TR_FIELDS_WELCOME(F)                                                                                           \
+    F(u32, major, 0, "")                                                                                               \
+    F(u32, minor, 0, "") F(str, model, 256, "served model name") F(u32, vocab, 0, "")                                  \
+        F(u32, context, 0, "tokens, prompt and output together")                                                       \
+            F(u32, instruct, 1, "1: the model has a chat template")                                                    \
+                F(u64, company, 0, "random id of this start of the company")
+#define TR_FIELDS_SAMPLING(F)                                                                                          \
+    F(u32, max_tokens, TR_MAX_TOKENS, "tokens to generate at most")                                                    \
+    F(f32, temperature, 100, "0: greedy")                                                                              \
+    F(f32, top_p, 1, "1 or absent: off")                                                                               \
+    F(u32, top_k, 0, "0: off")                                                                                         \
+    F(u64, seed, 0, "key of the draws")                                                                                \
+    F(u32, ignore_eos, 1, "go on past the end token")
+#define TR_FIELDS_ADD(F)                                                                                               \
+    F(u64, id, 0, "of the request, chosen by the client, unique among its open ones")                                  \
+    F(str, prompt, TR_MAX_TEXT_BYTES, "text, or")                                                                      \
+    F(u32v, tokens, TR_MAX_TOKENS, "token ids as they are")                                                            \
+    TR_FIELDS_SAMPLING(F)                                                                                              \
+    F(strv, stop, TR_MAX_STOPS, "texts that end the output (each up to 256 bytes)")                                    \
+    F(u32, parse_special, 1, "special tokens written in the prompt text become tokens")                                \
+    F(u32, no_bos, 1, "leave out the begin token")                                                                     \
+    F(u32, forced, TR_MAX_TOKENS, "tokens at the end of the prompt that the decode path computes (teacher-forced)")    \
+    F(u32, logits, 1, "send a logits frame for every position computed (evaluation)")
+#define TR_FIELDS_TEXT(F)                                                                                              \
+    F(u64, id, 0, "")                                                                                                  \
+    F(u32, index, 0, "of the first token in this message, counted from the first generated one")                       \
+    F(u32v, tokens, TR_MAX_TOKENS, "")                                                                                 \
+    F(u64, offset, 0, "of text in the whole output, bytes: a repeat after a restart is recognized by it")              \
+    F(bin, text, TR_MAX_TEXT_BYTES, "whole code points only")                                                          \
+    F(u32, finish, 5, "0: more follows; else tr_finish")                                                               \
+    F(u32, prompt_tokens, 0, "with finish")                                                                            \
+    F(u64, queue_ns, 0, "with finish: accepted to first step")                                                         \
+    F(u64, ttft_ns, 0, "with finish: accepted to first token")                                                         \
+    F(u64, handoff_ns, 0, "with finish: time inside the resharder")                                                    \
+    F(u64, handoff_bytes, 0, "with finish: KV bytes written by the resharder")                                         \
+    F(u64, total_ns, 0, "with finish: accepted to last token")
+#define TR_FIELDS_ERROR(F)                                                                                             \
+    F(u64, id, 0, "of the request that ends with this")                                                                \
+    F(u32, code, 0, "exit-code style class: 64 usage, 65 data, 69 unavailable or full, 70 internal")                   \
+    F(str, text, TR_MAX_ERROR_BYTES, "one line: what, where, what to do")
+#define TR_FIELDS_ABORT(F)        F(u64, id, 0, "")
+#define TR_FIELDS_PING(F)         F(u64, nonce, 0, "answered by the same message")
+#define TR_FIELDS_STATUS(F)       F(u64, id, 0, "")
+#define TR_FIELDS_STATUS_REPLY(F) F(u64, id, 0, "") F(str, json, TR_MAX_TEXT_BYTES, "as `troupe status --json`")
+#define TR_FIELDS_DRAIN(F)        F(u32, stop, 1, "1: stop the company when the last stream has ended")
+
+/* ---- frontend <-> scheduler ----------------------------------------------------------------------------------------
+ */
+#define TR_FIELDS_SUBMIT(F)                                                                                            \
+    F(u64, rid, 0, "request id inside the company; a repeat is answered, not run again")                               \
+    F(bin, client, TR_MAX_CLIENT_ID_BYTES, "routing id")                                                               \
+    F(u64, id, 0, "the client's id") F(u32v, tokens, TR_MAX_TOKENS, "") F(u32, forced, TR_MAX_TOKENS, "as in ADD")     \
+        TR_FIELDS_SAMPLING(F) F(strv, stop, TR_MAX_STOPS, "") F(u32, logits, 1, "")
+#define TR_FIELDS_ACCEPTED(F) F(u64, rid, 0, "now in the journal") F(u32, slot, 0, "")
+#define TR_FIELDS_CANCEL(F)                                                                                            \
+    F(u64, rid, 0, "")                                                                                                 \
+    F(u32, finish, 5, "what the request ends with")                                                                    \
+        F(u32, keep, 0, "tokens that count (a stop text may end before the last one)")
+#define TR_FIELDS_OUTPUT(F)                                                                                            \
+    F(u64, rid, 0, "")                                                                                                 \
+    F(u32, index, 0, "of the first token here") F(u32v, tokens, TR_MAX_TOKENS, "") F(u32, finish, 5, "")               \
+        F(u32, code, 0, "with finish error") F(str, error, TR_MAX_ERROR_BYTES, "") F(u64, queue_ns, 0, "")             \
+            F(u64, ttft_ns, 0, "") F(u64, handoff_ns, 0, "") F(u64, handoff_bytes, 0, "") F(u64, total_ns, 0, "")
+#define TR_FIELDS_RELEASE(F) F(u64, rid, 0, "the client has its end: forget the journal entry")
+
+/* ---- scheduler <-> stage -------------------------------------------------------------------------------------------
+ */
+/* One span = consecutive rows of one sequence. */
+#define TR_FIELDS_SPAN(F)                                                                                              \
+    F(u64, rid, 0, "")                                                                                                 \
+    F(u32, slot, 0, "row of the page tables") F(u32, pos0, 0, "") F(u32, rows, TR_MAX_STEP_ROWS, "")                   \
+        F(u32, flags, 3, "TR_SPAN_SAMPLE 1, TR_SPAN_LOGITS 2") F(u32, table_version, 0, "")                            \
+            F(f32, temperature, 100, "") F(f32, top_p, 1, "") F(u32, top_k, 0, "") F(u32, sample, 0, "")               \
+                F(u64, seed, 0, "")
+#define TR_FIELDS_STEP(F)                                                                                              \
+    F(u32, epoch, 0, "of the pipeline; a stage drops what is older")                                                   \
+    F(u64, step, 0, "monotonic in an epoch")                                                                           \
+        F(u32, phase, 2, "1 prefill, 2 decode: which precision and pool a unified stage uses")                         \
+            F(spanv, spans, TR_MAX_SPANS, "")                                                                          \
+                F(u32v, tokens, TR_MAX_STEP_ROWS, "one a row; TR_TOKEN_OF_STEP: see source_step")                      \
+                    F(u64, source_step, 0, "step whose sampled token a row of TR_TOKEN_OF_STEP takes")
+#define TR_FIELDS_STEP_DONE(F)                                                                                         \
+    F(u32, epoch, 0, "")                                                                                               \
+    F(u64, step, 0, "") F(u32, phase, 2, "") F(u32, status, 0, "0 or 1 + index of the span at fault")                  \
+        F(str, error, TR_MAX_ERROR_BYTES, "")                                                                          \
+            F(u32v, sampled, TR_MAX_SPANS, "one a span; 0 where the span did not sample")                              \
+                F(u64, kernel_ns, 0, "inside kernels, this stage")                                                     \
+                    F(u64, total_ns, 0, "step received to output published")
+#define TR_FIELDS_RESET(F)      F(u32, epoch, 0, "forget all steps of older epochs; answered by RESET_DONE when idle")
+#define TR_FIELDS_RESET_DONE(F) F(u32, epoch, 0, "")
+
+/* ---- scheduler <-> resharder ---------------------------------------------------------------------------------------
+ */
+#define TR_FIELDS_RESHARD(F)                                                                                           \
+    F(u32, epoch, 0, "")                                                                                               \
+    F(u64, job, 0, "") F(u64, rid, 0, "") F(u32, src_slot, 0, "") F(u32, dst_slot, 0, "")                              \
+        F(u32, tok0, 0, "positions [tok0, tok1) of every group, less those outside tok_min") F(u32, tok1, 0, "")       \
+            F(u32v, tok_min, 8, "per group: first position that the destination still needs")
+#define TR_FIELDS_RESHARD_DONE(F)                                                                                      \
+    F(u32, epoch, 0, "") F(u64, job, 0, "") F(u32, status, 0, "") F(u64, bytes, 0, "written") F(u64, ns, 0, "")
+
+/* M(NAME, name, id, "from -> to: meaning") */
+#define TR_MSGS(M)                                                                                                     \
+    M(HELLO, hello, 1, "client -> frontend: first message")                                                            \
+    M(WELCOME, welcome, 2, "frontend -> client: answer to hello")                                                      \
+    M(ADD, add, 3, "client -> frontend: a request")                                                                    \
+    M(TEXT, text, 4, "frontend -> client: tokens and text, in order; the last one carries finish")                     \
+    M(ERROR, error, 5, "frontend -> client: the request ended with an error")                                          \
+    M(ABORT, abort, 6, "client -> frontend: end a request")                                                            \
+    M(PING, ping, 7, "client <-> frontend: liveness, once a second")                                                   \
+    M(STATUS, status, 8, "client -> frontend")                                                                         \
+    M(STATUS_REPLY, status_reply, 9, "frontend -> client")                                                             \
+    M(DRAIN, drain, 10, "client -> frontend, frontend -> scheduler: accept nothing new")                               \
+    M(SUBMIT, submit, 20, "frontend -> scheduler: a validated request")                                                \
+    M(ACCEPTED, accepted, 21, "scheduler -> frontend: it will end in its text or in one error")                        \
+    M(CANCEL, cancel, 22, "frontend -> scheduler: stop text found, abort, client gone")                                \
+    M(OUTPUT, output, 23, "scheduler -> frontend: sampled tokens; finish is sent once a request")                      \
+    M(RELEASE, release, 24, "frontend -> scheduler: end delivered")                                                    \
+    M(STEP, step, 30, "scheduler -> stage: run one micro-batch")                                                       \
+    M(STEP_DONE, step_done, 31, "stage -> scheduler: last stage always, another stage only on failure")                \
+    M(RESET, reset, 32, "scheduler -> stage, resharder: new epoch")                                                    \
+    M(RESET_DONE, reset_done, 33, "stage, resharder -> scheduler: nothing older runs any more")                        \
+    M(RESHARD, reshard, 40, "scheduler -> resharder: move KV of a token range to the decode pool")                     \
+    M(RESHARD_DONE, reshard_done, 41, "resharder -> scheduler")
+
+typedef enum tr_finish {
+    TR_FINISH_NONE = 0,
+    TR_FINISH_STOP = 1,   /* end token or stop text */
+    TR_FINISH_LENGTH = 2, /* max_tokens or context reached */
+    TR_FINISH_ABORT = 3,
+    TR_FINISH_ERROR = 4
+} tr_finish;
+
+enum { TR_PHASE_PREFILL = 1, TR_PHASE_DECODE = 2 };
+#define TR_TOKEN_OF_STEP UINT32_MAX
+
+/* ---- structs -------------------------------------------------------------------------------------------------------
+ */
+typedef struct tr_str {
+    const char *data;
+    uint32_t len;
+} tr_str;
+typedef struct tr_bin {
+    const uint8_t *data;
+    uint32_t len;
+} tr_bin;
+typedef struct tr_u32v {
+    const uint32_t *data;
+    uint32_t len;
+} tr_u32v;
+typedef struct tr_strv {
+    const tr_str *data;
+    uint32_t len;
+} tr_strv;
+typedef uint32_t tr_kind_u32;
+typedef uint64_t tr_kind_u64;
+typedef float tr_kind_f32;
+typedef tr_str tr_kind_str;
+typedef tr_bin tr_kind_bin;
+typedef tr_u32v tr_kind_u32v;
+typedef tr_strv tr_kind_strv;
+#define TR_FIELD_MEMBER(kind, name, bound, doc) tr_kind_##kind name;
+typedef struct tr_msg_span {
+    TR_FIELDS_SPAN(TR_FIELD_MEMBER)
+} tr_msg_span;
+typedef struct tr_spanv {
+    const tr_msg_span *data;
+    uint32_t len;
+} tr_spanv;
+typedef tr_spanv tr_kind_spanv;
+
+#define TR_MSG_STRUCT(NAME, lower, id, doc)                                                                            \
+    typedef struct tr_msg_##lower {                                                                                    \
+        TR_FIELDS_##NAME(TR_FIELD_MEMBER)                                                                              \
+    } tr_msg_##lower;
+TR_MSGS(TR_MSG_STRUCT)
+#undef TR_MSG_STRUCT
+
+typedef enum tr_msg_type {
+    TR_MSG_NONE = 0,
+#define X(NAME, lower, id, doc) TR_MSG_##NAME = (id),
+    TR_MSGS(X)
+#undef X
+} tr_msg_type;
+
+/* Any message, decoded. */
+typedef struct tr_msg {
+    tr_msg_type type;
+    union {
+#define X(NAME, lower, id, doc) tr_msg_##lower lower;
+        TR_MSGS(X)
+#undef X
+    } as;
+} tr_msg;
+
+#endif
