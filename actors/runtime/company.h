@@ -1,0 +1,111 @@
+/* actors/runtime/company.h - the resolved plan of one company: flat, bounded, no pointers, the same bytes in every
+ * process. Made by company_build.c from a topology, a model and a machine; written to a memfd that the supervisor and
+ * every actor map read-only. Nothing in it is parsed from outside: the command line has validated all of it. Segments
+ * are memfds with fixed descriptor numbers in every process of the company. */
+#ifndef TR_COMPANY_H
+#define TR_COMPANY_H
+#include "base/status.h"
+#include "kv/kv_layout.h"
+#include "model/image.h"
+
+#include <stdint.h>
+
+enum {
+    TR_COMPANY_MAGIC = 0x55505254, /* "TRPU" */
+    TR_COMPANY_VERSION = 1,
+    TR_COMPANY_ACTORS_MAX = 72,
+    TR_COMPANY_LINKS_MAX = 320,
+    TR_COMPANY_SEGMENTS_MAX = 16,
+    TR_COMPANY_CPUS_MAX = 64,
+    TR_COMPANY_PATH_MAX = 1024,
+    TR_COMPANY_FD_PLAN = 3,   /* descriptor of the plan memfd in every actor */
+    TR_COMPANY_FD_SEGMENT = 4 /* segment i is descriptor 4 + i */
+};
+
+typedef enum tr_role {
+    TR_ROLE_SUPERVISOR,
+    TR_ROLE_FRONTEND,
+    TR_ROLE_SCHEDULER,
+    TR_ROLE_RESHARDER,
+    TR_ROLE_STAGE
+} tr_role;
+
+/* What a stage runs for one phase (index TR_PHASE_* - 1). */
+typedef struct tr_company_phase {
+    uint32_t active;    /* 0: this stage has no part in the phase */
+    uint32_t precision; /* tr_precision */
+    uint32_t pool;      /* 0 prefill pool, 1 decode pool */
+} tr_company_phase;
+
+typedef struct tr_company_actor {
+    char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "prefill.0", "decode.2", "unified.0" */
+    uint32_t role;     /* tr_role */
+    uint32_t pipeline; /* stage: 0 or 1, index of the scheduler's pipeline */
+    uint32_t stage, n_stages;
+    uint32_t lo, hi; /* layers */
+    tr_company_phase phase[2];
+    uint32_t n_cpus;                    /* workers of a stage: one a CPU; 0: not pinned */
+    uint32_t cpus[TR_COMPANY_CPUS_MAX]; /* logical CPU numbers */
+    uint32_t workers;                   /* threads of a stage (n_cpus when pinned) */
+    int32_t numa_node;                  /* -1: not bound */
+    uint32_t spin_ns;                   /* how long it may spin before it sleeps; 0 where cores are shared */
+} tr_company_actor;
+
+typedef enum tr_link_kind { TR_LINK_CONTROL = 1, TR_LINK_ACTIVATION = 2, TR_LINK_LOGITS = 3 } tr_link_kind;
+
+/* One-way channel from -> to. In ring mode it lies at offset in segment `segment`; in zmq mode at
+ * ipc://<runtime>/link.<index>. */
+typedef struct tr_company_link {
+    uint32_t kind, from, to;
+    uint32_t segment;
+    uint64_t offset, bytes; /* tr_ring_bytes(capacity) */
+    uint64_t capacity;      /* bytes of records */
+    uint64_t record_max;    /* largest record */
+} tr_company_link;
+
+typedef enum tr_segment_id {
+    TR_SEGMENT_CONTROL, /* tr_control: blocks of all actors, bells */
+    TR_SEGMENT_LINKS,   /* rings */
+    TR_SEGMENT_JOURNAL, /* tr_journal */
+    TR_SEGMENT_TABLES,  /* page tables and bitmaps of both pools */
+    TR_SEGMENT_POOL_PREFILL,
+    TR_SEGMENT_POOL_DECODE, /* bytes 0 when one_pool */
+    TR_SEGMENT_COUNT
+} tr_segment_id;
+
+typedef struct tr_company_segment {
+    char name[32];
+    uint64_t bytes;
+} tr_company_segment;
+
+typedef struct tr_company {
+    uint32_t magic, version;
+    uint64_t id;   /* random, of this start */
+    char name[64]; /* --name */
+    char model_path[TR_COMPANY_PATH_MAX];
+    char model_name[256]; /* served name */
+    char runtime_dir[TR_COMPANY_PATH_MAX];
+    char endpoint[TR_COMPANY_PATH_MAX];      /* ZeroMQ endpoint of the frontend */
+    char image_path[2][TR_COMPANY_PATH_MAX]; /* index tr_precision - 1; empty: not needed */
+    int32_t image_fd[2];                     /* or a descriptor (cache could not be written); -1: none */
+    char ops[16];                            /* kernel set, tr_ops_find */
+    uint32_t transport_zmq;                  /* 1: transport.local: zmq */
+    uint32_t unified, exclusive, one_pool;
+    uint32_t context, chunk, max_rows, max_batch, max_waiting, n_slots;
+    uint32_t max_in_flight[2];
+    uint32_t vocab, hidden, instruct;
+    uint32_t n_eos, eos[16];
+    uint64_t model_hash;
+    tr_kv_layout layout[2];                     /* prefill pool, decode pool */
+    uint64_t table_offset[2], bitmap_offset[2]; /* inside TR_SEGMENT_TABLES */
+    uint32_t n_actors, n_links;
+    uint32_t frontend, scheduler, resharder; /* actor indices; resharder TR_NOBODY when one_pool */
+    tr_company_actor actor[TR_COMPANY_ACTORS_MAX];
+    tr_company_link link[TR_COMPANY_LINKS_MAX];
+    tr_company_segment segment[TR_SEGMENT_COUNT];
+} tr_company;
+
+/* Link of that kind between two actors, or NULL. */
+const tr_company_link *tr_company_find_link(const tr_company *c, tr_link_kind kind, uint32_t from, uint32_t to);
+const tr_company_actor *tr_company_find_actor(const tr_company *c, const char *name);
+#endif

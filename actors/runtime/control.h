@@ -1,0 +1,41 @@
+/* actors/runtime/control.h - one block of shared memory an actor: state, liveness, bell. The supervisor parses no
+ * message: it reads these words, and writes the ones marked so. Cache lines are split by writer. */
+#ifndef TR_CONTROL_H
+#define TR_CONTROL_H
+#include "actors/runtime/company.h"
+#include "transport/bell.h"
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+typedef enum tr_actor_state {
+    TR_ACTOR_INIT = 0,
+    TR_ACTOR_READY = 1,
+    TR_ACTOR_DRAINING = 2,
+    TR_ACTOR_DEAD = 3
+} tr_actor_state;
+
+typedef struct tr_control_block {
+    /* written by the actor itself */
+    _Alignas(64) _Atomic uint32_t state; /* tr_actor_state; INIT is set by the supervisor before each spawn */
+    _Atomic uint32_t busy;               /* 1 while it computes: progress is expected */
+    _Atomic uint64_t progress;           /* steps completed in all lives */
+    _Atomic uint64_t kernel_ns, step_ns; /* sums over steps: inside kernels, received to published */
+    _Atomic uint32_t placed;             /* 1: pinned and bound as planned and verified; 2: refused, runs unbound */
+    /* written by the supervisor */
+    _Alignas(64) _Atomic uint32_t incarnation; /* 1 is the first life; 0: never started */
+    _Atomic uint32_t up;                       /* 1: READY and alive, as published to the peers */
+    _Atomic uint32_t counted_deaths;           /* deaths that say something about the work (see supervisor_core.h) */
+    _Atomic int32_t pid;                       /* 0 while down */
+    tr_bell bell;                              /* rung by everybody */
+} tr_control_block;
+
+typedef struct tr_control {
+    /* written by the supervisor */
+    _Alignas(64) _Atomic uint32_t ready; /* 1: every actor has been READY */
+    _Atomic uint32_t stopping;           /* 1: actors must leave */
+    /* written by the frontend or the command line's signals */
+    _Alignas(64) _Atomic uint32_t stop_requested; /* 1: the supervisor shall stop the company in order */
+    tr_control_block actor[TR_COMPANY_ACTORS_MAX];
+} tr_control;
+#endif
