@@ -1,18 +1,22 @@
 /* kernels/ops.h - the operations a stage is made of, one table of function pointers for each instruction set.
  * Why: layer code calls ops->x only; which variant runs is chosen once for the whole company (tr_ops_select) before any
  *      stage starts, and travels by name in the plan; stages never probe.
- * Numbers: every operation is defined by its scalar reference (kernels/ref), and EVERY variant returns the same bits:
+ * Numbers: every operation is defined by its scalar reference (kernels/ref), and EVERY variant returns the same bits
+ *   (a NaN for a NaN, whatever its payload):
  *   - a matmul output is one fused-multiply-add chain in k order from 0 (float), or one int32 sum (int8), then a fixed
- * epilogue;
+ *     epilogue;
  *   - a reduction over n elements keeps 16 lanes (element i goes to lane i % 16, in order) and folds them as a tree
  *     (l, l+8), (l, l+4), (l, l+2), (l, l+1);
- *   - exp and tanh are the fixed polynomials of kernels/ref, with fma by name.
+ *   - exp is the fixed polynomial of kernels/fixed_math.h, with fma by name; GELU and SiLU are x * sigmoid by it.
  *   So an output never depends on the number of rows, the split over workers, or the instruction set.
- * Threads: reentrant; callers split work by blocks of 16 output channels, by rows, or by kv head. No heap, no system
- * call. All pointers 64-byte aligned unless said; row strides (ld*) in elements, multiples of 16. FTZ/DAZ is set by the
- * worker team. Weight packing (16 output channels = one block): bf16: u16 [n/16][k/2][16][2]      int8: s8
- * [n/16][k/4][16][4], comp s32 [n] = -128 * sum_k w, scale f32 [n] Rows beyond the real n in the last block are zero
- * (scale 0); k is a multiple of 32. */
+ * Threads: reentrant; callers split work by blocks of 16 output channels, by rows, or by kv head. Two writers of one KV
+ *   tile must write different tokens. No heap, no system call.
+ * Memory: all pointers 64-byte aligned unless said; row strides (ld*) in elements, multiples of 16; d a multiple of 16,
+ *   k of 32 and at most 65536 (int32 sums stay exact). FTZ/DAZ is set by the worker team (tr_ops_thread_init).
+ * Weight packing (16 output channels = one block):
+ *   bf16: u16 [n/16][k/2][16][2]
+ *   int8: s8  [n/16][k/4][16][4], comp s32 [n] = -128 * sum_k w, scale f32 [n]
+ *   Rows beyond the real n in the last block are zero (scale 0). */
 #ifndef TR_OPS_H
 #define TR_OPS_H
 #include "base/status.h"
@@ -50,7 +54,9 @@ typedef struct tr_gemm_i8_args {
  * Row r stands at position pos0 + r and sees keys (window ? max(0, pos - window + 1) : 0) .. pos.
  * For each row: keys in splits of TR_OPS_ATTN_SPLIT_TOK and in each split tiles of 16, both at absolute positions;
  * tiles that lie wholly outside what the row sees are not touched. Running (max, sum, out[d]) over the tiles of a
- * split, then the splits merge in ascending order. score = scale * chain over dims 0..d-1; masked keys weigh 0. */
+ * split, then the splits merge in ascending order. score = scale * chain over dims 0..d-1 (int8: (chain * k_scale[t]) *
+ * scale, and the weight of a value is p[t] * v_scale[t]); masked keys weigh 0 and their values are not read as numbers.
+ */
 typedef struct tr_attn_args {
     const float *q;        /* [rows][heads][d], row stride ldq, head h at q + h*d; rotated already for TR_KV_INT8 */
     float *out;            /* same shape, row stride ldo */
@@ -74,8 +80,9 @@ typedef struct tr_attn_args {
     OP(gemm_i8, void, (const tr_gemm_i8_args *a))                                                                      \
     /* In-place orthonormal Hadamard on each run of `block` elements (power of two <= 128); block 1: nothing */        \
     OP(hadamard, void, (float *x, size_t n, size_t block))                                                             \
-    /* rotate by block, then q = 128 + round_half_even(x * (127 / absmax)), scale = absmax / 127 (absmax 0: q 128, */  \
-    /* scale 0). x is left as it was; tmp: n floats of scratch */                                                      \
+    /* rotate by block, then q = 128 + round_half_even(x * (127 / absmax)), scale = absmax / 127 (absmax below */      \
+    /* 2^-100: q 128, scale 0; a NaN or infinity anywhere: scale NaN or infinite). x is left as it was unless */       \
+    /* tmp == x; tmp: n floats of scratch */                                                                           \
     OP(quant_u8, void, (uint8_t * q, float *scale, const float *x, float *tmp, size_t n, size_t block))                \
     /* rotate-half RoPE of one head in place: cs = cos[d/2] then sin[d/2] */                                           \
     OP(rope, void, (float *x, const float *cs, size_t d))                                                              \
@@ -88,13 +95,14 @@ typedef struct tr_attn_args {
     /* Write one token's K and V into slot t (0..15) of a tile. int8 rotates K into tmp (d floats) first */            \
     OP(kv_store_bf16, void, (uint8_t * tile, uint32_t t, const float *k, const float *v, uint32_t d))                  \
     OP(kv_store_int8, void, (uint8_t * tile, uint32_t t, const float *k, const float *v, uint32_t d, float *tmp))      \
-    /* Tokens [t0, t1) of a bf16 tile into an int8 tile: same numbers as kv_store_int8 of the bf16 values */           \
+    /* Tokens [src_t0, src_t0 + n) of a bf16 tile to [dst_t0, dst_t0 + n) of an int8 tile: same numbers as */          \
+    /* kv_store_int8 of the bf16 values. tmp: d floats */                                                              \
     OP(kv_convert_bf16_int8, void,                                                                                     \
        (uint8_t * dst, uint32_t dst_t0, const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d, float *tmp))      \
     OP(attn_bf16, void, (const tr_attn_args *a))                                                                       \
     OP(attn_int8, void, (const tr_attn_args *a))                                                                       \
-    /* Largest element; the lowest index wins ties; NaN loses against everything. Returns the index, *max_out its      \
-     * value */                                                                                                        \
+    /* Largest element; the lowest index wins ties; NaN loses against everything. Returns the index, *max_out its */   \
+    /* value (index 0 and -infinity when nothing is above -infinity) */                                                \
     OP(argmax, size_t, (const float *x, size_t n, float *max_out))
 
 typedef struct tr_ops {

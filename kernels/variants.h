@@ -1,0 +1,13 @@
+/* kernels/variants.h - prototypes of every variant's operations; only ops.c and the variants include it. */
+#ifndef TR_VARIANTS_H
+#define TR_VARIANTS_H
+#include "kernels/ops.h"
+
+#define OP(name, ret, args)                                                                                            \
+    ret tr_ref_##name args;                                                                                            \
+    ret tr_avx2_##name args;                                                                                           \
+    ret tr_avx512_##name args;
+TR_OPS(OP)
+#undef OP
+void tr_avx512vnni_gemm_i8(const tr_gemm_i8_args *a);
+#endif
