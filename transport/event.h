@@ -14,12 +14,20 @@
 
 #define TR_NOBODY UINT32_MAX
 
+typedef enum tr_actor_state {
+    TR_ACTOR_INIT = 0,     /* process is there, not usable yet */
+    TR_ACTOR_READY = 1,    /* takes part */
+    TR_ACTOR_DRAINING = 2, /* ending in order */
+    TR_ACTOR_DEAD = 3      /* no process */
+} tr_actor_state;
+
 typedef enum tr_event_kind {
-    TR_EVENT_START,     /* first event of an incarnation; shared memory may hold what an earlier one left */
-    TR_EVENT_MSG,       /* msg, from */
-    TR_EVENT_PEER_UP,   /* from, incarnation: the peer is READY */
-    TR_EVENT_PEER_DOWN, /* from; counted: the death says something about the work in flight (not an outside SIGKILL) */
-    TR_EVENT_INPUT,     /* stage: header of the record at the head of the input channel (again after each release) */
+    TR_EVENT_START,       /* first event of an incarnation; shared memory may hold what an earlier one left */
+    TR_EVENT_MSG,         /* msg, from */
+    TR_EVENT_PEER_UP,     /* from, incarnation: the peer is READY. After START one for every peer that is up */
+    TR_EVENT_PEER_DOWN,   /* from; counted: the death says something about the work in flight (not an outside SIGKILL).
+                             A driver that only sees a new incarnation raises DOWN, then UP */
+    TR_EVENT_INPUT,       /* stage: header of the record at the head of the input channel (again after each release) */
     TR_EVENT_OUTPUT_ROOM, /* stage: the output channel has room for a record */
     TR_EVENT_COMPUTED,    /* stage, resharder: the COMPUTE effect ended; computed */
     TR_EVENT_TIMER,       /* timer set by TR_EFFECT_TIMER has passed */
@@ -49,28 +57,32 @@ typedef struct tr_event {
             bool ours;     /* the supervisor sent that signal */
         } child_exit;
         struct {
-            uint32_t state; /* tr_actor_state */
-            uint64_t progress;
+            uint32_t state;    /* tr_actor_state */
+            uint32_t busy;     /* 1: has work now; progress must move while this stays */
+            uint64_t progress; /* of this life: steps, jobs or turns completed */
         } child_state;
     } as;
 } tr_event;
 
 typedef enum tr_effect_kind {
     TR_EFFECT_SEND,    /* msg to actor `to` */
-    TR_EFFECT_COMPUTE, /* stage: run msg (a STEP); resharder: run msg (a RESHARD). One at a time; COMPUTED follows */
+    TR_EFFECT_COMPUTE, /* stage: run msg (a STEP); resharder: run msg (a RESHARD). One at a time; COMPUTED follows, msg
+                          is valid until then */
     TR_EFFECT_RELEASE_INPUT, /* stage: drop the record at the head of the input channel */
     TR_EFFECT_PUBLISH,       /* stage: commit the output record that the computation filled */
     TR_EFFECT_TIMER,         /* at now + delay_ns; a later one replaces it */
     TR_EFFECT_SPAWN,         /* supervisor: start actor `to` with `incarnation` */
     TR_EFFECT_KILL,          /* supervisor: signal `signal` to actor `to` */
-    TR_EFFECT_PEERS,         /* supervisor: publish that `to` is down or up (control block) and ring everybody */
-    TR_EFFECT_EXIT           /* supervisor: the company ends with exit_code */
+    TR_EFFECT_PEERS,         /* supervisor: publish that `to` (incarnation) is up, or down and whether the death was
+                                counted (control block), and ring everybody */
+    TR_EFFECT_EXIT           /* supervisor: the company ends with exit_code; to: actor at fault or TR_NOBODY */
 } tr_effect_kind;
 
 typedef struct tr_effect {
     tr_effect_kind kind;
     uint32_t to;
     uint32_t incarnation;
+    bool up, counted; /* PEERS */
     int signal, exit_code;
     uint64_t delay_ns;
     tr_msg msg;
