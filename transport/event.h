@@ -59,7 +59,7 @@ typedef struct tr_event {
         struct {
             uint32_t state;    /* tr_actor_state */
             uint32_t busy;     /* 1: has work now; progress must move while this stays */
-            uint64_t progress; /* of this life: steps, jobs or turns completed */
+            uint64_t progress; /* steps, jobs or turns completed, in all lives */
         } child_state;
     } as;
 } tr_event;

@@ -4,16 +4,10 @@
 #define TR_CONTROL_H
 #include "actors/runtime/company.h"
 #include "transport/bell.h"
+#include "transport/event.h" /* tr_actor_state */
 
 #include <stdatomic.h>
 #include <stdint.h>
-
-typedef enum tr_actor_state {
-    TR_ACTOR_INIT = 0,
-    TR_ACTOR_READY = 1,
-    TR_ACTOR_DRAINING = 2,
-    TR_ACTOR_DEAD = 3
-} tr_actor_state;
 
 typedef struct tr_control_block {
     /* written by the actor itself */
