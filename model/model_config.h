@@ -76,9 +76,16 @@ typedef struct tr_model_config {
 tr_status tr_model_config_from_gguf(const tr_gguf *g, tr_model_config *config_out, tr_error *err);
 
 /* Read and check the text of a config.json; name stands for the file in messages.
- * bos, eos and is_instruct may be refined by model_file from the files beside it. */
+ * is_instruct is false until the files beside it are added; model_file does that. */
 tr_status tr_model_config_from_json(const char *text, size_t len, const char *name, tr_model_config *config_out,
                                     tr_error *err);
+
+/* What the optional files beside config.json add: eos ids of generation_config.json (an id that is no token of the
+ * vocabulary is passed over); add_bos and is_instruct of tokenizer_config.json. */
+tr_status tr_model_config_add_generation(tr_model_config *config, const char *text, size_t len, const char *name,
+                                         tr_error *err);
+tr_status tr_model_config_add_tokenizer(tr_model_config *config, const char *text, size_t len, const char *name,
+                                        tr_error *err);
 
 /* Add an id to eos_ids unless it is there or outside the vocabulary or the list is full. */
 void tr_model_config_add_eos(tr_model_config *config, int64_t id);
