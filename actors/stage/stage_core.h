@@ -48,7 +48,7 @@ typedef struct tr_stage_core_stats {
     uint64_t steps, failed_steps, dropped_steps, dropped_inputs, protocol_errors;
 } tr_stage_core_stats;
 void tr_stage_core_get_stats(const tr_stage_core *s, tr_stage_core_stats *out);
-/* Something is computing or waits for input or room: the supervisor may expect progress. */
+/* A step computes: the supervisor may expect progress (waiting for a neighbour is no hang). */
 bool tr_stage_core_busy(const tr_stage_core *s);
 uint64_t tr_stage_core_digest(const tr_stage_core *s);
 #endif

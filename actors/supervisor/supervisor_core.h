@@ -21,7 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { TR_SUPERVISOR_CORE_CHILDREN = 512, TR_SUPERVISOR_CORE_BUDGET = 5 };
+enum { TR_SUPERVISOR_CORE_CHILDREN = 128, TR_SUPERVISOR_CORE_BUDGET = 5 };
 #define TR_SUPERVISOR_CORE_WINDOW_NS 30000000000ull
 
 typedef struct tr_supervisor_core_config {
