@@ -293,7 +293,7 @@ static tr_status load_object(const char *text, size_t len, const char *name, jso
 
 tr_status tr_model_config_from_json(const char *text, size_t len, const char *name, tr_model_config *config_out,
                                     tr_error *err) {
-    json_t *root;
+    json_t *root = NULL;
     TR_TRY(load_object(text, len, name, &root, err));
     source s = {root, name, err};
     tr_model_config c = {.bos_id = TR_MODEL_NO_TOKEN};
@@ -308,7 +308,7 @@ tr_status tr_model_config_from_json(const char *text, size_t len, const char *na
 
 tr_status tr_model_config_add_generation(tr_model_config *config, const char *text, size_t len, const char *name,
                                          tr_error *err) {
-    json_t *root;
+    json_t *root = NULL;
     TR_TRY(load_object(text, len, name, &root, err));
     const json_t *eos = value(root, "eos_token_id");
     if (json_is_integer(eos)) tr_model_config_add_eos(config, json_integer_value(eos));
@@ -320,7 +320,7 @@ tr_status tr_model_config_add_generation(tr_model_config *config, const char *te
 
 tr_status tr_model_config_add_tokenizer(tr_model_config *config, const char *text, size_t len, const char *name,
                                         tr_error *err) {
-    json_t *root;
+    json_t *root = NULL;
     TR_TRY(load_object(text, len, name, &root, err));
     const json_t *add_bos = value(root, "add_bos_token");
     if (json_is_boolean(add_bos)) config->add_bos = json_is_true(add_bos) && config->bos_id != TR_MODEL_NO_TOKEN;
