@@ -14,8 +14,17 @@
 static const tr_ops ref_table = {.name = "ref", TR_OPS(OP)};
 #undef OP
 
+#define OP(name, ret, args) .name = tr_avx2_##name,
+static const tr_ops avx2_table = {.name = "avx2", TR_OPS(OP)};
+#undef OP
+#define OP(name, ret, args) .name = tr_avx512_##name,
+static const tr_ops avx512_table = {.name = "avx512", TR_OPS(OP)};
+#undef OP
+/* VNNI adds the int8 matmul to a copy of the table below it; filled once by probe(). */
+static tr_ops vnni_table;
+
 /* Every table, lowest first; a later one needs all that an earlier one needs. */
-static const tr_ops *const ladder[] = {&ref_table};
+static const tr_ops *const ladder[] = {&ref_table, &avx2_table, &avx512_table, &vnni_table};
 enum { VARIANTS = sizeof ladder / sizeof ladder[0] };
 
 static pthread_once_t probe_once = PTHREAD_ONCE_INIT;
@@ -43,6 +52,9 @@ static size_t runnable(void) {
 }
 
 static void probe(void) {
+    vnni_table = avx512_table;
+    vnni_table.name = "avx512vnni";
+    vnni_table.gemm_i8 = tr_avx512vnni_gemm_i8;
     size_t n = runnable();
     for (size_t i = 0; i < VARIANTS && i < n; i++) available[i] = ladder[i];
 }
@@ -60,6 +72,7 @@ const tr_ops *tr_ops_find(const char *name) {
 
 tr_status tr_ops_select(const tr_ops **ops_out, tr_error *err) {
     const char *mask = getenv("TROUPE_CPU");
+    const tr_ops *const *tables = tr_ops_available();
     size_t limit = VARIANTS - 1;
     if (mask && *mask) {
         for (limit = 0; limit < VARIANTS; limit++)
@@ -68,7 +81,6 @@ tr_status tr_ops_select(const tr_ops **ops_out, tr_error *err) {
             return tr_error_set(err, TR_CONFIG,
                                 "TROUPE_CPU=%.32s: unknown instruction set; use ref, avx2, avx512 or avx512vnni", mask);
     }
-    const tr_ops *const *tables = tr_ops_available();
     size_t best = 0;
     while (best < limit && tables[best + 1]) best++;
     *ops_out = tables[best];

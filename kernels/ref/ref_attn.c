@@ -137,7 +137,7 @@ static void attend(tr_kv_format f, const tr_attn_args *a, uint32_t row, uint32_t
         }
         uint32_t t0 = lo > tile ? lo - tile : 0, t1 = pos - tile < 15 ? pos - tile + 1 : 16;
         tile_update(f, a, q, tile_at(f, a, tile), t0, t1, &one);
-        if (tile + 16 > pos || (tile + 16) % TR_OPS_ATTN_SPLIT_TOK == 0) {
+        if (pos - tile < 16 || (tile + 16) % TR_OPS_ATTN_SPLIT_TOK == 0) {
             if (tile / TR_OPS_ATTN_SPLIT_TOK == lo / TR_OPS_ATTN_SPLIT_TOK) {
                 all.max = one.max;
                 all.sum = one.sum;

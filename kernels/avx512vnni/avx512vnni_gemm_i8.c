@@ -1,0 +1,169 @@
+/* AVX-512 VNNI: int8 matmul on the packed [n/16][k/4][16][4] weights, u8 activations x s8 weights, int32 sums.
+ * The sums of a tile start at comp (= -128 * sum of the weights), so no correction is left for the end.
+ * Inline assembly keeps the sums in registers: from the intrinsic gcc spills them in the k loop. For the same reason
+ * every micro-kernel is a function of its own with nothing but the k loop in it. */
+#include "kernels/variants.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+#define INLINE   static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))
+
+INLINE void dot(__m512i *acc, __m512i x, __m512i w) { __asm__("vpdpbusd %2, %1, %0" : "+v"(*acc) : "v"(x), "v"(w)); }
+INLINE __m512i quad(const uint8_t *x) {
+    int32_t q;
+    memcpy(&q, x, sizeof q);
+    return _mm512_set1_epi32(q);
+}
+
+typedef struct tile {
+    const uint8_t *x;
+    const float *x_scale;
+    const int8_t *w;
+    const int32_t *comp;
+    const float *w_scale;
+    float *y;
+    size_t k, ldx, ldy;
+} tile;
+
+INLINE void finish(const tile *a, int row, int v, __m512i sum) {
+    __m512 s = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_loadu_ps(a->w_scale + 16 * v));
+    _mm512_storeu_ps(a->y + (size_t)row * a->ldy + 16 * v, _mm512_mul_ps(s, _mm512_set1_ps(a->x_scale[row])));
+}
+
+/* rows x (16 * nv) outputs. `ahead`: bytes to prefetch in each block's stream, 0 where the weights are in the cache. */
+INLINE void tile_loop(const tile *a, const int rows, const int nv, const int ahead) {
+    __m512i acc[14][4];
+    const uint8_t *x = a->x, *x3, *x6, *x9, *x12;
+    const size_t ld = a->ldx, step = a->k * 16;
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) acc[r][v] = _mm512_loadu_si512(a->comp + 16 * v);
+    /* Rows are reached from every third one by [p], [p + ld], [p + 2 ld]: few address registers. */
+    x3 = x + 3 * ld, x6 = x + 6 * ld, x9 = x + 9 * ld, x12 = x + 12 * ld;
+    for (const int8_t *w = a->w, *end = w + step; w != end; w += 64) {
+        __m512i c[4];
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) {
+            if (ahead) _mm_prefetch((const char *)w + (size_t)v * step + ahead, _MM_HINT_T0);
+            c[v] = _mm512_loadu_si512(w + (size_t)v * step);
+        }
+#pragma GCC unroll 14
+        for (int r = 0; r < rows; r++) {
+            const uint8_t *p = r < 3 ? x : r < 6 ? x3 : r < 9 ? x6 : r < 12 ? x9 : x12;
+            __m512i b = quad(p + (size_t)(r % 3) * ld);
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) dot(&acc[r][v], b, c[v]);
+        }
+        x += 4, x3 += 4, x6 += 4, x9 += 4, x12 += 4;
+    }
+#pragma GCC unroll 14
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) finish(a, r, v, acc[r][v]);
+}
+
+/* One row, one block at a time: four sums take turns along k, and the stream is fetched ahead. k is a multiple of 32.
+ */
+INLINE void row_loop(const tile *a) {
+    enum { AHEAD = 4096 };
+    __m512i s0 = _mm512_loadu_si512(a->comp), s1 = _mm512_setzero_si512(), s2 = s1, s3 = s1;
+    const int8_t *w = a->w;
+    for (const uint8_t *x = a->x, *end = x + a->k; x != end; x += 16, w += 256) {
+        _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
+        _mm_prefetch((const char *)w + AHEAD + 64, _MM_HINT_T0);
+        _mm_prefetch((const char *)w + AHEAD + 128, _MM_HINT_T0);
+        _mm_prefetch((const char *)w + AHEAD + 192, _MM_HINT_T0);
+        dot(&s0, quad(x), _mm512_loadu_si512(w));
+        dot(&s1, quad(x + 4), _mm512_loadu_si512(w + 64));
+        dot(&s2, quad(x + 8), _mm512_loadu_si512(w + 128));
+        dot(&s3, quad(x + 12), _mm512_loadu_si512(w + 192));
+    }
+    finish(a, 0, 0, _mm512_add_epi32(_mm512_add_epi32(s0, s1), _mm512_add_epi32(s2, s3)));
+}
+
+typedef void tile_fn(const tile *a);
+NOINLINE void row_1x1(const tile *a) { row_loop(a); }
+#define TILE(kind, rows, nv, ahead)                                                                                    \
+    NOINLINE void kind##_##rows##x##nv(const tile *a) { tile_loop(a, rows, nv, ahead); }
+
+/* Cached weights (many rows): up to 6 x 64. */
+#define HOT(nv)                                                                                                        \
+    TILE(hot, 1, nv, 0)                                                                                                \
+    TILE(hot, 2, nv, 0) TILE(hot, 3, nv, 0) TILE(hot, 4, nv, 0) TILE(hot, 5, nv, 0) TILE(hot, 6, nv, 0)
+#define HOT_LIST(nv)                                                                                                   \
+    { hot_1x##nv, hot_2x##nv, hot_3x##nv, hot_4x##nv, hot_5x##nv, hot_6x##nv }
+HOT(1)
+HOT(2)
+HOT(3)
+HOT(4)
+static tile_fn *const hot[4][6] = {HOT_LIST(1), HOT_LIST(2), HOT_LIST(3), HOT_LIST(4)};
+
+/* Weights from memory (2..16 rows): every row of the call in one tile, so the weights are read once. */
+enum { AHEAD_NV1 = 4096, AHEAD_NV2 = 4096, AHEAD_NV4 = 2048 };
+TILE(cold, 2, 1, AHEAD_NV1)
+TILE(cold, 3, 1, AHEAD_NV1) TILE(cold, 4, 1, AHEAD_NV1) TILE(cold, 5, 1, AHEAD_NV1) TILE(cold, 6, 1, AHEAD_NV1)
+    TILE(cold, 7, 1, AHEAD_NV1) TILE(cold, 8, 1, AHEAD_NV1) TILE(cold, 9, 1, AHEAD_NV1) TILE(cold, 10, 1, AHEAD_NV1)
+        TILE(cold, 11, 1, AHEAD_NV1) TILE(cold, 12, 1, AHEAD_NV1) TILE(cold, 13, 1, AHEAD_NV1)
+            TILE(cold, 14, 1, AHEAD_NV1) TILE(cold, 2, 4, AHEAD_NV4) TILE(cold, 3, 4, AHEAD_NV4)
+                TILE(cold, 4, 4, AHEAD_NV4) TILE(cold, 5, 4, AHEAD_NV4) TILE(cold, 6, 4, AHEAD_NV4)
+                    TILE(cold, 7, 2, AHEAD_NV2) TILE(cold, 8, 2, AHEAD_NV2) TILE(cold, 9, 2, AHEAD_NV2)
+                        TILE(cold, 10, 2, AHEAD_NV2) TILE(cold, 11, 2, AHEAD_NV2) TILE(cold, 12, 2, AHEAD_NV2)
+                            TILE(cold, 13, 2, AHEAD_NV2) TILE(cold, 14, 2, AHEAD_NV2) enum {
+                                COLD_ROWS_MAX = 14
+                            };
+static tile_fn *const cold_one[COLD_ROWS_MAX + 1] = {NULL,      row_1x1,   cold_2x1,  cold_3x1,  cold_4x1,
+                                                     cold_5x1,  cold_6x1,  cold_7x1,  cold_8x1,  cold_9x1,
+                                                     cold_10x1, cold_11x1, cold_12x1, cold_13x1, cold_14x1};
+static tile_fn *const cold_many[COLD_ROWS_MAX + 1] = {NULL,      row_1x1,   cold_2x4,  cold_3x4,  cold_4x4,
+                                                      cold_5x4,  cold_6x4,  cold_7x2,  cold_8x2,  cold_9x2,
+                                                      cold_10x2, cold_11x2, cold_12x2, cold_13x2, cold_14x2};
+
+/* Rows [r, r + rows) of `nv` blocks from block b. */
+static tile at_block(const tr_gemm_i8_args *a, size_t r, size_t b) {
+    return (tile){.x = a->x + r * a->ldx,
+                  .x_scale = a->x_scale + r,
+                  .w = a->w + b * 16 * a->k,
+                  .comp = a->comp + b * 16,
+                  .w_scale = a->w_scale + b * 16,
+                  .y = a->y + r * a->ldy + b * 16,
+                  .k = a->k,
+                  .ldx = a->ldx,
+                  .ldy = a->ldy};
+}
+
+static void few_rows(const tr_gemm_i8_args *a) {
+    size_t first = a->rows <= COLD_ROWS_MAX ? a->rows : (a->rows + 1) / 2; /* 15 and 16: two passes, the second hot */
+    size_t nv = first == 1 ? 1 : first <= 6 ? 4 : 2;
+    size_t b = a->block0, end = a->block0 + a->blocks;
+    while (b < end) {
+        bool whole = end - b >= nv;
+        for (size_t r = 0; r < a->rows; r += first) {
+            size_t rows = a->rows - r < first ? a->rows - r : first;
+            tile t = at_block(a, r, b);
+            (whole ? cold_many : cold_one)[rows](&t);
+        }
+        b += whole ? nv : 1;
+    }
+}
+
+void tr_avx512vnni_gemm_i8(const tr_gemm_i8_args *a) {
+    enum { FEW_ROWS = 16 };
+    if (a->rows == 0) return;
+    if (a->rows <= FEW_ROWS) {
+        few_rows(a);
+        return;
+    }
+    for (size_t b = a->block0, left = a->blocks; left > 0;) {
+        size_t nv = left < 4 ? left : 4;
+        for (size_t r = 0; r < a->rows; r += 6) {
+            size_t rows = a->rows - r < 6 ? a->rows - r : 6;
+            tile t = at_block(a, r, b);
+            hot[nv - 1][rows - 1](&t);
+        }
+        b += nv;
+        left -= nv;
+    }
+}

@@ -1,0 +1,73 @@
+/* checkk: writers of KV tiles. */
+#include "tests/kernels/checkk.h"
+
+#include <math.h>
+#include <string.h>
+
+static uint32_t any_d(checkk *c) { return checkk_below(c, 16) ? 16 * checkk_between(c, 1, 16) : 320; }
+
+static void store(checkk *c) {
+    uint32_t d = any_d(c), t = checkk_below(c, 16);
+    checkk_kind kind = (checkk_kind)checkk_below(c, CHECKK_KINDS);
+    checkk_begin(c, "kv_store", "d=%u t=%u kind=%d", d, t, (int)kind);
+    float *k = checkk_floats(c, d, kind), *v = checkk_floats(c, d, kind);
+    float *tmp_want = checkk_buffer(c, d * 4), *tmp_got = checkk_buffer(c, d * 4);
+    size_t bytes = tr_kv_tile_bytes(TR_KV_BF16, d);
+    uint8_t *want = checkk_buffer(c, bytes), *got = checkk_buffer(c, bytes);
+    c->ref->kv_store_bf16(want, t, k, v, d);
+    c->ops->kv_store_bf16(got, t, k, v, d);
+    checkk_same_bytes(c, "bf16 tile", got, want, bytes);
+    bytes = tr_kv_tile_bytes(TR_KV_INT8, d);
+    uint8_t *want8 = checkk_buffer(c, bytes), *got8 = checkk_buffer(c, bytes);
+    c->ref->kv_store_int8(want8, t, k, v, d, tmp_want);
+    c->ops->kv_store_int8(got8, t, k, v, d, tmp_got);
+    if (kind == CHECKK_HOSTILE) { /* a scale may be a NaN of another payload */
+        float a[2], b[2];
+        memcpy(&a[0], want8 + tr_kv_int8_k_scale(d, t), 4), memcpy(&a[1], want8 + tr_kv_int8_v_scale(d, t), 4);
+        memcpy(&b[0], got8 + tr_kv_int8_k_scale(d, t), 4), memcpy(&b[1], got8 + tr_kv_int8_v_scale(d, t), 4);
+        checkk_same_floats(c, "scales", b, a, 2);
+        checkk_same_bytes(c, "int8 values", got8, want8, 32 * (size_t)d);
+    } else {
+        checkk_same_bytes(c, "int8 tile", got8, want8, bytes);
+    }
+    float scale;
+    memcpy(&scale, got8 + tr_kv_int8_v_scale(d, t), 4);
+    for (uint32_t i = 0; i < d && kind == CHECKK_PLAIN; i++)
+        checkk_near(c, "V", (double)scale * (int8_t)got8[tr_kv_int8_v(d, t, i)], (double)v[i], 0.501 * (double)scale);
+    checkk_end_case(c);
+}
+
+static void convert(checkk *c) {
+    uint32_t d = any_d(c), n = checkk_below(c, 2) ? 16 : checkk_between(c, 1, 15);
+    uint32_t from = checkk_below(c, 17 - n), to = checkk_below(c, 17 - n);
+    checkk_kind kind = checkk_below(c, 2) ? CHECKK_PLAIN : checkk_below(c, 2) ? CHECKK_WIDE : CHECKK_TINY;
+    checkk_begin(c, "kv_convert", "d=%u n=%u from=%u to=%u kind=%d", d, n, from, to, (int)kind);
+    size_t src_bytes = tr_kv_tile_bytes(TR_KV_BF16, d), dst_bytes = tr_kv_tile_bytes(TR_KV_INT8, d);
+    uint8_t *src = checkk_buffer(c, src_bytes), *want = checkk_buffer(c, dst_bytes), *got = checkk_buffer(c, dst_bytes);
+    uint8_t *stored = checkk_buffer(c, dst_bytes);
+    float *k = checkk_buffer(c, d * 4), *v = checkk_buffer(c, d * 4), *tmp = checkk_buffer(c, d * 4);
+    for (uint32_t j = 0; j < n; j++) { /* bf16 values, so that storing them as int8 must give the same tile */
+        uint16_t *raw = (uint16_t *)(void *)tmp;
+        for (int which = 0; which < 2; which++) {
+            checkk_fill_bf16(c, raw, d, kind);
+            for (uint32_t i = d; i-- > 0;) {
+                uint32_t u = (uint32_t)raw[i] << 16;
+                memcpy(which ? v + i : k + i, &u, 4);
+            }
+        }
+        c->ref->kv_store_bf16(src, from + j, k, v, d);
+        c->ref->kv_store_int8(stored, to + j, k, v, d, tmp);
+    }
+    c->ref->kv_convert_bf16_int8(want, to, src, from, n, d, tmp);
+    c->ops->kv_convert_bf16_int8(got, to, src, from, n, d, tmp);
+    checkk_same_bytes(c, "tile", got, want, dst_bytes);
+    checkk_same_bytes(c, "tile against kv_store_int8", got, stored, dst_bytes);
+    checkk_end_case(c);
+}
+
+void checkk_kv(checkk *c) {
+    for (unsigned i = 0; i < 3 * c->effort; i++) {
+        store(c);
+        convert(c);
+    }
+}
