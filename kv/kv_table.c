@@ -1,6 +1,7 @@
 #include "kv/kv_table.h"
 
 #include "base/checked.h"
+#include "kv/crash_point.h"
 
 void tr_kv_table_clear(const tr_kv_layout *l, uint32_t *table) {
     size_t n = (size_t)l->n_slots * l->n_groups * l->pages_per_seq;
@@ -52,6 +53,7 @@ tr_status tr_kv_table_extend(const tr_kv_layout *l, uint32_t *table, uint32_t sl
     for (uint32_t i = 0; i < n; i++) {
         uint32_t page;
         tr_check(tr_kv_pool_take(pool, group, 1, &page) == TR_OK);
+        tr_crash_point();
         table[tr_kv_layout_entry(l, slot, group, at + i)] = page;
         row->end[group]++;
     }
@@ -64,6 +66,7 @@ uint32_t tr_kv_table_drop(const tr_kv_layout *l, uint32_t *table, uint32_t slot,
     for (; row->first[group] < row->end[group] && row->first[group] < below / l->page_tok; n++) {
         uint32_t *entry = &table[tr_kv_layout_entry(l, slot, group, row->first[group])], page = *entry;
         *entry = TR_KV_NO_PAGE;
+        tr_crash_point();
         row->first[group]++;
         tr_kv_pool_free(pool, group, page);
     }

@@ -31,6 +31,8 @@ typedef struct tr_journal_entry {
     float temperature, top_p;
     uint64_t seed;
     uint32_t finish, code;
+    uint32_t kept;  /* with DONE: generated tokens that count; n_tokens is cut to prompt_len + kept right after DONE */
+    uint64_t order; /* of arrival */
     uint64_t accepted_ns, first_step_ns, first_token_ns, last_token_ns, handoff_ns, handoff_bytes;
     uint8_t client[TR_MAX_CLIENT_ID_BYTES + 1];
     uint16_t stop_len[TR_MAX_STOPS];

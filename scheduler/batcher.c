@@ -1,0 +1,228 @@
+#include "scheduler/scheduler_state.h"
+
+#include <string.h>
+
+static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+static bool suspect(const tr_scheduler *s, uint32_t slot) { return entry_of(s, slot)->deaths > 0; }
+
+static bool settled(const tr_scheduler *s, const tr_sequence *q, uint32_t phase) {
+    return (q->unsettled >> component_of(s, phase) & 1) == 0;
+}
+
+static bool prefill_ready(const tr_scheduler *s, uint32_t slot) {
+    const tr_sequence *q = &s->sequence[slot];
+    return settled(s, q, PREFILL) && q->issued < q->prefill_end;
+}
+
+/* In the decode phase: all handed over, something left to compute. */
+static bool decoding(const tr_scheduler *s, uint32_t slot) {
+    const tr_sequence *q = &s->sequence[slot];
+    return q->decode_end > q->prefill_end && load(&entry_of(s, slot)->kv_moved) == q->prefill_end;
+}
+
+static bool decode_ready(const tr_scheduler *s, uint32_t slot) {
+    const tr_sequence *q = &s->sequence[slot];
+    tr_journal_entry *e = entry_of(s, slot);
+    uint32_t done = load(&e->kv_decoded);
+    return decoding(s, slot) && q->unsettled == 0 && q->steps == 0 && done < q->decode_end && load(&e->n_tokens) > done;
+}
+
+/* Hold pages for rows [pos, pos + rows) and the window before the confirmed position, within the reservation. */
+static bool hold_pages(tr_scheduler *s, uint32_t slot, uint32_t phase, uint32_t confirmed, uint32_t end) {
+    tr_sequence *q = &s->sequence[slot];
+    uint32_t p = pool_of(s, phase);
+    const tr_kv_layout *l = &s->config.layout[p];
+    for (uint32_t g = 0; g < l->n_groups; g++) {
+        uint32_t from = window_begin(&l->group[g], confirmed);
+        uint32_t missing = tr_kv_table_missing(l, &q->row[p], g, from, end);
+        if (tr_kv_table_held(&q->row[p], g) + missing > q->need.pages[p][g]) return false;
+    }
+    for (uint32_t g = 0; g < l->n_groups; g++)
+        tr_check(tr_kv_table_extend(l, s->config.table[p], slot, &q->row[p], g, window_begin(&l->group[g], confirmed),
+                                    end, &s->pool[p]) == TR_OK);
+    q->table_version++;
+    return true;
+}
+
+static tr_flight *free_flight(tr_scheduler *s) {
+    for (uint32_t i = 0; i < s->n_flights; i++)
+        if (!s->flight[i].used) return &s->flight[i];
+    return NULL;
+}
+
+static void add_span(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t pos0, uint32_t rows, bool sample) {
+    tr_journal_entry *e = entry_of(s, slot);
+    f->spans[f->n_spans++] = (tr_msg_span){
+        .rid = e->rid,
+        .slot = slot,
+        .pos0 = pos0,
+        .rows = rows,
+        .flags = (sample ? SPAN_SAMPLE : 0) | (e->logits ? SPAN_LOGITS : 0),
+        .table_version = s->sequence[slot].table_version,
+        .temperature = e->temperature,
+        .top_p = e->top_p,
+        .top_k = e->top_k,
+        .seed = e->seed,
+    };
+    memcpy(f->tokens + f->n_rows, e->tokens + pos0, rows * sizeof *f->tokens);
+    f->n_rows += rows;
+    s->sequence[slot].steps++;
+}
+
+static void add_prefill(tr_scheduler *s, tr_flight *f, uint32_t slot) {
+    tr_sequence *q = &s->sequence[slot];
+    tr_journal_entry *e = entry_of(s, slot);
+    uint32_t rows = min_u32(q->prefill_end - q->issued, s->config.chunk - f->n_rows);
+    tr_progress_tidy(s, slot);
+    if (!hold_pages(s, slot, PREFILL, load(&e->kv_prefilled), q->issued + rows)) return;
+    bool last = q->issued + rows == q->prefill_end;
+    bool sample = last && e->forced == 0 && e->max_tokens > 0 && load(&e->n_tokens) == e->prompt_len;
+    add_span(s, f, slot, q->issued, rows, sample);
+    q->issued += rows;
+}
+
+static void add_decode(tr_scheduler *s, tr_flight *f, uint32_t slot) {
+    tr_sequence *q = &s->sequence[slot];
+    tr_journal_entry *e = entry_of(s, slot);
+    uint32_t pos = load(&e->kv_decoded), known = load(&e->n_tokens) - pos;
+    uint32_t rows =
+        min_u32(min_u32(known, q->decode_end - pos), min_u32(s->config.chunk, s->config.max_rows - f->n_rows));
+    tr_progress_tidy(s, slot);
+    if (rows == 0 || !hold_pages(s, slot, DECODE, pos, pos + rows)) return;
+    add_span(s, f, slot, pos, rows, rows == known && e->max_tokens > 0);
+    s->last_decoded = e->order;
+}
+
+/* Sequences of one decode step: an even share for every micro-batch that can be in flight. */
+static uint32_t decode_share(const tr_scheduler *s) {
+    uint32_t n = 0, parts = s->config.exclusive ? 1 : s->component[component_of(s, DECODE)].max_in_flight;
+    for (uint32_t i = 0; i < s->n_running; i++) n += decoding(s, s->running[i]);
+    return min_u32((n + parts - 1) / parts, s->config.max_batch);
+}
+
+static void fill_prefill(tr_scheduler *s, tr_flight *f) {
+    for (uint32_t i = 0; i < s->n_running && f->n_rows < s->config.chunk && f->n_spans < s->config.max_batch; i++)
+        if (prefill_ready(s, s->running[i])) add_prefill(s, f, s->running[i]);
+}
+
+static void fill_decode(tr_scheduler *s, tr_flight *f) {
+    uint32_t share = decode_share(s), at = 0;
+    while (at < s->n_running && entry_of(s, s->running[at])->order <= s->last_decoded) at++;
+    for (uint32_t i = 0; i < s->n_running && f->n_spans < share && f->n_rows < s->config.max_rows; i++) {
+        uint32_t slot = s->running[(at + i) % s->n_running];
+        if (decode_ready(s, slot)) add_decode(s, f, slot);
+    }
+}
+
+/* Send the flight to every stage of its pipeline. */
+static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
+    tr_component *c = &s->component[f->component];
+    f->used = true;
+    f->step = c->next_id++;
+    c->in_flight++;
+    s->last_phase = f->phase;
+    s->stats.steps[f->phase]++;
+    s->stats.rows[f->phase] += f->n_rows;
+    for (uint32_t i = 0; i < f->n_spans; i++) {
+        tr_journal_entry *e = entry_of(s, f->spans[i].slot);
+        if (e->first_step_ns == 0) e->first_step_ns = s->now_ns;
+    }
+    for (uint32_t i = 0; i < c->n; i++) {
+        tr_msg_step *m = &tr_scheduler_send(fx, c->actor[i], TR_MSG_STEP)->as.step;
+        m->epoch = c->epoch;
+        m->step = f->step;
+        m->phase = f->phase == PREFILL ? TR_PHASE_PREFILL : TR_PHASE_DECODE;
+        m->spans = (tr_spanv){f->spans, f->n_spans};
+        m->tokens = (tr_u32v){f->tokens, f->n_rows};
+    }
+}
+
+static tr_flight *new_flight(tr_scheduler *s, uint32_t phase) {
+    tr_flight *f = free_flight(s);
+    if (f == NULL) return NULL;
+    f->suspect = false;
+    f->component = component_of(s, phase);
+    f->phase = phase;
+    f->n_spans = f->n_rows = 0;
+    return f;
+}
+
+static bool try_phase(tr_scheduler *s, uint32_t phase, tr_effects *fx) {
+    tr_flight *f = new_flight(s, phase);
+    if (f == NULL) return false;
+    if (phase == PREFILL)
+        fill_prefill(s, f);
+    else
+        fill_decode(s, f);
+    if (f->n_spans == 0) return false;
+    issue(s, f, fx);
+    return true;
+}
+
+/* First sequence under suspicion that could run on this component, and in which phase. */
+static uint32_t ready_suspect(const tr_scheduler *s, uint32_t component, uint32_t *phase_out) {
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        uint32_t slot = s->running[i];
+        if (!suspect(s, slot)) continue;
+        for (uint32_t phase = PREFILL; phase <= DECODE; phase++) {
+            if (component_of(s, phase) != component) continue;
+            if (phase == PREFILL ? prefill_ready(s, slot) : decode_ready(s, slot)) {
+                *phase_out = phase;
+                return slot;
+            }
+        }
+    }
+    return NO_SLOT;
+}
+
+/* After a counted death those that were in flight run alone until a step of theirs completes, so that the next death
+ * names one. False: no suspect is ready. */
+static bool try_suspect(tr_scheduler *s, uint32_t component, bool *issued_out, tr_effects *fx) {
+    uint32_t phase, slot = ready_suspect(s, component, &phase);
+    *issued_out = false;
+    if (slot == NO_SLOT) return false;
+    if (s->component[component].in_flight > 0) return true; /* drain first */
+    tr_flight *f = new_flight(s, phase);
+    if (f == NULL) return true;
+    if (phase == PREFILL)
+        add_prefill(s, f, slot);
+    else
+        add_decode(s, f, slot);
+    if (f->n_spans == 0) return true;
+    f->suspect = true;
+    issue(s, f, fx);
+    *issued_out = true;
+    return true;
+}
+
+static bool flying_suspect(const tr_scheduler *s, uint32_t component) {
+    for (uint32_t i = 0; i < s->n_flights; i++)
+        if (s->flight[i].used && s->flight[i].suspect && s->flight[i].component == component) return true;
+    return false;
+}
+
+static bool may_issue(tr_scheduler *s, uint32_t component, tr_effects *fx) {
+    const tr_component *c = &s->component[component];
+    if (c->state != COMPONENT_RUNNING || c->in_flight >= c->max_in_flight) return false;
+    if (s->config.exclusive && s->component[PREFILL].in_flight + s->component[DECODE].in_flight > 0) return false;
+    return !flying_suspect(s, component) && room(s, fx, c->n);
+}
+
+/* One more step of this phase, where it may. */
+static bool try_issue(tr_scheduler *s, uint32_t phase, tr_effects *fx) {
+    uint32_t component = component_of(s, phase);
+    bool issued;
+    if (!may_issue(s, component, fx)) return false;
+    if (try_suspect(s, component, &issued, fx)) return issued;
+    return try_phase(s, phase, fx);
+}
+
+void tr_batcher_pump(tr_scheduler *s, tr_effects *fx) {
+    /* the phases take turns wherever they meet: on one pipeline, or on the same cores */
+    for (;;) {
+        uint32_t first = s->last_phase == DECODE ? PREFILL : DECODE;
+        if (try_issue(s, first, fx)) continue;
+        if (!try_issue(s, 1 - first, fx)) break;
+    }
+}

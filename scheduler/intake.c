@@ -1,0 +1,184 @@
+#include "scheduler/scheduler_state.h"
+
+#include <string.h>
+
+uint32_t tr_intake_find(const tr_scheduler *s, uint64_t rid) {
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        if (s->sequence[i].state != SEQUENCE_NONE && entry_of(s, i)->rid == rid) return i;
+    return NO_SLOT;
+}
+
+void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot) {
+    uint32_t i = (*n)++;
+    for (; i > 0 && entry_of(s, list[i - 1])->order > entry_of(s, slot)->order; i--) list[i] = list[i - 1];
+    list[i] = slot;
+}
+
+static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* Pages of one group: as many as pipelined chunks can use, at least what one chunk at a time needs. */
+static uint32_t pages_wanted(const tr_kv_layout *l, uint32_t group, uint32_t first, uint32_t end, uint32_t chunk,
+                             uint32_t depth) {
+    const tr_kv_group *g = &l->group[group];
+    uint64_t ahead = (uint64_t)chunk * depth;
+    uint32_t least = tr_kv_budget_pages(g->window, l->page_tok, first, end, chunk);
+    uint32_t best = tr_kv_budget_pages(g->window, l->page_tok, first, end, ahead < end ? (uint32_t)ahead : end);
+    uint32_t most = best < g->n_pages ? best : g->n_pages;
+    return least > most ? least : most;
+}
+
+void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q) {
+    const tr_scheduler_config *c = &s->config;
+    q->prefill_end = e->prompt_len - e->forced;
+    q->decode_end = e->max_tokens > 0 ? e->prompt_len + e->max_tokens - 1 : e->prompt_len;
+    q->need = (tr_kv_budget_need){0};
+    uint32_t depth = s->component[PREFILL].max_in_flight;
+    for (uint32_t g = 0; g < c->layout[0].n_groups; g++) {
+        if (c->one_pool) {
+            q->need.pages[0][g] = pages_wanted(&c->layout[0], g, 0, q->decode_end, c->chunk, depth);
+            continue;
+        }
+        q->need.pages[0][g] = pages_wanted(&c->layout[0], g, 0, q->prefill_end, c->chunk, depth);
+        if (q->decode_end > q->prefill_end)
+            q->need.pages[1][g] = pages_wanted(&c->layout[1], g, window_begin(&c->layout[1].group[g], q->prefill_end),
+                                               q->decode_end, c->chunk, 1);
+    }
+}
+
+static void refuse(tr_scheduler *s, uint64_t rid, uint32_t code, tr_effects *fx) {
+    if (!s->frontend_up) return;
+    tr_msg_output *m = &tr_scheduler_send(fx, s->config.frontend, TR_MSG_OUTPUT)->as.output;
+    m->rid = rid;
+    m->finish = TR_FINISH_ERROR;
+    m->code = code;
+    m->error = (tr_str){s->refusal.text, (uint32_t)strlen(s->refusal.text)};
+}
+
+static void accept(const tr_scheduler *s, uint64_t rid, uint32_t slot, tr_effects *fx) {
+    if (!s->frontend_up) return;
+    tr_msg_accepted *m = &tr_scheduler_send(fx, s->config.frontend, TR_MSG_ACCEPTED)->as.accepted;
+    m->rid = rid;
+    m->slot = slot;
+}
+
+/* 0, or the code of the refusal (text in s->refusal). The frontend validated; this is the second look. */
+static uint32_t check(tr_scheduler *s, const tr_msg_submit *m) {
+    const tr_scheduler_config *c = &s->config;
+    tr_error *err = &s->refusal;
+    bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > 1;
+    for (uint32_t i = 0; !bad && i < m->stop.len; i++) bad = m->stop.data[i].len > TR_MAX_STOP_BYTES;
+    for (uint32_t i = 0; !bad && i < m->tokens.len; i++) bad = m->tokens.data[i] >= c->vocab;
+    if (bad)
+        return tr_error_set(err, TR_USAGE, "request: a field is out of bounds; send it within docs/protocol.md"), 64;
+    if (m->tokens.len == 0) return tr_error_set(err, TR_USAGE, "request: no token in the prompt; send one or more"), 64;
+    if (m->tokens.len > c->context)
+        return tr_error_set(err, TR_USAGE, "prompt of %u tokens is longer than the context of %u; shorten it",
+                            m->tokens.len, c->context),
+               64;
+    if (m->forced >= m->tokens.len)
+        return tr_error_set(err, TR_USAGE, "forced %u of %u prompt tokens; leave at least one for prefill", m->forced,
+                            m->tokens.len),
+               64;
+    if (s->draining) return tr_error_set(err, TR_UNAVAILABLE, "the company is ending; nothing new is accepted"), 69;
+    if (s->n_waiting >= c->max_waiting)
+        return tr_error_set(err, TR_UNAVAILABLE, "%u requests wait already; try again later", s->n_waiting), 69;
+    return 0;
+}
+
+static uint32_t free_slot(const tr_scheduler *s) {
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        if (s->sequence[i].state == SEQUENCE_NONE) return i;
+    return NO_SLOT;
+}
+
+static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submit *m) {
+    uint32_t left = s->config.context - m->tokens.len;
+    memset(e, 0, sizeof *e); /* state FREE */
+    e->rid = m->rid;
+    e->id = m->id;
+    e->order = s->next_order;
+    e->client_len = m->client.len;
+    if (m->client.len > 0) memcpy(e->client, m->client.data, m->client.len);
+    e->prompt_len = m->tokens.len;
+    e->forced = m->forced;
+    e->max_tokens = min_u32(m->max_tokens, left);
+    e->temperature = m->temperature;
+    e->top_p = m->top_p;
+    e->top_k = m->top_k;
+    e->seed = m->seed;
+    e->ignore_eos = m->ignore_eos;
+    e->logits = m->logits;
+    e->n_stops = m->stop.len;
+    for (uint32_t i = 0; i < m->stop.len; i++) {
+        e->stop_len[i] = (uint16_t)m->stop.data[i].len;
+        if (m->stop.data[i].len > 0) memcpy(e->stop[i], m->stop.data[i].data, m->stop.data[i].len);
+    }
+    e->accepted_ns = s->now_ns;
+    memcpy(e->tokens, m->tokens.data, m->tokens.len * sizeof *e->tokens);
+    atomic_store_explicit(&e->n_tokens, m->tokens.len, memory_order_relaxed);
+}
+
+void tr_intake_submit(tr_scheduler *s, const tr_msg_submit *m, tr_effects *fx) {
+    uint32_t slot = tr_intake_find(s, m->rid);
+    if (slot != NO_SLOT) {
+        accept(s, m->rid, slot, fx);
+        return;
+    }
+    uint32_t code = check(s, m);
+    slot = free_slot(s);
+    if (code == 0 && slot == NO_SLOT) {
+        tr_error_set(&s->refusal, TR_UNAVAILABLE, "all %u request slots are taken; try again later", s->n_slots);
+        code = 69;
+    }
+    if (code != 0) {
+        refuse(s, m->rid, code, fx);
+        return;
+    }
+    tr_journal_entry *e = entry_of(s, slot);
+    tr_sequence *q = &s->sequence[slot];
+    write_entry(s, e, m);
+    *q = (tr_sequence){.table_version = q->table_version};
+    tr_intake_measure(s, e, q);
+    if (!tr_kv_budget_possible(&s->budget, &q->need)) {
+        tr_error_set(&s->refusal, TR_UNAVAILABLE,
+                     "%u prompt and %u output tokens never fit into the KV memory; ask for fewer or raise it",
+                     e->prompt_len, e->max_tokens);
+        refuse(s, m->rid, 69, fx);
+        return;
+    }
+    s->next_order++;
+    publish(&e->state, TR_JOURNAL_OPEN);
+    q->state = SEQUENCE_WAITING;
+    tr_intake_insert(s, s->waiting, &s->n_waiting, slot);
+    accept(s, m->rid, slot, fx);
+}
+
+void tr_intake_cancel(tr_scheduler *s, const tr_msg_cancel *m) {
+    uint32_t slot = tr_intake_find(s, m->rid);
+    if (slot == NO_SLOT || s->sequence[slot].state == SEQUENCE_ENDED) return; /* its end is on the way */
+    tr_finish finish =
+        m->finish >= TR_FINISH_STOP && m->finish <= TR_FINISH_ERROR ? (tr_finish)m->finish : TR_FINISH_ABORT;
+    tr_progress_end(s, slot, finish, m->keep, 0, NULL, 0);
+}
+
+void tr_intake_release(tr_scheduler *s, const tr_msg_release *m) {
+    uint32_t slot = tr_intake_find(s, m->rid);
+    if (slot == NO_SLOT) return;
+    if (s->sequence[slot].state != SEQUENCE_ENDED) {
+        s->stats.protocol_errors++;
+        return;
+    }
+    s->sequence[slot].released = true;
+    tr_progress_tidy(s, slot);
+}
+
+void tr_intake_admit(tr_scheduler *s) {
+    uint32_t n = 0;
+    while (n < s->n_waiting && tr_kv_budget_reserve(&s->budget, &s->sequence[s->waiting[n]].need)) {
+        s->sequence[s->waiting[n]].state = SEQUENCE_RUNNING;
+        tr_intake_insert(s, s->running, &s->n_running, s->waiting[n]);
+        n++;
+    }
+    s->n_waiting -= n;
+    memmove(s->waiting, s->waiting + n, s->n_waiting * sizeof *s->waiting);
+}

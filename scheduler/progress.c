@@ -1,0 +1,228 @@
+#include "scheduler/scheduler_state.h"
+
+#include <string.h>
+
+static void remove_from(uint32_t *list, uint32_t *n, uint32_t slot) {
+    for (uint32_t i = 0; i < *n; i++) {
+        if (list[i] != slot) continue;
+        memmove(list + i, list + i + 1, (--*n - i) * sizeof *list);
+        return;
+    }
+}
+
+void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t keep, uint32_t code, const char *error,
+                     uint32_t error_len) {
+    tr_sequence *q = &s->sequence[slot];
+    tr_journal_entry *e = entry_of(s, slot);
+    uint32_t have = generated(s, slot);
+    if (q->state == SEQUENCE_WAITING) q->need = (tr_kv_budget_need){0}; /* nothing was reserved */
+    remove_from(s->waiting, &s->n_waiting, slot);
+    remove_from(s->running, &s->n_running, slot);
+    e->finish = finish;
+    e->code = code;
+    e->kept = keep < have ? keep : have;
+    if (error_len >= sizeof e->error) error_len = sizeof e->error - 1;
+    if (error_len > 0) memcpy(e->error, error, error_len);
+    e->error[error_len] = 0;
+    publish(&e->state, TR_JOURNAL_DONE);
+    publish(&e->n_tokens, e->prompt_len + e->kept);
+    q->state = SEQUENCE_ENDED;
+    s->stats.finished++;
+    if (finish == TR_FINISH_ERROR) s->stats.failed++;
+    tr_progress_tidy(s, slot);
+}
+
+static void drop_behind(tr_scheduler *s, uint32_t slot, uint32_t p, uint32_t pos) {
+    const tr_kv_layout *l = &s->config.layout[p];
+    tr_sequence *q = &s->sequence[slot];
+    for (uint32_t g = 0; g < l->n_groups; g++)
+        if (tr_kv_table_drop(l, s->config.table[p], slot, &q->row[p], g, window_begin(&l->group[g], pos), &s->pool[p]) >
+            0)
+            q->table_version++;
+}
+
+static void drop_pool(tr_scheduler *s, uint32_t slot, uint32_t p) {
+    tr_sequence *q = &s->sequence[slot];
+    tr_kv_table_drop_all(&s->config.layout[p], s->config.table[p], slot, &q->row[p], &s->pool[p]);
+    tr_kv_budget_release(&s->budget, &q->need, p);
+    q->table_version++;
+}
+
+static void tidy_ended(tr_scheduler *s, uint32_t slot) {
+    tr_sequence *q = &s->sequence[slot];
+    if (q->steps > 0 || q->jobs > 0 || q->unsettled != 0) return;
+    for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2); p++) drop_pool(s, slot, p);
+    if (!q->released) return;
+    publish(&entry_of(s, slot)->state, TR_JOURNAL_FREE);
+    *q = (tr_sequence){.table_version = q->table_version};
+}
+
+/* Prefill: what lies behind the window is never moved either (the destination's window begins at the end of the
+ * prompt), so it can go at once; the rest goes when all is moved. */
+static void tidy_running(tr_scheduler *s, uint32_t slot) {
+    tr_sequence *q = &s->sequence[slot];
+    tr_journal_entry *e = entry_of(s, slot);
+    uint32_t prefilled = load(&e->kv_prefilled), decoded = load(&e->kv_decoded);
+    bool moved = load(&e->kv_moved) == q->prefill_end;
+    if (s->config.one_pool) {
+        if (q->unsettled == 0) drop_behind(s, slot, 0, moved && decoded > prefilled ? decoded : prefilled);
+        return;
+    }
+    if (moved && q->jobs == 0 && q->unsettled == 0) {
+        if (q->need.pages[0][0] + q->need.pages[0][1] > 0) drop_pool(s, slot, 0);
+        drop_behind(s, slot, 1, decoded);
+    } else if (!(q->unsettled & 1u << PREFILL)) {
+        drop_behind(s, slot, 0, prefilled);
+    }
+}
+
+void tr_progress_tidy(tr_scheduler *s, uint32_t slot) {
+    switch (s->sequence[slot].state) {
+    case SEQUENCE_ENDED: tidy_ended(s, slot); break;
+    case SEQUENCE_RUNNING: tidy_running(s, slot); break;
+    default: break;
+    }
+}
+
+void tr_progress_check_end(tr_scheduler *s, uint32_t slot) {
+    tr_journal_entry *e = entry_of(s, slot);
+    uint32_t done = load(&e->kv_prefilled), decoded = load(&e->kv_decoded), have = generated(s, slot);
+    if (s->sequence[slot].state == SEQUENCE_ENDED) return;
+    if (decoded > done) done = decoded;
+    if (e->max_tokens > 0 ? have >= e->max_tokens : done >= e->prompt_len)
+        tr_progress_end(s, slot, TR_FINISH_LENGTH, have, 0, NULL, 0);
+}
+
+static bool is_eos(const tr_scheduler *s, uint32_t token) {
+    for (uint32_t i = 0; i < s->config.n_eos; i++)
+        if (s->config.eos[i] == token) return true;
+    return false;
+}
+
+/* Append a sampled token. The end token ends the request and is no output token. False: the request has ended. */
+static bool append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token) {
+    tr_journal_entry *e = entry_of(s, slot);
+    if (load(&e->n_tokens) != position) return true; /* known since before a restart */
+    if (token >= s->config.vocab) {
+        static const char text[] = "a stage sampled a token outside the vocabulary";
+        tr_progress_end(s, slot, TR_FINISH_ERROR, UINT32_MAX, 70, text, sizeof text - 1);
+        return false;
+    }
+    if (!e->ignore_eos && is_eos(s, token)) {
+        tr_progress_end(s, slot, TR_FINISH_STOP, UINT32_MAX, 0, NULL, 0);
+        return false;
+    }
+    if (e->first_token_ns == 0) e->first_token_ns = s->now_ns;
+    e->last_token_ns = s->now_ns;
+    e->tokens[position] = token;
+    publish(&e->n_tokens, position + 1);
+    return true;
+}
+
+/* The token first, then the count of what was computed: a death in between only computes rows again. */
+static void apply_span(tr_scheduler *s, uint32_t phase, const tr_msg_span *span, uint32_t token) {
+    tr_journal_entry *e = entry_of(s, span->slot);
+    uint32_t end = span->pos0 + span->rows;
+    e->deaths = 0;
+    if ((span->flags & SPAN_SAMPLE) && !append(s, span->slot, end, token)) return;
+    if (phase == PREFILL) {
+        publish(&e->kv_prefilled, end);
+        if (s->config.one_pool) {
+            publish(&e->kv_moved, end);
+            publish(&e->kv_decoded, end);
+        }
+    } else {
+        publish(&e->kv_decoded, end);
+    }
+    tr_progress_check_end(s, span->slot);
+}
+
+static tr_flight *find_flight(tr_scheduler *s, uint32_t component, uint64_t step) {
+    for (uint32_t i = 0; i < s->n_flights; i++)
+        if (s->flight[i].used && s->flight[i].component == component && s->flight[i].step == step) return &s->flight[i];
+    return NULL;
+}
+
+/* What is confirmed continues exactly at the confirmed position of each sequence. */
+static bool in_order(const tr_scheduler *s, const tr_flight *f) {
+    for (uint32_t i = 0; i < f->n_spans; i++) {
+        tr_journal_entry *e = entry_of(s, f->spans[i].slot);
+        if (s->sequence[f->spans[i].slot].state == SEQUENCE_ENDED) continue;
+        if (f->spans[i].pos0 != load(f->phase == PREFILL ? &e->kv_prefilled : &e->kv_decoded)) return false;
+    }
+    return true;
+}
+
+static void fail_spans(tr_scheduler *s, tr_flight *f, uint32_t status, tr_str error) {
+    for (uint32_t i = 0; i < f->n_spans; i++) {
+        if (status <= f->n_spans && i != status - 1) continue;
+        if (s->sequence[f->spans[i].slot].state != SEQUENCE_ENDED)
+            tr_progress_end(s, f->spans[i].slot, TR_FINISH_ERROR, UINT32_MAX, 70, error.data, error.len);
+    }
+}
+
+void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_done *m, tr_effects *fx) {
+    uint32_t member, index = tr_recovery_component(s, from, &member);
+    tr_flight *f = NULL;
+    if (index < RESHARDER && m->epoch == s->component[index].epoch) f = find_flight(s, index, m->step);
+    if (f == NULL) return; /* of an older epoch, or told already */
+    tr_component *c = &s->component[index];
+    if (m->status == 0 && (member != c->n - 1 || m->sampled.len != f->n_spans || !in_order(s, f))) {
+        s->stats.protocol_errors++;
+        return;
+    }
+    if (m->status != 0) { /* the others of this step, and all behind it, run again after a reset */
+        fail_spans(s, f, m->status, m->error);
+        if (c->state == COMPONENT_RUNNING) tr_recovery_reset(s, index, fx);
+        return;
+    }
+    f->used = false;
+    c->in_flight--;
+    for (uint32_t i = 0; i < f->n_spans; i++) {
+        tr_sequence *q = &s->sequence[f->spans[i].slot];
+        q->steps--;
+        if (q->state != SEQUENCE_ENDED) apply_span(s, f->phase, &f->spans[i], m->sampled.data[i]);
+        tr_progress_tidy(s, f->spans[i].slot);
+    }
+}
+
+void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f) {
+    f->used = false;
+    s->component[f->component].in_flight--;
+    s->stats.replays++;
+    for (uint32_t i = 0; i < f->n_spans; i++) {
+        uint32_t slot = f->spans[i].slot;
+        tr_sequence *q = &s->sequence[slot];
+        q->steps--;
+        if (f->phase == PREFILL && q->state != SEQUENCE_ENDED) q->issued = load(&entry_of(s, slot)->kv_prefilled);
+        tr_progress_tidy(s, slot);
+    }
+}
+
+void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
+    tr_component *c = &s->component[RESHARDER];
+    tr_handoff_job *job = NULL;
+    for (uint32_t i = 0; i < JOBS_MAX && m->epoch == c->epoch; i++)
+        if (s->job[i].used && s->job[i].job == m->job) job = &s->job[i];
+    if (job == NULL) return;
+    uint32_t slot = job->slot;
+    tr_sequence *q = &s->sequence[slot];
+    tr_journal_entry *e = entry_of(s, slot);
+    job->used = false;
+    c->in_flight--;
+    q->jobs--;
+    s->stats.handoffs++;
+    s->stats.handoff_bytes += m->bytes;
+    s->stats.handoff_ns += m->ns;
+    if (q->state != SEQUENCE_ENDED && (m->status != 0 || job->tok0 != load(&e->kv_moved))) {
+        static const char text[] = "hand-off to the decode pool failed; see the log of the resharder";
+        tr_progress_end(s, slot, TR_FINISH_ERROR, UINT32_MAX, 70, text, sizeof text - 1);
+    } else if (q->state != SEQUENCE_ENDED) {
+        e->deaths = 0;
+        e->handoff_bytes += m->bytes;
+        e->handoff_ns += m->ns;
+        publish(&e->kv_moved, job->tok1);
+        publish(&e->kv_decoded, job->tok1);
+    }
+    tr_progress_tidy(s, slot);
+}

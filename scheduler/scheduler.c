@@ -1,0 +1,233 @@
+#include "scheduler/scheduler_state.h"
+
+#include "base/checked.h"
+#include "base/rng.h"
+
+#include <string.h>
+
+static bool pipelines_sound(const tr_scheduler_config *c) {
+    if (c->n_pipelines < 1 || c->n_pipelines > 2) return false;
+    for (uint32_t p = 0; p < c->n_pipelines; p++) {
+        const tr_scheduler_pipeline *l = &c->pipeline[p];
+        if (l->n_stages < 1 || l->n_stages > TR_SCHEDULER_STAGES_MAX) return false;
+        if (l->max_in_flight < 1 || l->max_in_flight > TR_SCHEDULER_STAGES_MAX) return false;
+    }
+    return true;
+}
+
+static bool layout_sound(const tr_scheduler_config *c, const tr_kv_layout *l) {
+    return l->page_tok > 0 && l->n_groups >= 1 && l->n_groups <= TR_KV_GROUPS_MAX &&
+           l->n_slots >= c->journal->n_slots && (uint64_t)l->pages_per_seq * l->page_tok >= c->context;
+}
+
+static bool sound(const tr_scheduler_config *c) {
+    if (!pipelines_sound(c) || c->journal == NULL || c->journal->n_slots == 0) return false;
+    if (c->context == 0 || c->context > TR_MAX_TOKENS || c->journal->context != c->context || c->vocab == 0)
+        return false;
+    if (c->chunk == 0 || c->max_rows < c->chunk || c->max_rows > TR_MAX_STEP_ROWS) return false;
+    if (c->max_batch == 0 || c->max_batch > TR_MAX_SPANS || c->max_waiting == 0) return false;
+    if (c->n_eos > TR_SCHEDULER_EOS_MAX || !layout_sound(c, &c->layout[0])) return false;
+    if (c->one_pool) return true;
+    return c->resharder != TR_NOBODY && layout_sound(c, &c->layout[1]) &&
+           c->layout[0].n_groups == c->layout[1].n_groups;
+}
+
+static uint32_t flights_of(const tr_scheduler_config *c) {
+    uint32_t n = 0;
+    for (uint32_t p = 0; p < c->n_pipelines; p++) n += c->pipeline[p].max_in_flight;
+    return n;
+}
+
+size_t tr_scheduler_bytes(const tr_scheduler_config *config) {
+    if (!sound(config)) return 0;
+    size_t slots = config->journal->n_slots, flights = flights_of(config);
+    return tr_align_up(sizeof(tr_scheduler), 64) + tr_align_up(slots * sizeof(tr_sequence), 64) +
+           2 * tr_align_up(slots * sizeof(uint32_t), 64) + tr_align_up(flights * sizeof(tr_flight), 64) +
+           tr_align_up(flights * config->max_batch * sizeof(tr_msg_span), 64) +
+           tr_align_up(flights * config->max_rows * sizeof(uint32_t), 64);
+}
+
+static void *carve(char **at, size_t bytes) {
+    void *here = *at;
+    *at += tr_align_up(bytes, 64);
+    return here;
+}
+
+static void init_components(tr_scheduler *s) {
+    for (uint32_t p = 0; p < s->config.n_pipelines; p++) {
+        tr_component *c = &s->component[p];
+        c->n = s->config.pipeline[p].n_stages;
+        c->max_in_flight = s->config.pipeline[p].max_in_flight;
+        memcpy(c->actor, s->config.pipeline[p].stage, c->n * sizeof *c->actor);
+    }
+    if (s->config.one_pool) return;
+    s->component[RESHARDER].n = 1;
+    s->component[RESHARDER].max_in_flight = JOBS_MAX;
+    s->component[RESHARDER].actor[0] = s->config.resharder;
+}
+
+tr_status tr_scheduler_init(tr_scheduler *s, const tr_scheduler_config *config) {
+    if (!sound(config)) return TR_CONFIG;
+    char *at = (char *)s + tr_align_up(sizeof *s, 64);
+    memset(s, 0, sizeof *s);
+    s->config = *config;
+    s->n_slots = config->journal->n_slots;
+    s->n_flights = flights_of(config);
+    s->sequence = carve(&at, s->n_slots * sizeof *s->sequence);
+    s->running = carve(&at, s->n_slots * sizeof *s->running);
+    s->waiting = carve(&at, s->n_slots * sizeof *s->waiting);
+    s->flight = carve(&at, s->n_flights * sizeof *s->flight);
+    tr_msg_span *spans = carve(&at, (size_t)s->n_flights * config->max_batch * sizeof *spans);
+    uint32_t *tokens = carve(&at, (size_t)s->n_flights * config->max_rows * sizeof *tokens);
+    for (uint32_t i = 0; i < s->n_flights; i++)
+        s->flight[i] = (tr_flight){.spans = spans + (size_t)i * config->max_batch,
+                                   .tokens = tokens + (size_t)i * config->max_rows};
+    memset(s->sequence, 0, s->n_slots * sizeof *s->sequence);
+    s->next_order = 1;
+    init_components(s);
+    for (uint32_t p = 0; p < (config->one_pool ? 1u : 2u); p++)
+        tr_kv_pool_attach(&s->pool[p], &s->config.layout[p], config->bitmap[p]);
+    tr_kv_budget_init(&s->budget, &s->config.layout[0], config->one_pool ? NULL : &s->config.layout[1]);
+    return TR_OK;
+}
+
+tr_msg *tr_scheduler_send(tr_effects *fx, uint32_t to, tr_msg_type type) {
+    tr_check(fx->n < TR_EFFECTS_MAX);
+    tr_effect *e = &fx->item[fx->n++];
+    memset(e, 0, sizeof *e);
+    e->kind = TR_EFFECT_SEND;
+    e->to = to;
+    e->msg.type = type;
+    return &e->msg;
+}
+
+static uint64_t since(uint64_t begin, uint64_t end) { return end > begin && begin != 0 ? end - begin : 0; }
+
+static void output(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
+    tr_sequence *q = &s->sequence[slot];
+    tr_journal_entry *e = entry_of(s, slot);
+    uint32_t have = generated(s, slot), from = q->sent < have ? q->sent : have;
+    tr_msg_output *m = &tr_scheduler_send(fx, s->config.frontend, TR_MSG_OUTPUT)->as.output;
+    m->rid = e->rid;
+    m->index = from;
+    m->tokens = (tr_u32v){e->tokens + e->prompt_len + from, have - from};
+    q->sent = have;
+    q->announce = false;
+    if (q->state != SEQUENCE_ENDED) return;
+    q->finish_sent = true;
+    m->finish = e->finish;
+    m->code = e->code;
+    m->error = (tr_str){e->error, (uint32_t)strnlen(e->error, sizeof e->error)};
+    m->queue_ns = since(e->accepted_ns, e->first_step_ns);
+    m->ttft_ns = since(e->accepted_ns, e->first_token_ns);
+    m->handoff_ns = e->handoff_ns;
+    m->handoff_bytes = e->handoff_bytes;
+    m->total_ns = since(e->accepted_ns, e->last_token_ns);
+}
+
+static void flush_outputs(tr_scheduler *s, tr_effects *fx) {
+    for (uint32_t i = 0; i < s->n_slots && s->frontend_up; i++) {
+        const tr_sequence *q = &s->sequence[i];
+        if (q->state == SEQUENCE_NONE) continue;
+        bool ended = q->state == SEQUENCE_ENDED && !q->finish_sent;
+        if (!q->announce && !ended && generated(s, i) <= q->sent) continue;
+        if (!room(s, fx, 1)) return;
+        output(s, i, fx);
+    }
+}
+
+static void on_msg(tr_scheduler *s, const tr_event *ev, tr_effects *fx) {
+    const tr_msg *m = ev->msg;
+    bool frontend = ev->from == s->config.frontend;
+    bool resharder = !s->config.one_pool && ev->from == s->config.resharder;
+    if (m->type == TR_MSG_SUBMIT && frontend)
+        tr_intake_submit(s, &m->as.submit, fx);
+    else if (m->type == TR_MSG_CANCEL && frontend)
+        tr_intake_cancel(s, &m->as.cancel);
+    else if (m->type == TR_MSG_RELEASE && frontend)
+        tr_intake_release(s, &m->as.release);
+    else if (m->type == TR_MSG_DRAIN && frontend)
+        s->draining = true;
+    else if (m->type == TR_MSG_STEP_DONE)
+        tr_progress_step_done(s, ev->from, &m->as.step_done, fx);
+    else if (m->type == TR_MSG_RESHARD_DONE && resharder)
+        tr_progress_reshard_done(s, &m->as.reshard_done);
+    else if (m->type == TR_MSG_RESET_DONE)
+        tr_recovery_reset_done(s, ev->from, &m->as.reset_done);
+    else
+        s->stats.protocol_errors++;
+}
+
+void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
+    fx->n = 0;
+    s->now_ns = event->now_ns;
+    s->more = false;
+    if (!s->started && event->kind != TR_EVENT_START) return; /* START comes first, whatever the rings hold */
+    switch (event->kind) {
+    case TR_EVENT_START:
+        if (!s->started) tr_recovery_start(s);
+        s->started = true;
+        break;
+    case TR_EVENT_MSG: on_msg(s, event, fx); break;
+    case TR_EVENT_PEER_UP: tr_recovery_peer_up(s, event->from, event->incarnation, fx); break;
+    case TR_EVENT_PEER_DOWN: tr_recovery_peer_down(s, event->from, event->as.counted); break;
+    case TR_EVENT_TIMER: break;
+    case TR_EVENT_STOP: s->draining = true; break;
+    default: return;
+    }
+    tr_recovery_pump(s, fx);
+    tr_intake_admit(s);
+    tr_batcher_pump(s, fx);
+    tr_handoff_pump(s, fx);
+    flush_outputs(s, fx);
+    if (s->more) {
+        tr_effect *e = &fx->item[fx->n++];
+        memset(e, 0, sizeof *e);
+        e->kind = TR_EFFECT_TIMER;
+    }
+}
+
+void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out) {
+    *out = s->stats;
+    out->running = s->n_running;
+    out->waiting = s->n_waiting;
+    out->draining = s->draining;
+    for (uint32_t p = 0; p < (s->config.one_pool ? 1u : 2u); p++)
+        for (uint32_t g = 0; g < s->config.layout[p].n_groups; g++) {
+            out->pool_pages[p] += s->config.layout[p].group[g].n_pages;
+            out->pool_free[p] += s->pool[p].n_free[g];
+        }
+}
+
+bool tr_scheduler_idle(const tr_scheduler *s) {
+    uint32_t flying = 0;
+    for (uint32_t c = 0; c < COMPONENTS; c++) flying += s->component[c].in_flight;
+    return s->n_running == 0 && s->n_waiting == 0 && flying == 0;
+}
+
+static uint64_t digest_sequence(const tr_scheduler *s, uint32_t slot, uint64_t h) {
+    const tr_sequence *q = &s->sequence[slot];
+    tr_journal_entry *e = entry_of(s, slot);
+    h = tr_rng_hash(h, (uint64_t)q->state << 32 | slot);
+    if (q->state == SEQUENCE_NONE) return h;
+    h = tr_rng_hash(tr_rng_hash(h, e->rid), (uint64_t)load(&e->n_tokens) << 32 | load(&e->kv_prefilled));
+    h = tr_rng_hash(h, (uint64_t)load(&e->kv_moved) << 32 | load(&e->kv_decoded));
+    h = tr_rng_hash(h, (uint64_t)q->issued << 32 | q->move_issued);
+    h = tr_rng_hash(h, (uint64_t)q->steps << 48 | (uint64_t)q->jobs << 32 | q->unsettled << 8 | e->deaths);
+    for (uint32_t p = 0; p < 2; p++)
+        for (uint32_t g = 0; g < TR_KV_GROUPS_MAX; g++)
+            h = tr_rng_hash(h, (uint64_t)q->row[p].first[g] << 32 | q->row[p].end[g]);
+    return tr_rng_hash(h, (uint64_t)q->sent << 8 | (uint64_t)q->announce << 2 | (uint64_t)q->finish_sent << 1 |
+                              q->released);
+}
+
+uint64_t tr_scheduler_digest(const tr_scheduler *s) {
+    uint64_t h = tr_rng_hash(s->next_order, s->last_decoded);
+    h = tr_rng_hash(h, (uint64_t)s->last_phase << 8 | (uint64_t)s->frontend_up << 1 | s->draining);
+    for (uint32_t i = 0; i < COMPONENTS; i++) {
+        const tr_component *c = &s->component[i];
+        h = tr_rng_hash(tr_rng_hash(h, (uint64_t)c->epoch << 32 | c->state), c->next_id << 8 | c->in_flight);
+    }
+    for (uint32_t i = 0; i < s->n_slots; i++) h = digest_sequence(s, i, h);
+    return h;
+}

@@ -1,0 +1,155 @@
+/* scheduler/scheduler_state.h - private state of the scheduler, shared by its files only.
+ * scheduler.c   init, dispatch of events, output, stats      intake.c    SUBMIT, CANCEL, RELEASE, admission
+ * batcher.c     what runs next: chunks and decode batches    progress.c  STEP_DONE, RESHARD_DONE, end of a request
+ * handoff.c     RESHARD jobs                                 recovery.c  peers, resets, poison, own restart
+ * Everything is level-triggered: an event changes state, then tr_batcher_pump and the flush of outputs do what the
+ * state allows. So a lost moment (no room for effects, a peer away) is made up for at the next event.
+ *
+ * A component is what is reset as one: a pipeline, or the resharder. Its epoch lives from one reset to the next.
+ * I1: issued[phase] >= confirmed (journal). I2: a sequence holds at most what it reserved. I3: pages are given back
+ * only when steps == jobs == 0 and no component is unsettled for it (an earlier scheduler's work may still run there),
+ * except pages behind the window and behind what was moved, which nothing unconfirmed can touch. */
+#ifndef TR_SCHEDULER_STATE_H
+#define TR_SCHEDULER_STATE_H
+#include "kv/crash_point.h"
+#include "kv/kv_budget.h"
+#include "kv/kv_pool.h"
+#include "kv/kv_table.h"
+#include "scheduler/scheduler.h"
+
+enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2 }; /* flags of a span, transport/schema.h */
+enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, COMPONENTS = 3 };
+enum { JOBS_MAX = 16, POISON_DEATHS = 2, NO_SLOT = UINT32_MAX };
+
+typedef enum tr_sequence_state { SEQUENCE_NONE, SEQUENCE_WAITING, SEQUENCE_RUNNING, SEQUENCE_ENDED } tr_sequence_state;
+
+typedef struct tr_sequence {
+    tr_sequence_state state;
+    uint32_t prefill_end;   /* positions [0, prefill_end) are prefilled, [prefill_end, decode_end) decoded */
+    uint32_t decode_end;    /* equal when nothing is left for the decode path */
+    uint32_t issued;        /* prefill: next position to issue */
+    uint32_t move_issued;   /* hand-off: next position to move */
+    uint32_t steps, jobs;   /* unconfirmed ones of this scheduler */
+    uint32_t unsettled;     /* bit a component: work of an earlier scheduler may still run there */
+    uint32_t table_version; /* raised with every change of its tables */
+    uint32_t sent;          /* generated tokens told to the frontend of now */
+    bool announce;          /* tell something in any case */
+    bool finish_sent, released;
+    tr_kv_table_row row[2]; /* one_pool: only row[0] */
+    tr_kv_budget_need need;
+} tr_sequence;
+
+typedef enum tr_component_state { COMPONENT_DOWN, COMPONENT_RESETTING, COMPONENT_RUNNING } tr_component_state;
+
+typedef struct tr_component {
+    tr_component_state state;
+    uint32_t n, max_in_flight;
+    uint32_t actor[TR_SCHEDULER_STAGES_MAX], incarnation[TR_SCHEDULER_STAGES_MAX];
+    bool up[TR_SCHEDULER_STAGES_MAX], acked[TR_SCHEDULER_STAGES_MAX];
+    uint32_t epoch;
+    uint64_t next_id; /* of a step or job in this epoch */
+    uint32_t in_flight;
+    bool counted_death; /* it went down while running by a death that counts */
+} tr_component;
+
+typedef struct tr_flight { /* a STEP that is out */
+    bool used, suspect;
+    uint32_t component, phase; /* phase: PREFILL or DECODE */
+    uint64_t step;
+    uint32_t n_spans, n_rows;
+    tr_msg_span *spans; /* [max_batch] */
+    uint32_t *tokens;   /* [max_rows] */
+} tr_flight;
+
+typedef struct tr_handoff_job { /* a RESHARD that is out */
+    bool used;
+    uint64_t job, rid;
+    uint32_t slot, tok0, tok1;
+    uint32_t tok_min[TR_KV_GROUPS_MAX];
+} tr_handoff_job;
+
+struct tr_scheduler {
+    tr_scheduler_config config;
+    tr_kv_pool pool[2];
+    tr_kv_budget budget;
+    tr_component component[COMPONENTS];
+    tr_sequence *sequence; /* [n_slots] */
+    uint32_t *running;     /* slots in order of arrival */
+    uint32_t *waiting;
+    uint32_t n_slots, n_running, n_waiting, n_flights;
+    tr_flight *flight; /* [n_flights] */
+    tr_handoff_job job[JOBS_MAX];
+    uint64_t now_ns, next_order;
+    uint64_t last_decoded; /* order of the sequence served last: round robin */
+    uint32_t last_phase;
+    bool started, frontend_up, draining, more; /* more: something had to wait for room in the effects */
+    tr_error refusal;                          /* text of the refusal in the effects */
+    tr_scheduler_stats stats;
+};
+
+static inline tr_journal_entry *entry_of(const tr_scheduler *s, uint32_t slot) {
+    return tr_journal_at(s->config.journal, slot);
+}
+static inline uint32_t load(_Atomic uint32_t *word) { return atomic_load_explicit(word, memory_order_acquire); }
+/* Make a change of the journal count: everything that it speaks of was written before. */
+static inline void publish(_Atomic uint32_t *word, uint32_t value) {
+    tr_crash_point();
+    atomic_store_explicit(word, value, memory_order_release);
+    tr_crash_point();
+}
+static inline uint32_t generated(const tr_scheduler *s, uint32_t slot) {
+    tr_journal_entry *e = entry_of(s, slot);
+    return load(&e->state) == TR_JOURNAL_DONE ? e->kept : load(&e->n_tokens) - e->prompt_len;
+}
+/* Pool and pipeline of a phase. */
+static inline uint32_t pool_of(const tr_scheduler *s, uint32_t phase) { return s->config.one_pool ? 0 : phase; }
+static inline uint32_t component_of(const tr_scheduler *s, uint32_t phase) {
+    return s->config.n_pipelines == 1 ? 0 : phase;
+}
+/* First position of a group that a query at position pos sees. */
+static inline uint32_t window_begin(const tr_kv_group *g, uint32_t pos) {
+    return g->window == 0 || pos + 1 <= g->window ? 0 : pos + 1 - g->window;
+}
+static inline bool room(tr_scheduler *s, const tr_effects *fx, uint32_t n) {
+    if (fx->n + n < TR_EFFECTS_MAX) return true; /* one stays for the timer */
+    s->more = true;
+    return false;
+}
+tr_msg *tr_scheduler_send(tr_effects *fx, uint32_t to, tr_msg_type type);
+
+/* intake.c */
+uint32_t tr_intake_find(const tr_scheduler *s, uint64_t rid); /* slot or NO_SLOT */
+void tr_intake_submit(tr_scheduler *s, const tr_msg_submit *m, tr_effects *fx);
+void tr_intake_cancel(tr_scheduler *s, const tr_msg_cancel *m);
+void tr_intake_release(tr_scheduler *s, const tr_msg_release *m);
+void tr_intake_admit(tr_scheduler *s);
+/* Spans of positions and pages that an entry's life needs. */
+void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q);
+void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot); /* by order of arrival */
+
+/* batcher.c */
+void tr_batcher_pump(tr_scheduler *s, tr_effects *fx);
+
+/* progress.c */
+void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_done *m, tr_effects *fx);
+void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m);
+void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t keep, uint32_t code, const char *error,
+                     uint32_t error_len);
+/* Give back what nothing can touch any more; frees the slot of a released request. */
+void tr_progress_check_end(tr_scheduler *s, uint32_t slot); /* all tokens there, or all positions computed */
+void tr_progress_tidy(tr_scheduler *s, uint32_t slot);
+void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f); /* forget it; positions are issued again */
+
+/* handoff.c */
+void tr_handoff_pump(tr_scheduler *s, tr_effects *fx);
+void tr_handoff_drop_job(tr_scheduler *s, tr_handoff_job *job);
+
+/* recovery.c */
+void tr_recovery_start(tr_scheduler *s);
+void tr_recovery_peer_up(tr_scheduler *s, uint32_t actor, uint32_t incarnation, tr_effects *fx);
+void tr_recovery_pump(tr_scheduler *s, tr_effects *fx); /* reset what is down and whole again */
+void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted);
+void tr_recovery_reset(tr_scheduler *s, uint32_t component, tr_effects *fx);
+void tr_recovery_reset_done(tr_scheduler *s, uint32_t actor, const tr_msg_reset_done *m);
+uint32_t tr_recovery_component(const tr_scheduler *s, uint32_t actor, uint32_t *member_out); /* COMPONENTS: none */
+#endif
