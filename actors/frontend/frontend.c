@@ -1,0 +1,85 @@
+#include "actors/frontend/frontend.h"
+
+#include "actors/actors.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "model/gguf.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <zmq.h>
+
+#define SWEEP_NS TR_NS_PER_S
+
+static tr_status open_tokenizer(tr_frontend *f, tr_error *err) {
+    const char *path = f->rt->company->model_path;
+    size_t n = strlen(path);
+    if (n >= 12 && strcmp(path + n - 12, ".safetensors") == 0) return TR_OK; /* token ids only */
+    tr_gguf *gguf = NULL;
+    TR_TRY(tr_gguf_open(path, &gguf, err));
+    tr_status status = tr_tokenizer_create(gguf, &f->tokenizer, err);
+    tr_gguf_close(&gguf);
+    return status;
+}
+
+static tr_status open_frontend(tr_frontend *f, tr_error *err) {
+    const tr_company *c = f->rt->company;
+    TR_TRY(open_tokenizer(f, err));
+    size_t arena = tr_codec_arena_bytes(TR_MAX_TOKENS, 0);
+    f->arena_memory = malloc(arena);
+    f->text_cap = 65536;
+    f->text = malloc(f->text_cap);
+    if (!f->arena_memory || !f->text || tr_request_table_create(2 * c->n_slots + c->max_waiting, &f->requests) != TR_OK)
+        return tr_error_set(err, TR_UNAVAILABLE, "no memory for the frontend");
+    tr_codec_arena_init(&f->arena, f->arena_memory, arena);
+    return tr_frontend_bind(f, err);
+}
+
+static void close_frontend(tr_frontend *f) {
+    if (f->router) zmq_close(f->router);
+    tr_request_table_destroy(&f->requests);
+    tr_tokenizer_destroy(&f->tokenizer);
+    free(f->arena_memory);
+    free(f->ids);
+    free(f->text);
+    free(f);
+}
+
+static void stop_when_drained(tr_frontend *f) {
+    if (!f->stop_after_drain || f->requests.n > 0) return;
+    atomic_store(&f->rt->control->stop_requested, 1);
+    const tr_company_actor *supervisor = tr_company_find_actor(f->rt->company, "supervisor");
+    tr_bell_ring(&f->rt->control->actor[supervisor - f->rt->company->actor].bell);
+}
+
+static void loop(tr_frontend *f) {
+    tr_runtime *rt = f->rt;
+    uint64_t swept = tr_clock_now_ns();
+    while (!tr_runtime_stopping(rt)) {
+        uint32_t seen = tr_bell_read(&rt->block->bell);
+        bool any = tr_frontend_pump_logits(f);
+        any |= tr_runtime_pump(rt, tr_frontend_on_scheduler, f);
+        any |= tr_frontend_pump_clients(f);
+        uint64_t now = tr_clock_now_ns();
+        bool waiting = tr_frontend_finish_ready(f, now);
+        if (now - swept >= SWEEP_NS) {
+            tr_frontend_sweep_clients(f, now);
+            swept = now;
+        }
+        stop_when_drained(f);
+        if (!any) tr_runtime_wait(rt, seen, waiting ? TR_NS_PER_MS : SWEEP_NS, f->router);
+    }
+}
+
+tr_status tr_frontend_run(tr_runtime *rt, tr_error *err) {
+    tr_frontend *f = calloc(1, sizeof *f);
+    if (!f) return tr_error_set(err, TR_UNAVAILABLE, "no memory for the frontend");
+    f->rt = rt;
+    tr_status status = open_frontend(f, err);
+    if (status == TR_OK) {
+        tr_runtime_ready(rt);
+        loop(f);
+    }
+    close_frontend(f);
+    return status;
+}

@@ -1,0 +1,60 @@
+/* actors/frontend/frontend.h - the door of the company: ZeroMQ ROUTER for clients, links to the scheduler and the last
+ * stages. One error boundary a request: whatever is wrong with one is answered under its id and touches no other.
+ *
+ *   client message | handled by          scheduler message | handled by
+ *   HELLO          | on_hello            ACCEPTED          | on_accepted
+ *   ADD            | on_add              OUTPUT            | on_output
+ *   ABORT          | on_abort            PEER_UP           | SUBMITs without answer are sent again
+ *   PING           | echo, or WELCOME to a client this incarnation does not know (it adds its open requests again)
+ *   STATUS, DRAIN  | on_status, on_drain
+ *
+ * Text is made here: detokenizer and stop texts a request (request.h). A client that misses its pings for
+ * CLIENT_SILENT_NS, or that the socket can't reach, is gone: its requests are cancelled. */
+#ifndef TR_FRONTEND_H
+#define TR_FRONTEND_H
+#include "actors/frontend/request.h"
+#include "actors/runtime/runtime.h"
+#include "model/tokenizer.h"
+
+enum { TR_FRONTEND_CLIENTS_MAX = 1024 };
+
+typedef struct tr_frontend_client {
+    bool used;
+    uint8_t id[TR_MAX_CLIENT_ID_BYTES];
+    uint32_t len;
+    uint64_t seen_ns;
+} tr_frontend_client;
+
+typedef struct tr_frontend {
+    tr_runtime *rt;
+    void *router;
+    tr_tokenizer *tokenizer; /* NULL: the model file has no vocabulary that we read */
+    tr_request_table requests;
+    tr_frontend_client client[TR_FRONTEND_CLIENTS_MAX];
+    bool draining, stop_after_drain;
+    void *arena_memory;
+    tr_codec_arena arena; /* of client messages */
+    uint32_t *ids;        /* [ids_cap] tokenizer output */
+    size_t ids_cap;
+    char *text; /* text of one OUTPUT */
+    size_t text_cap;
+    uint64_t refused, dropped;
+} tr_frontend;
+
+/* frontend_client.c: the client side of the socket. */
+tr_status tr_frontend_bind(tr_frontend *f, tr_error *err);
+/* Take all waiting client messages. True when there were any. */
+bool tr_frontend_pump_clients(tr_frontend *f);
+/* Send a message, with payload as a second frame when given. TR_PEER: unreachable; TR_AGAIN: its queue is full. */
+tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg, const void *payload,
+                           size_t payload_bytes);
+void tr_frontend_sweep_clients(tr_frontend *f, uint64_t now_ns);
+
+/* frontend_output.c: tokens and logits on their way to clients. */
+void tr_frontend_on_scheduler(void *self, const tr_event *event);
+bool tr_frontend_pump_logits(tr_frontend *f);
+/* Send the ends that waited for their logits. True when one went out or still waits. */
+bool tr_frontend_finish_ready(tr_frontend *f, uint64_t now_ns);
+void tr_frontend_cancel(tr_frontend *f, tr_request *r, uint32_t finish, uint32_t keep);
+void tr_frontend_client_gone(tr_frontend *f, const uint8_t *client, uint32_t len);
+#endif

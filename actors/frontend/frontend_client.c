@@ -1,0 +1,318 @@
+/* actors/frontend/frontend_client.c - client messages: validated fully before anything reaches the scheduler. */
+#include "actors/frontend/frontend.h"
+#include "actors/frontend/status_json.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "transport/zmq_socket.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <zmq.h>
+
+#define CLIENT_SILENT_NS (10 * TR_NS_PER_S)
+
+typedef struct sender {
+    const uint8_t *id;
+    uint32_t len;
+} sender;
+
+tr_status tr_frontend_bind(tr_frontend *f, tr_error *err) {
+    tr_zmq_socket_options options = {
+        .type = ZMQ_ROUTER, .bind = true, .max_message_bytes = 2 * TR_MAX_TEXT_BYTES, .hwm = 20000};
+    return tr_zmq_socket_open(tr_runtime_zmq(f->rt), f->rt->company->endpoint, &options, &f->router, err);
+}
+
+tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg, const void *payload,
+                           size_t payload_bytes) {
+    zmq_msg_t frame;
+    size_t cap = tr_codec_size_bound(msg), n = 0;
+    if (zmq_msg_init_size(&frame, cap) != 0) return TR_UNAVAILABLE;
+    tr_status status = tr_codec_encode(msg, zmq_msg_data(&frame), cap, &n);
+    if (status != TR_OK) {
+        zmq_msg_close(&frame);
+        return status;
+    }
+    /* ROUTER with MANDATORY: the identity frame tells whether the client can be reached. */
+    if (zmq_send(f->router, client, len, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
+        status = errno == EAGAIN ? TR_AGAIN : TR_PEER;
+        zmq_msg_close(&frame);
+        return status;
+    }
+    zmq_send(f->router, zmq_msg_data(&frame), n, ZMQ_DONTWAIT | (payload ? ZMQ_SNDMORE : 0));
+    zmq_msg_close(&frame);
+    if (payload) zmq_send(f->router, payload, payload_bytes, ZMQ_DONTWAIT);
+    return TR_OK;
+}
+
+__attribute__((format(printf, 5, 6))) static void refuse(tr_frontend *f, sender from, uint64_t id, uint32_t code,
+                                                         const char *fmt, ...) {
+    char text[TR_MAX_ERROR_BYTES];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    uint32_t len = n < 0 ? 0 : (uint32_t)n < sizeof text ? (uint32_t)n : (uint32_t)sizeof text - 1;
+    tr_msg m = {.type = TR_MSG_ERROR, .as.error = {.id = id, .code = code, .text = {text, len}}};
+    f->refused++;
+    tr_frontend_send(f, from.id, from.len, &m, NULL, 0);
+}
+
+/* ---- clients ---- */
+
+static tr_frontend_client *find_client(tr_frontend *f, sender from) {
+    for (int i = 0; i < TR_FRONTEND_CLIENTS_MAX; i++) {
+        tr_frontend_client *c = &f->client[i];
+        if (c->used && c->len == from.len && memcmp(c->id, from.id, from.len) == 0) return c;
+    }
+    return NULL;
+}
+
+static void welcome(tr_frontend *f, sender from) {
+    const tr_company *c = f->rt->company;
+    tr_msg m = {.type = TR_MSG_WELCOME,
+                .as.welcome = {.major = TR_PROTOCOL_MAJOR,
+                               .minor = TR_PROTOCOL_MINOR,
+                               .model = {c->model_name, (uint32_t)strlen(c->model_name)},
+                               .vocab = c->vocab,
+                               .context = c->context,
+                               .instruct = c->instruct,
+                               .company = c->id}};
+    tr_frontend_send(f, from.id, from.len, &m, NULL, 0);
+}
+
+static void on_hello(tr_frontend *f, sender from, const tr_msg_hello *m) {
+    if (m->major != TR_PROTOCOL_MAJOR) {
+        refuse(f, from, 0, 69,
+               "this company speaks protocol %d.%d, the client %u.%u: use a client of the same major version",
+               TR_PROTOCOL_MAJOR, TR_PROTOCOL_MINOR, m->major, m->minor);
+        return;
+    }
+    tr_frontend_client *c = find_client(f, from);
+    for (int i = 0; i < TR_FRONTEND_CLIENTS_MAX && !c; i++)
+        if (!f->client[i].used) c = &f->client[i];
+    if (!c) {
+        refuse(f, from, 0, 69, "too many clients (%d): close one and try again", TR_FRONTEND_CLIENTS_MAX);
+        return;
+    }
+    c->used = true;
+    c->len = from.len;
+    memcpy(c->id, from.id, from.len);
+    c->seen_ns = tr_clock_now_ns();
+    welcome(f, from);
+}
+
+void tr_frontend_sweep_clients(tr_frontend *f, uint64_t now_ns) {
+    for (int i = 0; i < TR_FRONTEND_CLIENTS_MAX; i++) {
+        tr_frontend_client *c = &f->client[i];
+        if (!c->used || now_ns - c->seen_ns < CLIENT_SILENT_NS) continue;
+        c->used = false;
+        tr_frontend_client_gone(f, c->id, c->len);
+    }
+}
+
+/* ---- requests ---- */
+
+/* Ids of the prompt in f->ids or in the message. False: refused. */
+static bool prompt_ids(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v *ids_out) {
+    tr_error err = {0};
+    if (m->tokens.len > 0) {
+        for (uint32_t i = 0; i < m->tokens.len; i++)
+            if (m->tokens.data[i] >= f->rt->company->vocab) {
+                refuse(f, from, m->id, 65, "token %u of the prompt is %u, but the vocabulary ends at %u", i,
+                       m->tokens.data[i], f->rt->company->vocab - 1);
+                return false;
+            }
+        *ids_out = m->tokens;
+        return true;
+    }
+    if (!f->tokenizer) {
+        refuse(f, from, m->id, 65, "the model file has no vocabulary that troupe reads: send token ids");
+        return false;
+    }
+    size_t bound = tr_tokenizer_bound(m->prompt.len), n = 0;
+    if (bound > f->ids_cap) {
+        uint32_t *bigger = realloc(f->ids, bound * sizeof *bigger);
+        if (!bigger) {
+            refuse(f, from, m->id, 69, "no memory to tokenize %u bytes", m->prompt.len);
+            return false;
+        }
+        f->ids = bigger;
+        f->ids_cap = bound;
+    }
+    unsigned flags = (m->no_bos ? 0u : TR_TOKENIZE_BOS) | (m->parse_special ? TR_TOKENIZE_PARSE_SPECIAL : 0u);
+    if (tr_tokenizer_encode(f->tokenizer, m->prompt.data, m->prompt.len, flags, f->ids, f->ids_cap, &n, &err) !=
+        TR_OK) {
+        refuse(f, from, m->id, 65, "%s", err.text);
+        return false;
+    }
+    *ids_out = (tr_u32v){f->ids, (uint32_t)n};
+    return true;
+}
+
+static bool valid_request(tr_frontend *f, sender from, const tr_msg_add *m, uint32_t n_prompt) {
+    const uint32_t context = f->rt->company->context;
+    bool evaluation = m->logits && m->max_tokens == 0;
+    if (n_prompt == 0)
+        refuse(f, from, m->id, 65, "the prompt is empty and the model has no begin token: give at least one token");
+    else if (n_prompt > context || (!evaluation && n_prompt == context))
+        refuse(f, from, m->id, 65,
+               "the prompt has %u tokens, the context holds %u with at least one to generate: shorten it or raise -c",
+               n_prompt, context);
+    else if (m->forced >= n_prompt)
+        refuse(f, from, m->id, 64, "forced is %u, but the first of %u tokens must come from prefill", m->forced,
+               n_prompt);
+    else if (m->max_tokens == 0 && !evaluation)
+        refuse(f, from, m->id, 64, "max_tokens is 0: ask for at least one token");
+    else
+        return true;
+    return false;
+}
+
+static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids) {
+    uint64_t rid = 0;
+    while (rid == 0 || tr_request_find(&f->requests, rid))
+        if (getrandom(&rid, sizeof rid, 0) != (ssize_t)sizeof rid) rid = tr_clock_now_ns();
+    tr_request *r = tr_request_add(&f->requests, rid, from.id, from.len, m->id);
+    uint32_t room = f->rt->company->context - ids.len;
+    tr_msg s = {.type = TR_MSG_SUBMIT,
+                .as.submit = {.rid = rid,
+                              .client = {from.id, from.len},
+                              .id = m->id,
+                              .tokens = ids,
+                              .forced = m->forced,
+                              .max_tokens = m->max_tokens < room ? m->max_tokens : room,
+                              .temperature = m->temperature,
+                              .top_p = m->top_p,
+                              .top_k = m->top_k,
+                              .seed = m->seed,
+                              .ignore_eos = m->ignore_eos,
+                              .stop = m->stop,
+                              .logits = m->logits}};
+    if (!r) {
+        refuse(f, from, m->id, 69, "too many open requests (%u): try again when one has ended", f->requests.cap);
+        return;
+    }
+    r->prompt_len = ids.len;
+    r->logits = m->logits != 0;
+    if (r->logits) r->logit_seen = calloc(f->rt->company->context / 64 + 1, sizeof(uint64_t));
+    if (f->tokenizer) tr_detokenizer_init(&r->detokenizer, f->tokenizer, TR_DETOKENIZE_CONTINUE);
+    tr_stop_match_init(&r->stop, m->stop.data, m->stop.len);
+    size_t cap = tr_codec_size_bound(&s);
+    r->submit = malloc(cap);
+    bool kept =
+        r->submit && (!r->logits || r->logit_seen) && tr_codec_encode(&s, r->submit, cap, &r->submit_bytes) == TR_OK;
+    tr_status status = kept ? tr_runtime_send(f->rt, f->rt->company->scheduler, &s) : TR_UNAVAILABLE;
+    if (status != TR_OK) {
+        tr_request_remove(&f->requests, r);
+        refuse(f, from, m->id, 69, "the company is overloaded (%s): try again", tr_status_text(status));
+    }
+}
+
+static void on_add(tr_frontend *f, sender from, const tr_msg_add *m) {
+    tr_journal *journal = f->rt->segment[TR_SEGMENT_JOURNAL];
+    /* After a restart of this actor a client adds its open requests again: those that were accepted go on by
+     * themselves. */
+    if (tr_request_find_client(&f->requests, from.id, from.len, m->id) ||
+        tr_request_journal_client(journal, from.id, from.len, m->id))
+        return;
+    if (!find_client(f, from)) {
+        refuse(f, from, m->id, 64, "the first message must be hello");
+        return;
+    }
+    if (f->draining) {
+        refuse(f, from, m->id, 69, "the company is draining: it takes no new requests");
+        return;
+    }
+    for (uint32_t i = 0; i < m->stop.len; i++)
+        if (m->stop.data[i].len == 0 || m->stop.data[i].len > TR_MAX_STOP_BYTES) {
+            refuse(f, from, m->id, 64, "stop text %u has %u bytes: 1 to %d are allowed", i, m->stop.data[i].len,
+                   TR_MAX_STOP_BYTES);
+            return;
+        }
+    tr_u32v ids;
+    if (prompt_ids(f, from, m, &ids) && valid_request(f, from, m, ids.len)) submit(f, from, m, ids);
+}
+
+static void on_abort(tr_frontend *f, sender from, const tr_msg_abort *m) {
+    tr_request *r = tr_request_find_client(&f->requests, from.id, from.len, m->id);
+    if (r && !r->finish) tr_frontend_cancel(f, r, TR_FINISH_ABORT, UINT32_MAX);
+}
+
+static void on_status(tr_frontend *f, sender from, const tr_msg_status *m) {
+    char *json = tr_status_json(f->rt);
+    if (!json) return;
+    tr_msg reply = {.type = TR_MSG_STATUS_REPLY,
+                    .as.status_reply = {.id = m->id, .json = {json, (uint32_t)strlen(json)}}};
+    tr_frontend_send(f, from.id, from.len, &reply, NULL, 0);
+    free(json);
+}
+
+static void on_drain(tr_frontend *f, const tr_msg *msg) {
+    f->draining = true;
+    f->stop_after_drain |= msg->as.drain.stop != 0;
+    tr_runtime_send(f->rt, f->rt->company->scheduler, msg);
+}
+
+static void on_ping(tr_frontend *f, sender from, const tr_msg *msg) {
+    tr_frontend_client *c = find_client(f, from);
+    if (!c) {
+        welcome(f, from);
+        return;
+    }
+    c->seen_ns = tr_clock_now_ns();
+    tr_frontend_send(f, from.id, from.len, msg, NULL, 0);
+}
+
+static void on_client(tr_frontend *f, sender from, const void *data, size_t bytes) {
+    tr_msg msg;
+    tr_error err = {0};
+    tr_codec_arena_reset(&f->arena);
+    if (tr_codec_decode(data, bytes, &f->arena, &msg, &err) != TR_OK) {
+        tr_msg_type type;
+        uint64_t id;
+        tr_codec_peek(data, bytes, &type, &id);
+        f->dropped++;
+        refuse(f, from, id, 65, "%s", err.text);
+        return;
+    }
+    switch (msg.type) {
+    case TR_MSG_HELLO: on_hello(f, from, &msg.as.hello); break;
+    case TR_MSG_ADD: on_add(f, from, &msg.as.add); break;
+    case TR_MSG_ABORT: on_abort(f, from, &msg.as.abort); break;
+    case TR_MSG_PING: on_ping(f, from, &msg); break;
+    case TR_MSG_STATUS: on_status(f, from, &msg.as.status); break;
+    case TR_MSG_DRAIN: on_drain(f, &msg); break;
+    default: f->dropped++; refuse(f, from, 0, 64, "this message is not for the frontend");
+    }
+}
+
+/* Exactly two frames, identity and message; anything else is dropped and counted. */
+bool tr_frontend_pump_clients(tr_frontend *f) {
+    bool any = false;
+    zmq_msg_t id, body;
+    zmq_msg_init(&id);
+    zmq_msg_init(&body);
+    while (zmq_msg_recv(&id, f->router, ZMQ_DONTWAIT) >= 0) {
+        any = true;
+        bool ok = zmq_msg_more(&id) && zmq_msg_recv(&body, f->router, ZMQ_DONTWAIT) >= 0 && !zmq_msg_more(&body) &&
+                  zmq_msg_size(&id) > 0 && zmq_msg_size(&id) <= TR_MAX_CLIENT_ID_BYTES;
+        bool more = zmq_msg_more(&id) && zmq_msg_more(&body);
+        while (more) {
+            if (zmq_msg_recv(&body, f->router, ZMQ_DONTWAIT) < 0) break;
+            more = zmq_msg_more(&body);
+        }
+        if (ok)
+            on_client(f, (sender){zmq_msg_data(&id), (uint32_t)zmq_msg_size(&id)}, zmq_msg_data(&body),
+                      zmq_msg_size(&body));
+        else
+            f->dropped++;
+    }
+    zmq_msg_close(&id);
+    zmq_msg_close(&body);
+    return any;
+}

@@ -1,0 +1,228 @@
+/* actors/frontend/frontend_output.c - OUTPUT of the scheduler becomes text; logits records go through as they are. */
+#include "actors/frontend/frontend.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Logits travel on a link of their own: how long an end waits for rows that a dead process may have taken with it. */
+#define LOGITS_WAIT_NS (5 * TR_NS_PER_S)
+
+static void release(tr_frontend *f, tr_request *r) {
+    tr_msg m = {.type = TR_MSG_RELEASE, .as.release = {.rid = r->rid}};
+    tr_runtime_send(f->rt, f->rt->company->scheduler, &m);
+    tr_request_remove(&f->requests, r);
+}
+
+void tr_frontend_cancel(tr_frontend *f, tr_request *r, uint32_t finish, uint32_t keep) {
+    tr_msg m = {.type = TR_MSG_CANCEL, .as.cancel = {.rid = r->rid, .finish = finish, .keep = keep}};
+    tr_runtime_send(f->rt, f->rt->company->scheduler, &m);
+}
+
+void tr_frontend_client_gone(tr_frontend *f, const uint8_t *client, uint32_t len) {
+    for (uint32_t i = 0; i < f->requests.cap; i++) {
+        tr_request *r = &f->requests.at[i];
+        if (!r->used || r->gone || r->client_len != len || memcmp(r->client, client, len) != 0) continue;
+        r->gone = true;
+        if (!r->finish) tr_frontend_cancel(f, r, TR_FINISH_ABORT, 0);
+    }
+}
+
+/* A client that can't be reached, or does not read, is gone: nobody else waits for it. */
+static tr_status send_to(tr_frontend *f, tr_request *r, const tr_msg *m) {
+    if (r->gone) return TR_PEER;
+    tr_status status = tr_frontend_send(f, r->client, r->client_len, m, NULL, 0);
+    if (status == TR_OK) return TR_OK;
+    tr_log(TR_LOG_INFO, "client_gone", "rid=%" PRIx64 " %s", r->rid, tr_status_text(status));
+    uint8_t client[TR_MAX_CLIENT_ID_BYTES];
+    uint32_t len = r->client_len;
+    memcpy(client, r->client, len);
+    tr_frontend_client_gone(f, client, len);
+    return status;
+}
+
+/* First OUTPUT of a request that an earlier life of this actor accepted. */
+static tr_request *adopt(tr_frontend *f, uint64_t rid) {
+    tr_journal_entry *e = tr_request_journal(f->rt->segment[TR_SEGMENT_JOURNAL], rid);
+    if (!e) return NULL;
+    tr_request *r = tr_request_add(&f->requests, rid, e->client, e->client_len, e->id);
+    if (!r) return NULL;
+    r->accepted = true;
+    r->prompt_len = e->prompt_len;
+    r->logits = e->logits != 0;
+    if (r->logits) r->logit_seen = calloc(f->rt->company->context / 64 + 1, sizeof(uint64_t));
+    tr_str stops[TR_MAX_STOPS];
+    for (uint32_t i = 0; i < e->n_stops; i++) stops[i] = (tr_str){e->stop[i], e->stop_len[i]};
+    tr_stop_match_init(&r->stop, stops, e->n_stops);
+    if (f->tokenizer) tr_detokenizer_init(&r->detokenizer, f->tokenizer, TR_DETOKENIZE_CONTINUE);
+    return r;
+}
+
+/* Text of new tokens into f->text; stops inside the token that completes a stop text. Returns the bytes. */
+static size_t make_text(tr_frontend *f, tr_request *r, const uint32_t *tokens, uint32_t n, bool last) {
+    char piece[4096];
+    size_t out = 0, got = 0;
+    for (uint32_t i = 0; i < n && f->tokenizer && !r->stop.found; i++) {
+        if (out + sizeof piece + TR_MAX_STOP_BYTES > f->text_cap) {
+            size_t cap = 2 * f->text_cap + sizeof piece + TR_MAX_STOP_BYTES;
+            char *bigger = realloc(f->text, cap);
+            if (!bigger) break;
+            f->text = bigger;
+            f->text_cap = cap;
+        }
+        if (tr_detokenizer_push(&r->detokenizer, f->tokenizer, tokens[i], piece, sizeof piece, &got) != TR_OK) got = 0;
+        out += tr_stop_match_push(&r->stop, piece, got, f->text + out);
+        r->shown++;
+    }
+    if (last && f->tokenizer && !r->stop.found) {
+        got = tr_detokenizer_flush(&r->detokenizer, piece);
+        out += tr_stop_match_push(&r->stop, piece, got, f->text + out);
+        out += tr_stop_match_flush(&r->stop, f->text + out);
+    }
+    return out;
+}
+
+static void send_text(tr_frontend *f, tr_request *r, uint32_t index, const uint32_t *tokens, uint32_t n, bool last) {
+    bool had_stop = r->stop.found;
+    size_t bytes = had_stop ? 0 : make_text(f, r, tokens, n, last);
+    tr_msg m = {.type = TR_MSG_TEXT,
+                .as.text = {.id = r->id,
+                            .index = index,
+                            .tokens = {tokens, n},
+                            .offset = r->offset,
+                            .text = {(const uint8_t *)f->text, (uint32_t)bytes}}};
+    if (last) {
+        const tr_msg_output *e = &r->end;
+        m.as.text.finish = r->finish;
+        m.as.text.prompt_tokens = r->prompt_len;
+        m.as.text.queue_ns = e->queue_ns;
+        m.as.text.ttft_ns = e->ttft_ns;
+        m.as.text.handoff_ns = e->handoff_ns;
+        m.as.text.handoff_bytes = e->handoff_bytes;
+        m.as.text.total_ns = e->total_ns;
+    }
+    r->offset += bytes;
+    if (n > 0 || bytes > 0 || last) send_to(f, r, &m);
+    if (r->stop.found && !had_stop && !last) tr_frontend_cancel(f, r, TR_FINISH_STOP, r->shown);
+}
+
+static void finish_now(tr_frontend *f, tr_request *r) {
+    if (r->finish == TR_FINISH_ERROR) {
+        tr_msg m = {.type = TR_MSG_ERROR,
+                    .as.error = {.id = r->id,
+                                 .code = r->end.code ? r->end.code : 70,
+                                 .text = {r->error, (uint32_t)strlen(r->error)}}};
+        send_to(f, r, &m);
+    } else
+        send_text(f, r, r->n_tokens, NULL, 0, true);
+    release(f, r);
+}
+
+/* Rows that a logits request computes in all: every known position, and every generated token but the last. */
+static bool logits_complete(const tr_request *r) {
+    uint32_t expect = r->prompt_len + (r->n_tokens ? r->n_tokens - 1 : 0);
+    return !r->logits || r->gone || r->finish == TR_FINISH_ERROR || r->finish == TR_FINISH_ABORT ||
+           r->logit_rows >= expect;
+}
+
+static void on_output(tr_frontend *f, const tr_msg_output *m) {
+    tr_request *r = tr_request_find(&f->requests, m->rid);
+    if (!r) r = adopt(f, m->rid);
+    if (!r || r->finish) return;
+    r->accepted = true;
+    if (m->index > r->n_tokens) {
+        tr_log(TR_LOG_ERROR, "output_gap", "rid=%" PRIx64 " index=%u have=%u", m->rid, m->index, r->n_tokens);
+        return;
+    }
+    uint32_t known = r->n_tokens - m->index; /* repeated tokens */
+    if (m->tokens.len > known) {
+        uint32_t first = r->n_tokens, n = m->tokens.len - known;
+        r->n_tokens += n;
+        send_text(f, r, first, m->tokens.data + known, n, false);
+    }
+    if (!m->finish) return;
+    r->finish = m->finish;
+    r->end = *m;
+    snprintf(r->error, sizeof r->error, "%.*s", (int)m->error.len, m->error.len ? m->error.data : "");
+    r->finish_deadline_ns = tr_clock_now_ns() + LOGITS_WAIT_NS;
+    if (logits_complete(r)) finish_now(f, r);
+}
+
+static void on_accepted(tr_frontend *f, uint64_t rid) {
+    tr_request *r = tr_request_find(&f->requests, rid);
+    if (!r) return;
+    r->accepted = true;
+    free(r->submit);
+    r->submit = NULL;
+    /* A client that left before its request was accepted. */
+    if (r->gone && !r->finish) tr_frontend_cancel(f, r, TR_FINISH_ABORT, 0);
+}
+
+/* What the old scheduler may not have taken is sent again; it knows repeats by their rid. */
+static void submit_again(tr_frontend *f) {
+    for (uint32_t i = 0; i < f->requests.cap; i++) {
+        tr_request *r = &f->requests.at[i];
+        if (!r->used || r->accepted || !r->submit) continue;
+        tr_msg m;
+        tr_codec_arena_reset(&f->arena);
+        if (tr_codec_decode(r->submit, r->submit_bytes, &f->arena, &m, NULL) == TR_OK)
+            tr_runtime_send(f->rt, f->rt->company->scheduler, &m);
+    }
+}
+
+void tr_frontend_on_scheduler(void *self, const tr_event *event) {
+    tr_frontend *f = self;
+    if (event->kind == TR_EVENT_PEER_UP && event->from == f->rt->company->scheduler) submit_again(f);
+    if (event->kind != TR_EVENT_MSG) return;
+    if (event->msg->type == TR_MSG_ACCEPTED) on_accepted(f, event->msg->as.accepted.rid);
+    if (event->msg->type == TR_MSG_OUTPUT) on_output(f, &event->msg->as.output);
+}
+
+/* One record to its client. False: the client's queue is full, keep it. */
+static bool forward_logits(tr_frontend *f, const void *data, size_t bytes) {
+    tr_wire_header h;
+    if (bytes < sizeof h) return true;
+    memcpy(&h, data, sizeof h);
+    tr_request *r = tr_request_find(&f->requests, h.rid);
+    if (!r) r = adopt(f, h.rid);
+    if (!r || r->gone || !r->logit_seen || h.pos0 >= f->rt->company->context) return true;
+    tr_msg m = {.type = TR_MSG_TEXT, .as.text = {.id = r->id, .index = r->n_tokens, .offset = r->offset}};
+    tr_status status = tr_frontend_send(f, r->client, r->client_len, &m, data, bytes);
+    if (status == TR_AGAIN) return false;
+    if (status == TR_PEER) tr_frontend_client_gone(f, r->client, r->client_len);
+    uint64_t bit = 1ull << (h.pos0 % 64);
+    if (!(r->logit_seen[h.pos0 / 64] & bit)) r->logit_rows++;
+    r->logit_seen[h.pos0 / 64] |= bit;
+    return true;
+}
+
+bool tr_frontend_pump_logits(tr_frontend *f) {
+    bool any = false;
+    for (uint32_t i = 0; i < f->rt->n_links; i++) {
+        tr_runtime_link *l = &f->rt->link[i];
+        const void *data;
+        size_t bytes;
+        if (l->producer || l->kind != TR_LINK_LOGITS) continue;
+        while (tr_channel_peek(l->channel, &data, &bytes) == TR_OK && forward_logits(f, data, bytes)) {
+            tr_channel_release(l->channel);
+            any = true;
+        }
+    }
+    return any;
+}
+
+bool tr_frontend_finish_ready(tr_frontend *f, uint64_t now_ns) {
+    bool waiting = false;
+    for (uint32_t i = 0; i < f->requests.cap; i++) {
+        tr_request *r = &f->requests.at[i];
+        if (!r->used || !r->finish) continue;
+        if (logits_complete(r) || now_ns >= r->finish_deadline_ns)
+            finish_now(f, r);
+        else
+            waiting = true;
+    }
+    return waiting;
+}

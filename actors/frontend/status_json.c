@@ -1,0 +1,89 @@
+#include "actors/frontend/status_json.h"
+
+#include "kv/kv_pool.h"
+#include "scheduler/journal.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Resident bytes of a process, 0 when it is gone. */
+static long long rss_bytes(int pid) {
+    char path[64];
+    long long size = 0, resident = 0;
+    snprintf(path, sizeof path, "/proc/%d/statm", pid);
+    FILE *f = fopen(path, "r");
+    if (!f) return 0;
+    if (fscanf(f, "%lld %lld", &size, &resident) != 2) resident = 0;
+    fclose(f);
+    return resident * sysconf(_SC_PAGESIZE);
+}
+
+static json_t *actor_json(tr_runtime *rt, uint32_t a) {
+    const tr_company_actor *actor = &rt->company->actor[a];
+    tr_control_block *b = &rt->control->actor[a];
+    int pid = atomic_load(&b->pid);
+    json_t *cores = json_array();
+    for (uint32_t i = 0; i < actor->n_cpus; i++) json_array_append_new(cores, json_integer(actor->cpus[i]));
+    json_t *j = json_object();
+    json_object_set_new(j, "name", json_string(actor->name));
+    json_object_set_new(j, "pid", pid > 0 ? json_integer(pid) : json_null());
+    json_object_set_new(j, "incarnation", json_integer(atomic_load(&b->incarnation)));
+    json_object_set_new(j, "cores", cores);
+    json_object_set_new(j, "numa", actor->numa_node >= 0 ? json_integer(actor->numa_node) : json_null());
+    json_object_set_new(j, "rss", json_integer(pid > 0 ? rss_bytes(pid) : 0));
+    json_object_set_new(j, "steps", json_integer((json_int_t)atomic_load(&b->progress)));
+    return j;
+}
+
+static json_t *pool_json(tr_runtime *rt, uint32_t pool) {
+    const tr_company *c = rt->company;
+    tr_kv_pool view;
+    uint8_t *tables = rt->segment[TR_SEGMENT_TABLES];
+    memset(&view, 0, sizeof view);
+    tr_kv_pool_attach(&view, &c->layout[pool], (_Atomic uint64_t *)(void *)(tables + c->bitmap_offset[pool]));
+    uint32_t pages = 0, free_pages = 0;
+    for (uint32_t g = 0; g < c->layout[pool].n_groups; g++) {
+        pages += c->layout[pool].group[g].n_pages;
+        free_pages += tr_kv_pool_count_free(&view, g);
+    }
+    json_t *j = json_object();
+    json_object_set_new(j, "name", json_string(c->one_pool ? "shared" : pool == 0 ? "prefill" : "decode"));
+    json_object_set_new(j, "format", json_string(tr_kv_format_name(c->layout[pool].format)));
+    json_object_set_new(j, "pages", json_integer(pages));
+    json_object_set_new(j, "free", json_integer(free_pages));
+    return j;
+}
+
+static json_t *requests_json(tr_runtime *rt) {
+    tr_journal *journal = rt->segment[TR_SEGMENT_JOURNAL];
+    uint32_t running = 0, waiting = 0;
+    for (uint32_t s = 0; s < journal->n_slots; s++) {
+        tr_journal_entry *e = tr_journal_at(journal, s);
+        if (atomic_load(&e->state) != TR_JOURNAL_OPEN) continue;
+        if (e->first_step_ns)
+            running++;
+        else
+            waiting++;
+    }
+    json_t *j = json_object();
+    json_object_set_new(j, "running", json_integer(running));
+    json_object_set_new(j, "waiting", json_integer(waiting));
+    return j;
+}
+
+char *tr_status_json(tr_runtime *rt) {
+    json_t *root = json_object(), *actors = json_array(), *pools = json_array();
+    for (uint32_t a = 0; a < rt->company->n_actors; a++) json_array_append_new(actors, actor_json(rt, a));
+    for (uint32_t p = 0; p < (rt->company->one_pool ? 1u : 2u); p++) json_array_append_new(pools, pool_json(rt, p));
+    json_object_set_new(root, "name", json_string(rt->company->name));
+    json_object_set_new(root, "model", json_string(rt->company->model_name));
+    json_object_set_new(root, "ready", json_boolean(atomic_load(&rt->control->ready)));
+    json_object_set_new(root, "actors", actors);
+    json_object_set_new(root, "pools", pools);
+    json_object_set_new(root, "requests", requests_json(rt));
+    char *text = json_dumps(root, JSON_COMPACT);
+    json_decref(root);
+    return text;
+}

@@ -1,0 +1,134 @@
+/* actors/resharder/resharder.c - real driver of resharder_core.h: executes the pure copy plan of kv/reshard_plan.h on
+ * the pools. Jobs are idempotent overwrites of pages that only this job's sequence holds. */
+#include "actors/actors.h"
+#include "actors/resharder/resharder_core.h"
+#include "base/checked.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "kernels/kv_convert.h"
+#include "kv/reshard_plan.h"
+
+#include <stdlib.h>
+
+enum { MAX_STAGES = TR_COMPANY_ACTORS_MAX };
+
+typedef struct driver {
+    tr_runtime *rt;
+    const tr_ops *ops;
+    uint8_t *pool[2];
+    tr_reshard_side side[2];
+    uint32_t layer_begin[2][MAX_STAGES + 1];
+    float *tmp;   /* one head */
+    bool pending; /* job is to be run */
+    tr_msg_reshard job;
+    tr_resharder_core core;
+    tr_effects effects;
+} driver;
+
+static uint8_t *tile(const driver *d, uint32_t pool, const tr_reshard_op *op, uint32_t page, uint32_t tok) {
+    const tr_kv_layout *l = d->side[pool].layout;
+    return d->pool[pool] + tr_kv_layout_head_offset(l, op->layer, op->kv_head) + (uint64_t)page * l->page_bytes +
+           tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(l->format, l->head_dim);
+}
+
+static uint64_t copy(driver *d, const tr_reshard_op *op) {
+    const tr_kv_layout *src = d->side[0].layout, *dst = d->side[1].layout;
+    tr_kv_convert(d->ops, dst->format, tile(d, 1, op, op->dst_page, op->dst_tok), op->dst_tok % TR_KV_TILE_TOK,
+                  src->format, tile(d, 0, op, op->src_page, op->src_tok), op->src_tok % TR_KV_TILE_TOK, op->n_tok,
+                  src->head_dim, d->tmp);
+    return tr_kv_convert_bytes(dst->format, op->n_tok, dst->head_dim);
+}
+
+/* One hand-off job; fills the answer. */
+static void run_job(driver *d, const tr_msg_reshard *job, tr_event *done, tr_error *err) {
+    uint64_t begin = tr_clock_now_ns();
+    tr_reshard_side src = d->side[0], dst = d->side[1];
+    src.slot = job->src_slot;
+    dst.slot = job->dst_slot;
+    tr_reshard_plan plan;
+    tr_reshard_op op;
+    if (tr_reshard_plan_init(&plan, &src, &dst, job->tok0, job->tok1, job->tok_min.data, job->tok_min.len, err) ==
+        TR_OK) {
+        while (tr_reshard_plan_next(&plan, &op)) done->as.computed.bytes += copy(d, &op);
+    } else {
+        done->as.computed.status = 1;
+        done->as.computed.error = err->text;
+        tr_log(TR_LOG_ERROR, "handoff_refused", "rid=%llu %s", (unsigned long long)job->rid, err->text);
+    }
+    done->now_ns = tr_clock_now_ns();
+    done->as.computed.total_ns = done->now_ns - begin;
+}
+
+static void on_event(void *self, const tr_event *event) {
+    driver *d = self;
+    tr_resharder_core_step(&d->core, event, &d->effects);
+    for (uint32_t i = 0; i < d->effects.n; i++) {
+        const tr_effect *e = &d->effects.item[i];
+        if (e->kind == TR_EFFECT_COMPUTE) {
+            d->job = e->msg.as.reshard; /* its list stays valid until COMPUTED */
+            d->pending = true;
+        } else if (e->kind == TR_EFFECT_SEND && tr_runtime_send(d->rt, e->to, &e->msg) == TR_AGAIN)
+            tr_log(TR_LOG_ERROR, "link_full", "to=%s", d->rt->company->actor[e->to].name);
+    }
+}
+
+static void compute(driver *d) {
+    tr_error err = {0};
+    tr_event done = {.kind = TR_EVENT_COMPUTED, .from = TR_NOBODY};
+    d->pending = false;
+    atomic_store(&d->rt->block->busy, 1);
+    run_job(d, &d->job, &done, &err);
+    atomic_fetch_add(&d->rt->block->progress, 1);
+    atomic_store(&d->rt->block->busy, 0);
+    on_event(d, &done);
+}
+
+static void init_side(driver *d, uint32_t pool) {
+    const tr_company *c = d->rt->company;
+    tr_reshard_side *s = &d->side[pool];
+    s->layout = &c->layout[pool];
+    s->table =
+        (const uint32_t *)(const void *)((const uint8_t *)d->rt->segment[TR_SEGMENT_TABLES] + c->table_offset[pool]);
+    s->layer_begin = d->layer_begin[pool];
+    for (uint32_t a = 0; a < c->n_actors; a++) {
+        const tr_company_actor *actor = &c->actor[a];
+        if (actor->role != TR_ROLE_STAGE || !actor->phase[pool].active) continue;
+        d->layer_begin[pool][actor->stage] = actor->lo;
+        d->layer_begin[pool][actor->stage + 1] = actor->hi;
+        if (actor->stage + 1 > s->n_stages) s->n_stages = actor->stage + 1;
+    }
+}
+
+tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
+    driver *d = calloc(1, sizeof *d);
+    if (!d) return tr_error_set(err, TR_UNAVAILABLE, "no memory for the resharder");
+    d->rt = rt;
+    d->ops = tr_ops_find(rt->company->ops);
+    d->tmp = aligned_alloc(64, tr_align_up(rt->company->layout[0].head_dim * sizeof(float), 64));
+    d->pool[0] = rt->segment[TR_SEGMENT_POOL_PREFILL];
+    d->pool[1] = rt->segment[TR_SEGMENT_POOL_DECODE];
+    tr_status status = TR_OK;
+    if (!d->ops || !d->tmp)
+        status = tr_error_set(err, TR_UNAVAILABLE, "this machine cannot run the kernel set %s of the plan",
+                              rt->company->ops);
+    if (status == TR_OK) {
+        tr_ops_thread_init();
+        init_side(d, 0);
+        init_side(d, 1);
+        tr_resharder_core_init(&d->core, rt->company->scheduler);
+        tr_event start = {.kind = TR_EVENT_START, .from = TR_NOBODY, .now_ns = tr_clock_now_ns()};
+        on_event(d, &start);
+        tr_runtime_ready(rt);
+        while (!tr_runtime_stopping(rt)) {
+            uint32_t seen = tr_bell_read(&rt->block->bell);
+            bool any = tr_runtime_pump(rt, on_event, d);
+            if (d->pending)
+                compute(d);
+            else if (!any)
+                tr_runtime_wait(rt, seen, UINT64_MAX, NULL);
+        }
+    }
+    free(d->tmp);
+    free(d);
+    return status;
+}

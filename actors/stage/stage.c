@@ -1,0 +1,305 @@
+/* actors/stage/stage.c - real driver of stage_core.h: layers [lo, hi) of the model on pinned workers.
+ * Activations arrive in a record of the input channel and leave in a record of the output channel that the forward pass
+ * works in directly. KV pages and weights are memory of the supervisor and of the page cache: a new incarnation finds
+ * both. */
+#include "actors/actors.h"
+#include "actors/stage/stage_core.h"
+#include "affinity/bind.h"
+#include "base/checked.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "stages/forward.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct driver {
+    tr_runtime *rt;
+    const tr_company_actor *me;
+    tr_team *team;
+    tr_image *image[2];     /* index tr_precision - 1 */
+    tr_forward *forward[2]; /* index phase - 1 */
+    tr_channel *in, *out, *logits;
+    float *x;            /* last stage: residual stream of its own [max_rows, hidden] */
+    tr_span *spans;      /* [TR_MAX_SPANS] */
+    uint32_t *sampled;   /* [TR_MAX_SPANS] */
+    uint8_t *out_record; /* reserved record of the output channel, or NULL */
+    bool input_announced, room_announced;
+    bool pending; /* step is to be run */
+    tr_msg_step step;
+    uint64_t step_began_ns;
+    tr_stage_core *core;
+    tr_effects effects;
+} driver;
+
+static void on_event(void *self, const tr_event *event) {
+    driver *d = self;
+    tr_stage_core_step(d->core, event, &d->effects);
+    for (uint32_t i = 0; i < d->effects.n; i++) {
+        const tr_effect *e = &d->effects.item[i];
+        switch (e->kind) {
+        case TR_EFFECT_COMPUTE:
+            d->step = e->msg.as.step; /* its lists stay valid until COMPUTED */
+            d->pending = true;
+            break;
+        case TR_EFFECT_PUBLISH: {
+            const tr_wire_header *h = (const tr_wire_header *)(const void *)d->out_record;
+            tr_status status = tr_channel_commit(d->out, sizeof *h + h->payload_bytes);
+            if (status != TR_OK) tr_log(TR_LOG_ERROR, "publish_failed", "%s", tr_status_text(status));
+            d->out_record = NULL;
+            d->room_announced = false;
+            break;
+        }
+        case TR_EFFECT_RELEASE_INPUT:
+            tr_channel_release(d->in);
+            d->input_announced = false;
+            break;
+        case TR_EFFECT_SEND:
+            if (tr_runtime_send(d->rt, e->to, &e->msg) == TR_AGAIN)
+                tr_log(TR_LOG_ERROR, "link_full", "to=%s", d->rt->company->actor[e->to].name);
+            break;
+        default: break;
+        }
+    }
+}
+
+/* Head of the input channel and room in the output channel become events. True when something was new. */
+static bool pump_channels(driver *d) {
+    bool any = false;
+    const void *data;
+    size_t bytes;
+    if (d->in && !d->input_announced && tr_channel_peek(d->in, &data, &bytes) == TR_OK) {
+        tr_event e = {.kind = TR_EVENT_INPUT, .from = TR_NOBODY, .now_ns = tr_clock_now_ns()};
+        if (bytes >= sizeof e.as.input) memcpy(&e.as.input, data, sizeof e.as.input);
+        d->input_announced = true;
+        any = true;
+        on_event(d, &e);
+    }
+    size_t largest = sizeof(tr_wire_header) + (size_t)d->rt->company->max_rows * d->rt->company->hidden * sizeof(float);
+    void *record;
+    if (d->out && !d->room_announced && tr_channel_reserve(d->out, largest, &record) == TR_OK) {
+        d->out_record = record;
+        d->room_announced = true;
+        any = true;
+        on_event(d, &(tr_event){.kind = TR_EVENT_OUTPUT_ROOM, .from = TR_NOBODY, .now_ns = tr_clock_now_ns()});
+    }
+    return any;
+}
+
+static void convert_spans(const tr_msg_step *m, tr_span *out) {
+    uint32_t row = 0;
+    for (uint32_t i = 0; i < m->spans.len; i++) {
+        const tr_msg_span *s = &m->spans.data[i];
+        out[i] = (tr_span){.slot = s->slot, .pos0 = s->pos0, .rows = s->rows, .row0 = row, .flags = s->flags};
+        out[i].sampling = (tr_sampling){.temperature = s->temperature,
+                                        .top_p = s->top_p > 0 ? s->top_p : 1,
+                                        .top_k = s->top_k,
+                                        .sample = s->sample,
+                                        .seed = s->seed};
+        row += s->rows;
+    }
+}
+
+/* Hand the logits of each asking span to the frontend, a few rows a record. Waits for room as long as the company
+ * lives. */
+static void send_logits(driver *d, const tr_msg_step *m, const float *logits) {
+    const uint32_t cols = d->rt->company->vocab, stride = (uint32_t)tr_align_up(cols, 16);
+    for (uint32_t i = 0; i < m->spans.len && logits && d->logits; i++) {
+        const tr_msg_span *s = &m->spans.data[i];
+        bool all = (s->flags & TR_SPAN_LOGITS) != 0;
+        uint32_t rows = all ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
+        for (uint32_t r = 0; r < rows; r++, logits += stride) {
+            if (!all) continue;
+            tr_wire_header h = {.kind = TR_WIRE_LOGITS,
+                                .epoch = m->epoch,
+                                .step = m->step,
+                                .rid = s->rid,
+                                .pos0 = s->pos0 + r,
+                                .rows = 1,
+                                .cols = cols,
+                                .phase = m->phase,
+                                .payload_bytes = (uint64_t)cols * sizeof(float)};
+            size_t bytes = sizeof h + h.payload_bytes;
+            void *record;
+            for (;;) {
+                uint32_t seen = tr_bell_read(&d->rt->block->bell);
+                if (tr_channel_reserve(d->logits, bytes, &record) == TR_OK) break;
+                if (tr_runtime_stopping(d->rt)) return;
+                tr_runtime_wait(d->rt, seen, 10 * TR_NS_PER_MS, NULL);
+            }
+            memcpy(record, &h, sizeof h);
+            memcpy((uint8_t *)record + sizeof h, logits, h.payload_bytes);
+            tr_channel_commit(d->logits, bytes);
+        }
+    }
+}
+
+/* Where the residual stream of this step lives, filled with the input. NULL: the input record is malformed. */
+static float *residual(driver *d, uint32_t rows) {
+    const size_t bytes = (size_t)rows * d->rt->company->hidden * sizeof(float);
+    float *x = d->out ? (float *)(void *)(d->out_record + sizeof(tr_wire_header)) : d->x;
+    if (d->in) {
+        const void *data;
+        size_t have;
+        if (tr_channel_peek(d->in, &data, &have) != TR_OK || have != sizeof(tr_wire_header) + bytes) return NULL;
+        memcpy(x, (const uint8_t *)data + sizeof(tr_wire_header), bytes);
+    }
+    return x;
+}
+
+static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_error *err) {
+    uint32_t rows = m->tokens.len;
+    tr_forward *forward = m->phase >= 1 && m->phase <= 2 ? d->forward[m->phase - 1] : NULL;
+    if (!forward || rows > d->rt->company->max_rows || m->spans.len > TR_MAX_SPANS)
+        return tr_error_set(err, TR_INVALID, "step %" PRIu64 " does not fit this stage", m->step);
+    float *x = residual(d, rows);
+    if (!x) return tr_error_set(err, TR_INVALID, "step %" PRIu64 ": activations do not have its shape", m->step);
+    convert_spans(m, d->spans);
+    memset(d->sampled, 0, m->spans.len * sizeof *d->sampled);
+    tr_micro_batch batch = {.n_rows = rows, .n_spans = m->spans.len, .spans = d->spans, .tokens = m->tokens.data};
+    tr_forward_output output = {.sampled = d->sampled};
+    tr_status status = tr_forward_run(forward, &batch, x, &output);
+    if (status != TR_OK) return tr_error_set(err, status, "step %" PRIu64 " was refused by the forward pass", m->step);
+    if (d->out) {
+        tr_wire_header h = {.kind = TR_WIRE_ACTIVATION,
+                            .epoch = m->epoch,
+                            .step = m->step,
+                            .rows = rows,
+                            .cols = d->rt->company->hidden,
+                            .phase = m->phase,
+                            .payload_bytes = (uint64_t)rows * d->rt->company->hidden * sizeof(float)};
+        memcpy(d->out_record, &h, sizeof h);
+    } else
+        send_logits(d, m, output.logits);
+    done->as.computed.sampled = d->sampled;
+    done->as.computed.kernel_ns = output.kernel_ns;
+    return TR_OK;
+}
+
+static void compute(driver *d) {
+    tr_control_block *block = d->rt->block;
+    tr_error err = {0};
+    tr_event done = {.kind = TR_EVENT_COMPUTED, .from = TR_NOBODY};
+    uint64_t begin = tr_clock_now_ns();
+    d->pending = false;
+    atomic_store(&block->busy, 1);
+    if (run_step(d, &d->step, &done, &err) != TR_OK) {
+        done.as.computed.status = 1;
+        done.as.computed.error = err.text;
+        tr_log(TR_LOG_ERROR, "step_failed", "%s", err.text);
+    }
+    done.now_ns = tr_clock_now_ns();
+    done.as.computed.total_ns = done.now_ns - begin;
+    atomic_fetch_add(&block->kernel_ns, done.as.computed.kernel_ns);
+    atomic_fetch_add(&block->step_ns, done.as.computed.total_ns);
+    atomic_fetch_add(&block->progress, 1);
+    atomic_store(&block->busy, 0);
+    on_event(d, &done);
+}
+
+static tr_status open_image(driver *d, uint32_t precision, tr_error *err) {
+    const tr_company *c = d->rt->company;
+    tr_image **image = &d->image[precision - 1];
+    if (*image) return TR_OK;
+    char path[TR_COMPANY_PATH_MAX];
+    if (c->image_fd[precision - 1] >= 0)
+        snprintf(path, sizeof path, "/proc/self/fd/%d", c->image_fd[precision - 1]);
+    else
+        snprintf(path, sizeof path, "%s", c->image_path[precision - 1]);
+    TR_TRY(tr_image_open(path, image, err));
+    if (tr_image_model_hash(*image) != c->model_hash || (uint32_t)tr_image_precision(*image) != precision)
+        return tr_error_set(err, TR_DATA, "%s is not the packed image that the plan names", path);
+    return TR_OK;
+}
+
+static tr_status open_phase(driver *d, uint32_t phase, const tr_ops *ops, tr_error *err) {
+    const tr_company *c = d->rt->company;
+    const tr_company_phase *p = &d->me->phase[phase - 1];
+    if (!p->active) return TR_OK;
+    TR_TRY(open_image(d, p->precision, err));
+    const uint8_t *tables = d->rt->segment[TR_SEGMENT_TABLES];
+    tr_forward_config config = {
+        .image = d->image[p->precision - 1],
+        .ops = ops,
+        .team = d->team,
+        .kv = {.layout = &c->layout[p->pool],
+               .pool = d->rt->segment[p->pool == 0 ? TR_SEGMENT_POOL_PREFILL : TR_SEGMENT_POOL_DECODE],
+               .table = (const uint32_t *)(const void *)(tables + c->table_offset[p->pool])},
+        .lo = d->me->lo,
+        .hi = d->me->hi,
+        .max_rows = c->max_rows,
+        .max_spans = TR_MAX_SPANS,
+        .context = c->context};
+    return tr_forward_create(&config, &d->forward[phase - 1], err);
+}
+
+static tr_status open_core(driver *d, tr_error *err) {
+    tr_stage_core_config config = {.scheduler = d->rt->company->scheduler,
+                                   .first = d->me->stage == 0,
+                                   .last = d->me->stage + 1 == d->me->n_stages,
+                                   .queue = TR_STAGE_CORE_QUEUE_MAX / 4,
+                                   .max_spans = TR_MAX_SPANS,
+                                   .max_rows = d->rt->company->max_rows};
+    size_t bytes = tr_stage_core_bytes(&config);
+    d->core = bytes ? aligned_alloc(64, tr_align_up(bytes, 64)) : NULL;
+    if (!d->core) return tr_error_set(err, TR_UNAVAILABLE, "cannot set up the stage's queue");
+    memset(d->core, 0, bytes);
+    return tr_stage_core_init(d->core, &config);
+}
+
+static tr_status open_stage(driver *d, tr_error *err) {
+    tr_runtime *rt = d->rt;
+    const tr_ops *ops = tr_ops_find(rt->company->ops);
+    if (!ops)
+        return tr_error_set(err, TR_UNAVAILABLE, "this machine cannot run the kernel set %s of the plan",
+                            rt->company->ops);
+    d->in = tr_runtime_data_in(rt, TR_LINK_ACTIVATION);
+    d->out = tr_runtime_data_out(rt, TR_LINK_ACTIVATION);
+    d->logits = tr_runtime_data_out(rt, TR_LINK_LOGITS);
+    TR_TRY(tr_team_create(d->me->workers, d->me->n_cpus ? d->me->cpus : NULL, &d->team, err));
+    tr_ops_thread_init();
+    atomic_store(&rt->block->placed, d->me->n_cpus && tr_bind_thread_verify(d->me->cpus, 1) ? 1 : 2);
+    d->x = aligned_alloc(64, tr_align_up((size_t)rt->company->max_rows * rt->company->hidden * sizeof(float), 64));
+    d->spans = calloc(TR_MAX_SPANS, sizeof *d->spans);
+    d->sampled = calloc(TR_MAX_SPANS, sizeof *d->sampled);
+    if (!d->x || !d->spans || !d->sampled) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %s", d->me->name);
+    TR_TRY(open_phase(d, TR_PHASE_PREFILL, ops, err));
+    TR_TRY(open_phase(d, TR_PHASE_DECODE, ops, err));
+    return open_core(d, err);
+}
+
+static void close_stage(driver *d) {
+    for (int i = 0; i < 2; i++) tr_forward_destroy(&d->forward[i]);
+    for (int i = 0; i < 2; i++) tr_image_close(&d->image[i]);
+    tr_team_destroy(&d->team);
+    free(d->core);
+    free(d->x);
+    free(d->spans);
+    free(d->sampled);
+    free(d);
+}
+
+tr_status tr_stage_run(tr_runtime *rt, tr_error *err) {
+    driver *d = calloc(1, sizeof *d);
+    if (!d) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %s", rt->me->name);
+    d->rt = rt;
+    d->me = rt->me;
+    tr_status status = open_stage(d, err);
+    if (status == TR_OK) {
+        on_event(d, &(tr_event){.kind = TR_EVENT_START, .from = TR_NOBODY, .now_ns = tr_clock_now_ns()});
+        tr_runtime_ready(rt);
+        while (!tr_runtime_stopping(rt)) {
+            uint32_t seen = tr_bell_read(&rt->block->bell);
+            bool any = tr_runtime_pump(rt, on_event, d);
+            any |= pump_channels(d);
+            if (d->pending)
+                compute(d);
+            else if (!any)
+                tr_runtime_wait(rt, seen, UINT64_MAX, NULL);
+        }
+    }
+    close_stage(d);
+    return status;
+}

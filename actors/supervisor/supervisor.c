@@ -1,0 +1,287 @@
+#include "actors/supervisor/supervisor.h"
+
+#include "actors/runtime/control.h"
+#include "actors/runtime/segment.h"
+#include "actors/supervisor/supervisor_core.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* A stage that computes must finish a step within this; scalar kernels get a hundredfold. */
+#define HANG_NS    (10 * TR_NS_PER_S)
+#define START_NS   (60 * TR_NS_PER_S)
+#define TERM_NS    (400 * TR_NS_PER_MS)
+#define BACKOFF_NS (20 * TR_NS_PER_MS)
+#define TICK_MS    250
+
+typedef struct child {
+    pid_t pid; /* 0: none */
+    int pid_fd;
+    bool signalled; /* we sent SIGKILL in this life */
+    uint32_t state_seen, busy_seen;
+    uint64_t progress_seen;
+} child;
+
+typedef struct supervisor {
+    const tr_company *company;
+    void *segment[TR_SEGMENT_COUNT];
+    tr_control *control;
+    uint32_t index;
+    int notify_fd, signal_fd;
+    uint64_t timer_ns; /* 0: none */
+    bool ended, stop_seen;
+    int exit_code;
+    child child[TR_COMPANY_ACTORS_MAX];
+    tr_supervisor_core core;
+    tr_effects effects;
+} supervisor;
+
+static supervisor self;
+
+static void notify(char byte) {
+    if (self.notify_fd < 0) return;
+    ssize_t ignored = write(self.notify_fd, &byte, 1);
+    (void)ignored;
+}
+
+static void ring_all(void) {
+    for (uint32_t a = 0; a < self.company->n_actors; a++) tr_bell_ring(&self.control->actor[a].bell);
+}
+
+static void do_spawn(const tr_effect *e) {
+    const tr_company_actor *actor = &self.company->actor[e->to];
+    tr_control_block *block = &self.control->actor[e->to];
+    child *c = &self.child[e->to];
+    atomic_store(&block->state, TR_ACTOR_INIT);
+    atomic_store(&block->busy, 0);
+    atomic_store(&block->incarnation, e->incarnation);
+    char *argv[] = {(char *)(uintptr_t) "troupe", (char *)(uintptr_t) "--actor", (char *)(uintptr_t)actor->name, NULL};
+    posix_spawnattr_t attr;
+    sigset_t none;
+    sigemptyset(&none);
+    posix_spawnattr_init(&attr);
+    posix_spawnattr_setsigmask(&attr, &none);
+    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+    pid_t pid = 0;
+    int error = posix_spawn(&pid, "/proc/self/exe", NULL, &attr, argv, environ);
+    posix_spawnattr_destroy(&attr);
+    if (error != 0) {
+        /* As if it had died at once: the core decides whether to try again. */
+        tr_log(TR_LOG_ERROR, "spawn_failed", "actor=%s error=%s", actor->name, strerror(error));
+        *c = (child){.pid = -1, .pid_fd = -1};
+        return;
+    }
+    *c = (child){
+        .pid = pid, .pid_fd = (int)syscall(SYS_pidfd_open, pid, 0), .progress_seen = atomic_load(&block->progress)};
+    fcntl(c->pid_fd, F_SETFD, FD_CLOEXEC);
+    atomic_store(&block->pid, pid);
+    tr_log(TR_LOG_INFO, "spawned", "child=%s pid=%d incarnation=%u", actor->name, (int)pid, e->incarnation);
+}
+
+static void do_peers(const tr_effect *e) {
+    tr_control_block *block = &self.control->actor[e->to];
+    if (!e->up && e->counted) atomic_fetch_add(&block->counted_deaths, 1);
+    atomic_store(&block->up, e->up ? 1u : 0u);
+    atomic_fetch_add(&self.control->changes, 1);
+    ring_all();
+}
+
+static void do_exit(const tr_effect *e) {
+    self.ended = true;
+    self.exit_code = e->exit_code;
+    if (e->exit_code != 0 && e->to != TR_NOBODY)
+        tr_log(TR_LOG_ERROR, "company_ends", "because=%s exit=%d", self.company->actor[e->to].name, e->exit_code);
+}
+
+static void apply(const tr_effect *e) {
+    switch (e->kind) {
+    case TR_EFFECT_SPAWN: do_spawn(e); break;
+    case TR_EFFECT_PEERS: do_peers(e); break;
+    case TR_EFFECT_TIMER: self.timer_ns = tr_clock_now_ns() + e->delay_ns; break;
+    case TR_EFFECT_EXIT: do_exit(e); break;
+    case TR_EFFECT_KILL:
+        if (self.child[e->to].pid > 0) {
+            self.child[e->to].signalled |= e->signal == SIGKILL;
+            kill(self.child[e->to].pid, e->signal);
+        }
+        break;
+    default: break;
+    }
+}
+
+static void step(tr_event *event) {
+    event->now_ns = tr_clock_now_ns();
+    tr_supervisor_core_step(&self.core, event, &self.effects);
+    for (uint32_t i = 0; i < self.effects.n; i++) apply(&self.effects.item[i]);
+    if (self.core.state == TR_ACTOR_READY && !atomic_load(&self.control->ready)) {
+        atomic_store(&self.control->ready, 1);
+        ring_all();
+        notify('R');
+    }
+    if (self.core.state == TR_ACTOR_DRAINING && !atomic_load(&self.control->stopping)) {
+        atomic_store(&self.control->stopping, 1);
+        ring_all();
+    }
+}
+
+static void see_exit(uint32_t a, int status) {
+    child *c = &self.child[a];
+    tr_event e = {
+        .kind = TR_EVENT_CHILD_EXIT, .from = a, .incarnation = atomic_load(&self.control->actor[a].incarnation)};
+    e.as.child_exit.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    e.as.child_exit.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    e.as.child_exit.ours = c->signalled;
+    tr_log(self.core.state == TR_ACTOR_DRAINING ? TR_LOG_DEBUG : TR_LOG_WARN, "child_exit",
+           "child=%s pid=%d exit=%d signal=%d ours=%d", self.company->actor[a].name, (int)c->pid,
+           e.as.child_exit.exit_code, e.as.child_exit.signal, (int)c->signalled);
+    if (c->pid_fd >= 0) close(c->pid_fd);
+    *c = (child){.pid_fd = -1};
+    atomic_store(&self.control->actor[a].pid, 0);
+    step(&e);
+}
+
+static void reap_all(void) {
+    for (uint32_t a = 0; a < self.company->n_actors; a++) {
+        child *c = &self.child[a];
+        int status = 0;
+        if (c->pid == -1)
+            see_exit(a, 70 << 8);
+        else if (c->pid > 0 && waitpid(c->pid, &status, WNOHANG) == c->pid)
+            see_exit(a, status);
+    }
+}
+
+static void read_blocks(void) {
+    for (uint32_t a = 0; a < self.company->n_actors; a++) {
+        child *c = &self.child[a];
+        tr_control_block *b = &self.control->actor[a];
+        if (c->pid <= 0) continue;
+        tr_event e = {.kind = TR_EVENT_CHILD_STATE, .from = a, .incarnation = atomic_load(&b->incarnation)};
+        e.as.child_state.state = atomic_load(&b->state);
+        e.as.child_state.busy = atomic_load(&b->busy);
+        e.as.child_state.progress = atomic_load(&b->progress);
+        if (e.as.child_state.state == c->state_seen && e.as.child_state.busy == c->busy_seen &&
+            e.as.child_state.progress == c->progress_seen)
+            continue;
+        c->state_seen = e.as.child_state.state;
+        c->busy_seen = e.as.child_state.busy;
+        c->progress_seen = e.as.child_state.progress;
+        step(&e);
+    }
+}
+
+static void read_signals(void) {
+    struct signalfd_siginfo info;
+    bool stop = atomic_load(&self.control->stop_requested) != 0;
+    while (read(self.signal_fd, &info, sizeof info) == (ssize_t)sizeof info) stop |= info.ssi_signo == SIGTERM;
+    if (stop && !self.stop_seen) {
+        self.stop_seen = true;
+        step(&(tr_event){.kind = TR_EVENT_STOP, .from = TR_NOBODY});
+    }
+}
+
+static void wait_for_something(uint32_t bell_seen) {
+    struct pollfd p[TR_COMPANY_ACTORS_MAX + 2];
+    nfds_t n = 0;
+    p[n++] = (struct pollfd){.fd = self.signal_fd, .events = POLLIN};
+    p[n++] = (struct pollfd){.fd = self.control->actor[self.index].bell.event_fd, .events = POLLIN};
+    for (uint32_t a = 0; a < self.company->n_actors; a++) {
+        if (self.child[a].pid == -1) return;
+        if (self.child[a].pid > 0) p[n++] = (struct pollfd){.fd = self.child[a].pid_fd, .events = POLLIN};
+    }
+    int ms = TICK_MS;
+    if (self.timer_ns) {
+        uint64_t now = tr_clock_now_ns();
+        uint64_t left = self.timer_ns > now ? (self.timer_ns - now + 999999) / 1000000 : 0;
+        if (left < (uint64_t)ms) ms = (int)left;
+    }
+    tr_bell *bell = &self.control->actor[self.index].bell;
+    if (!tr_bell_prepare(bell, bell_seen)) return;
+    poll(p, n, ms);
+    tr_bell_done(bell);
+}
+
+static void run(void) {
+    step(&(tr_event){.kind = TR_EVENT_START, .from = TR_NOBODY});
+    while (!self.ended) {
+        uint32_t seen = tr_bell_read(&self.control->actor[self.index].bell);
+        reap_all();
+        read_blocks();
+        read_signals();
+        if (self.timer_ns && tr_clock_now_ns() >= self.timer_ns) {
+            self.timer_ns = 0;
+            step(&(tr_event){.kind = TR_EVENT_TIMER, .from = TR_NOBODY});
+        }
+        if (!self.ended) wait_for_something(seen);
+    }
+}
+
+static void open_signals(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    self.signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    signal(SIGINT, SIG_IGN);
+    signal(SIGHUP, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+}
+
+static tr_status init(int notify_fd, tr_error *err) {
+    self.notify_fd = notify_fd;
+    if (notify_fd >= 0) fcntl(notify_fd, F_SETFD, FD_CLOEXEC);
+    TR_TRY(tr_segment_map_plan(&self.company, err));
+    const tr_company *c = self.company;
+    const tr_company_actor *me = tr_company_find_actor(c, "supervisor");
+    if (!me) return tr_error_set(err, TR_INTERNAL, "the plan has no supervisor");
+    self.index = (uint32_t)(me - c->actor);
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max < 65536 ? files.rlim_max : 65536;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    TR_TRY(tr_segment_create_all(c, self.segment, err));
+    self.control = self.segment[TR_SEGMENT_CONTROL];
+    tr_control_block *mine = &self.control->actor[self.index];
+    atomic_store(&mine->pid, getpid());
+    atomic_store(&mine->incarnation, 1);
+    atomic_store(&mine->state, TR_ACTOR_READY);
+    tr_supervisor_core_config config = {
+        .hang_ns = HANG_NS, .start_ns = START_NS, .term_ns = TERM_NS, .backoff_ns = BACKOFF_NS};
+    if (strcmp(c->ops, "ref") == 0) config.hang_ns *= 100;
+    for (uint32_t a = 0; a < c->n_actors; a++)
+        if (a != self.index) config.child[config.n_children++] = a;
+    return tr_supervisor_core_init(&self.core, &config);
+}
+
+int tr_supervisor_main(int notify_fd) {
+    tr_log_init("supervisor");
+    tr_error err = {0};
+    open_signals();
+    tr_status status = init(notify_fd, &err);
+    if (status != TR_OK) {
+        fprintf(stderr, "troupe: %s\n", err.text[0] ? err.text : tr_status_text(status));
+        return tr_status_exit_code(status);
+    }
+    notify('S');
+    run();
+    return self.exit_code;
+}
