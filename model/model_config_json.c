@@ -110,6 +110,9 @@ static tr_status read_sizes(const source *s, tr_model_config *c) {
     TR_TRY(get_u32(s, "num_key_value_heads", gemma, 1, TR_MODEL_MAX_HEADS, &c->n_kv_heads));
     c->head_dim = gemma ? 256 : c->hidden / c->n_heads;
     TR_TRY(get_u32(s, "head_dim", false, 16, TR_MODEL_MAX_HEAD_DIM, &c->head_dim));
+    if (c->head_dim > TR_MODEL_MAX_HEAD_DIM) /* the default above; arrays below have that bound */
+        return fail(s, "head_dim", "is absent, and hidden_size / num_attention_heads is %" PRIu32 ", above %d",
+                    c->head_dim, TR_MODEL_MAX_HEAD_DIM);
     c->context_max = gemma ? 131072 : 2048;
     TR_TRY(get_u32(s, "max_position_embeddings", false, 1, TR_MODEL_MAX_CONTEXT, &c->context_max));
     double eps = 1e-6;

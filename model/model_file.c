@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NAME_BYTES = 128, MAX_SIDE_FILE = 64 << 20 };
+enum { NAME_BYTES = 128, MAX_SIDE_FILE = 16 << 20 };
 
 struct tr_model_file {
     char *path;

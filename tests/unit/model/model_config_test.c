@@ -150,6 +150,7 @@ static void test_bad_json(void **state) {
     refuse_json(JSON "gemma3.json", "final_logit_softcapping", "30.0", "capped logits");
     refuse_json(JSON "gemma3.json", "sliding_window", "-5", "supported are");
     refuse_json(JSON "gemma3.json", "query_pre_attn_scalar", "0", "supported are");
+    refuse_json(JSON "llama-wide-heads.json", "head_dim", "null", "hidden_size / num_attention_heads is 2048");
     refuse_json(JSON "llama3.json", "hidden_act", "\"relu\"", "not silu");
     refuse_json(JSON "llama3.json", "rope_scaling", "{\"rope_type\":\"llama3\",\"factor\":8}", "lacks a factor");
 }
