@@ -12,7 +12,7 @@
 typedef struct tr_bell {
     _Alignas(64) _Atomic uint32_t count; /* rings so far */
     _Atomic uint32_t sleeper;            /* 0 awake, 1 sleeps on count, 2 polls the eventfd */
-    int32_t event_fd;                    /* same number in every process of the company; -1: none */
+    int32_t event_fd;                    /* EFD_NONBLOCK; same number in every process of the company; -1: none */
 } tr_bell;
 
 void tr_bell_init(tr_bell *b, int event_fd);

@@ -22,7 +22,8 @@ typedef struct tr_channel_ops {
     tr_status (*peek)(tr_channel *c, const void **data_out, size_t *bytes_out); /* valid until release */
     void (*release)(tr_channel *c);                                             /* wakes a producer that met AGAIN */
     void (*close)(tr_channel *c);
-    int (*wait_fd)(tr_channel *c); /* descriptor to poll for POLLIN, -1: the doorbell is enough */
+    int (*wait_fd)(tr_channel *c); /* descriptor to poll for POLLIN now, -1: the doorbell is enough. Ask before each
+                                      poll; a consumer only after peek, a producer only after reserve said AGAIN */
 } tr_channel_ops;
 
 struct tr_channel {
@@ -38,4 +39,10 @@ static inline tr_status tr_channel_peek(tr_channel *c, const void **data_out, si
 }
 static inline void tr_channel_release(tr_channel *c) { c->ops->release(c); }
 static inline void tr_channel_close(tr_channel *c) { c->ops->close(c); }
+
+/* For the tables of implementations: the calls of the other end. TR_INVALID, nothing happens. */
+tr_status tr_channel_not_reserve(tr_channel *c, size_t bytes, void **data_out);
+tr_status tr_channel_not_commit(tr_channel *c, size_t bytes);
+tr_status tr_channel_not_peek(tr_channel *c, const void **data_out, size_t *bytes_out);
+void tr_channel_not_release(tr_channel *c);
 #endif

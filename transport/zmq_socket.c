@@ -1,0 +1,195 @@
+#include "transport/zmq_socket.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <zmq.h>
+
+enum { ENDPOINT_MAX = 256, HOST_MAX = 64, HWM_DEFAULT = 1000, HANDSHAKE_MS = 2000, RECONNECT_MS = 10 };
+#define IPC_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
+
+tr_status tr_zmq_socket_context(void **context_out, tr_error *err) {
+    void *context = zmq_ctx_new();
+    if (!context) return tr_error_set(err, TR_SYSTEM, "cannot start ZeroMQ: %s", zmq_strerror(errno));
+    zmq_ctx_set(context, ZMQ_BLOCKY, 0);
+    *context_out = context;
+    return TR_OK;
+}
+
+/* ---- endpoints ----------------------------------------------------------------------------------------------------
+ */
+
+static bool is_loopback(const char *host) {
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (strcmp(host, "localhost") == 0) return true;
+    if (inet_pton(AF_INET, host, &v4) == 1) return ntohl(v4.s_addr) >> 24 == 127;
+    return inet_pton(AF_INET6, host, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6);
+}
+
+static bool port_valid(const char *port, bool bind) {
+    if (bind && (strcmp(port, "*") == 0 || strcmp(port, "0") == 0)) return true;
+    size_t n = strlen(port);
+    if (n == 0 || n > 5 || strspn(port, "0123456789") != n) return false;
+    long v = strtol(port, NULL, 10);
+    return v >= 1 && v <= 65535;
+}
+
+/* host:port, [host]:port. Rewrites localhost, which libzmq would look up as a network interface. */
+static tr_status check_tcp(const char *endpoint, bool bind, char *resolved, tr_error *err) {
+    const char *at = endpoint + strlen("tcp://"), *colon = strrchr(at, ':');
+    char host[HOST_MAX];
+    size_t n = colon ? (size_t)(colon - at) : 0;
+    if (n >= 2 && at[0] == '[' && at[n - 1] == ']') at++, n -= 2;
+    if (!colon || n == 0 || n >= sizeof host || !port_valid(colon + 1, bind))
+        return tr_error_set(err, TR_USAGE, "endpoint %.200s: expected tcp://HOST:PORT with a port of 1 to 65535",
+                            endpoint);
+    memcpy(host, at, n);
+    host[n] = 0;
+    if (!is_loopback(host))
+        return tr_error_set(err, TR_USAGE,
+                            "endpoint %.200s: reachable from other machines, which needs keys, not supported yet: use "
+                            "ipc:///path or tcp://127.0.0.1:PORT",
+                            endpoint);
+    const char *address = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
+    bool v6 = strchr(address, ':') != NULL;
+    snprintf(resolved, ENDPOINT_MAX, "tcp://%s%s%s:%s", v6 ? "[" : "", address, v6 ? "]" : "", colon + 1);
+    return TR_OK;
+}
+
+static tr_status check_ipc(const char *endpoint, tr_error *err) {
+    const char *path = endpoint + strlen("ipc://");
+    if (path[0] != '/') return tr_error_set(err, TR_USAGE, "endpoint %.200s: expected ipc:///PATH, absolute", endpoint);
+    if (strlen(path) > IPC_PATH_MAX)
+        return tr_error_set(err, TR_USAGE, "endpoint ipc://%.60s...: the path has %zu bytes, at most %zu are possible",
+                            path, strlen(path), (size_t)IPC_PATH_MAX);
+    return TR_OK;
+}
+
+/* resolved: ENDPOINT_MAX bytes. */
+static tr_status check(const char *endpoint, bool bind, char *resolved, tr_error *err) {
+    size_t n = strlen(endpoint);
+    if (strncmp(endpoint, "ipc://", 6) == 0) TR_TRY(check_ipc(endpoint, err));
+    if (n >= ENDPOINT_MAX) return tr_error_set(err, TR_USAGE, "endpoint %.60s...: too long", endpoint);
+    memcpy(resolved, endpoint, n + 1);
+    if (strncmp(endpoint, "ipc://", 6) == 0) return TR_OK;
+    if (strncmp(endpoint, "inproc://", 9) == 0 && n > 9) return TR_OK;
+    if (strncmp(endpoint, "tcp://", 6) == 0) return check_tcp(endpoint, bind, resolved, err);
+    return tr_error_set(err, TR_USAGE, "endpoint %.200s: expected ipc:///PATH or tcp://127.0.0.1:PORT", endpoint);
+}
+
+tr_status tr_zmq_socket_check(const char *endpoint, bool bind, tr_error *err) {
+    char resolved[ENDPOINT_MAX];
+    return check(endpoint, bind, resolved, err);
+}
+
+/* ---- ipc paths ----------------------------------------------------------------------------------------------------
+ */
+
+static bool somebody_listens(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return false;
+    /* EAGAIN: its backlog is full, so it is alive. */
+    bool alive = connect(fd, (struct sockaddr *)&address, sizeof address) == 0 || errno == EAGAIN;
+    close(fd);
+    return alive;
+}
+
+static tr_status check_private_dir(const char *path, tr_error *err) {
+    char dir[IPC_PATH_MAX + 1];
+    size_t n = (size_t)(strrchr(path, '/') - path);
+    memcpy(dir, n ? path : "/", n ? n : 1);
+    dir[n ? n : 1] = 0;
+    struct stat st;
+    if (stat(dir, &st) != 0) return tr_error_set(err, TR_CANNOT_CREATE, "folder %s: %s", dir, strerror(errno));
+    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 077) != 0)
+        return tr_error_set(err, TR_CANNOT_CREATE, "folder %s must be yours and closed to others (chmod 700)", dir);
+    return TR_OK;
+}
+
+static tr_status check_free(const char *path, tr_error *err) {
+    struct stat st;
+    if (lstat(path, &st) != 0) return TR_OK;
+    if (!S_ISSOCK(st.st_mode))
+        return tr_error_set(err, TR_CANNOT_CREATE, "%s exists and is not a socket: choose another endpoint", path);
+    if (somebody_listens(path))
+        return tr_error_set(err, TR_UNAVAILABLE, "%s is in use by another process: choose another endpoint", path);
+    return TR_OK; /* left by a dead process */
+}
+
+/* ---- sockets ------------------------------------------------------------------------------------------------------
+ */
+
+static bool set_int(void *socket, int option, int value) {
+    return zmq_setsockopt(socket, option, &value, sizeof value) == 0;
+}
+
+static bool set_options(void *socket, const tr_zmq_socket_options *o) {
+    bool ok = set_int(socket, ZMQ_LINGER, 0) &&
+              set_int(socket, ZMQ_SNDHWM, o->send_hwm > 0 ? o->send_hwm : HWM_DEFAULT) &&
+              set_int(socket, ZMQ_RCVHWM, o->recv_hwm > 0 ? o->recv_hwm : HWM_DEFAULT) &&
+              zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &o->max_message, sizeof o->max_message) == 0 &&
+              set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) && set_int(socket, ZMQ_IPV6, 1) &&
+              set_int(socket, ZMQ_RECONNECT_IVL, o->reconnect_ms > 0 ? o->reconnect_ms : RECONNECT_MS) &&
+              set_int(socket, ZMQ_RECONNECT_IVL_MAX, o->reconnect_max_ms);
+    if (ok && o->heartbeat_ms > 0)
+        ok = set_int(socket, ZMQ_HEARTBEAT_IVL, o->heartbeat_ms) &&
+             set_int(socket, ZMQ_HEARTBEAT_TIMEOUT, 4 * o->heartbeat_ms) &&
+             set_int(socket, ZMQ_HEARTBEAT_TTL, 4 * o->heartbeat_ms);
+    /* An unknown peer is an error, not silence; a peer that comes back keeps its id. */
+    if (ok && o->type == ZMQ_ROUTER)
+        ok = set_int(socket, ZMQ_ROUTER_MANDATORY, 1) && set_int(socket, ZMQ_ROUTER_HANDOVER, 1);
+    if (ok && o->routing_id) ok = zmq_setsockopt(socket, ZMQ_ROUTING_ID, o->routing_id, o->routing_id_len) == 0;
+    return ok;
+}
+
+static tr_status bind_socket(void *socket, const tr_zmq_socket_options *o, const char *resolved, tr_error *err) {
+    bool ipc = strncmp(resolved, "ipc://", 6) == 0;
+    if (ipc && o->private_dir) TR_TRY(check_private_dir(resolved + 6, err));
+    if (ipc) TR_TRY(check_free(resolved + 6, err));
+    mode_t mask = umask(077);
+    int rc = zmq_bind(socket, resolved);
+    int error = errno;
+    umask(mask);
+    if (rc == 0) return TR_OK;
+    if (error == EADDRINUSE)
+        return tr_error_set(err, TR_UNAVAILABLE, "%s is in use by another process: choose another endpoint", resolved);
+    return tr_error_set(err, TR_CANNOT_CREATE, "cannot listen at %s: %s", resolved, zmq_strerror(error));
+}
+
+tr_status tr_zmq_socket_open(void *context, const tr_zmq_socket_options *o, void **socket_out, tr_error *err) {
+    char resolved[ENDPOINT_MAX];
+    if (o->max_message <= 0) return tr_error_set(err, TR_INVALID, "a socket needs a message size limit");
+    TR_TRY(check(o->endpoint, o->bind, resolved, err));
+    void *socket = zmq_socket(context, o->type);
+    if (!socket) return tr_error_set(err, TR_SYSTEM, "cannot open a socket: %s", zmq_strerror(errno));
+    tr_status status = TR_OK;
+    if (!set_options(socket, o))
+        status = tr_error_set(err, TR_SYSTEM, "cannot set up a socket: %s", zmq_strerror(errno));
+    else if (o->bind)
+        status = bind_socket(socket, o, resolved, err);
+    else if (zmq_connect(socket, resolved) != 0)
+        status = tr_error_set(err, TR_SYSTEM, "cannot connect to %s: %s", resolved, zmq_strerror(errno));
+    if (status != TR_OK)
+        zmq_close(socket);
+    else
+        *socket_out = socket;
+    return status;
+}
+
+void tr_zmq_socket_close(void **socket) {
+    if (*socket) zmq_close(*socket);
+    *socket = NULL;
+}
+
+tr_status tr_zmq_socket_endpoint(void *socket, char *out, size_t cap) {
+    return zmq_getsockopt(socket, ZMQ_LAST_ENDPOINT, out, &cap) == 0 ? TR_OK : TR_SYSTEM;
+}
