@@ -187,8 +187,12 @@ static tr_status check_header_form(const tr_safetensors *st, const uint8_t *p, u
         }
         switch (p[i]) {
         case '"': quoted = true; break;
-        case '[': in_array = true; commas = 0; /* fall through */
-        case '{': excess = ++depth > MAX_DEPTH ? "nests more than three deep" : NULL; break;
+        case '[':
+        case '{':
+            excess = in_array ? "nests in an array" : ++depth > MAX_DEPTH ? "nests more than three deep" : NULL;
+            in_array = p[i] == '[';
+            commas = 0;
+            break;
         case ']': in_array = false; /* fall through */
         case '}': depth--; break;
         case ',':

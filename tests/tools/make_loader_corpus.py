@@ -233,7 +233,9 @@ def safetensors_files():
     yield "bad-json", st_file(b'{"a":nope}'), None, "bad JSON"
     yield "bad-json-trailing", st_file(b'{} {}'), None, "bad JSON"
     yield "bad-json-utf8", st_file(b'{"\xff\xfe":1}'), None, "bad JSON"
-    yield "bad-json-deep", st_file(b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"), 8 + 5 + 2, "nests more than"
+    yield "bad-json-deep", st_file(b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"), 8 + 5 + 1, "nests in an array"
+    yield "bad-json-deep-objects", st_file(b'{"a":' * 5000), 8 + 15, "nests more than three deep"
+    yield "bad-json-many-arrays", st_file(b'{"a":[' + b"[]," * 3000 + b"[]]}"), 8 + 6, "nests in an array"
     yield "bad-json-long-array", st_file(b'{"a":[' + b"1," * 5000 + b"1]}"), None, "array of more than four"
     yield "bad-twice", st_file(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
                                b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"\0" * 4), None, "duplicate"
