@@ -32,8 +32,9 @@ INLINE void finish(const tile *a, int row, int v, __m512i sum) {
     _mm512_storeu_ps(a->y + (size_t)row * a->ldy + 16 * v, _mm512_mul_ps(s, _mm512_set1_ps(a->x_scale[row])));
 }
 
-/* rows x (16 * nv) outputs. `ahead`: bytes to prefetch in each block's stream, 0 where the weights are in the cache. */
-INLINE void tile_loop(const tile *a, const int rows, const int nv, const int ahead) {
+/* rows x (16 * nv) outputs. `ahead`: bytes to prefetch in each block's stream, 0 where the weights are in the cache.
+ * Near the end of its block a stream goes on in the block that it will read next, nv blocks further. */
+INLINE void tile_loop(const tile *a, const int rows, const int nv, const size_t ahead) {
     __m512i acc[14][4];
     const uint8_t *x = a->x, *x3, *x6, *x9, *x12;
     const size_t ld = a->ldx, step = a->k * 16;
@@ -43,11 +44,18 @@ INLINE void tile_loop(const tile *a, const int rows, const int nv, const int ahe
         for (int v = 0; v < nv; v++) acc[r][v] = _mm512_loadu_si512(a->comp + 16 * v);
     /* Rows are reached from every third one by [p], [p + ld], [p + 2 ld]: few address registers. */
     x3 = x + 3 * ld, x6 = x + 6 * ld, x9 = x + 9 * ld, x12 = x + 12 * ld;
-    for (const int8_t *w = a->w, *end = w + step; w != end; w += 64) {
+    const int8_t *w = a->w, *end = w + step, *fetch = w + (ahead < step ? ahead : step);
+#pragma GCC unroll 2
+    for (; w != end; w += 64) {
+        if (ahead) {
+            fetch = fetch == end ? fetch + (size_t)(nv - 1) * step : fetch;
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) _mm_prefetch((const char *)fetch + (size_t)v * step, _MM_HINT_T0);
+            fetch += 64;
+        }
         __m512i c[4];
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) {
-            if (ahead) _mm_prefetch((const char *)w + (size_t)v * step + ahead, _MM_HINT_T0);
             c[v] = _mm512_loadu_si512(w + (size_t)v * step);
         }
 #pragma GCC unroll 14
@@ -102,16 +110,17 @@ HOT(4)
 static tile_fn *const hot[4][6] = {HOT_LIST(1), HOT_LIST(2), HOT_LIST(3), HOT_LIST(4)};
 
 /* Weights from memory (2..16 rows): every row of the call in one tile, so the weights are read once. */
-enum { AHEAD_NV1 = 4096, AHEAD_NV2 = 4096, AHEAD_NV4 = 2048 };
+enum { AHEAD_NV1 = 4096, AHEAD_NV2 = 4096, AHEAD_NV4 = 2048 }; /* bytes, multiples of 64 */
 TILE(cold, 2, 1, AHEAD_NV1)
-TILE(cold, 3, 1, AHEAD_NV1) TILE(cold, 4, 1, AHEAD_NV1) TILE(cold, 5, 1, AHEAD_NV1) TILE(cold, 6, 1, AHEAD_NV1)
-    TILE(cold, 7, 1, AHEAD_NV1) TILE(cold, 8, 1, AHEAD_NV1) TILE(cold, 9, 1, AHEAD_NV1) TILE(cold, 10, 1, AHEAD_NV1)
-        TILE(cold, 11, 1, AHEAD_NV1) TILE(cold, 12, 1, AHEAD_NV1) TILE(cold, 13, 1, AHEAD_NV1)
-            TILE(cold, 14, 1, AHEAD_NV1) TILE(cold, 2, 4, AHEAD_NV4) TILE(cold, 3, 4, AHEAD_NV4)
-                TILE(cold, 4, 4, AHEAD_NV4) TILE(cold, 5, 4, AHEAD_NV4) TILE(cold, 6, 4, AHEAD_NV4)
-                    TILE(cold, 7, 2, AHEAD_NV2) TILE(cold, 8, 2, AHEAD_NV2) TILE(cold, 9, 2, AHEAD_NV2)
-                        TILE(cold, 10, 2, AHEAD_NV2) TILE(cold, 11, 2, AHEAD_NV2) TILE(cold, 12, 2, AHEAD_NV2)
-                            TILE(cold, 13, 2, AHEAD_NV2) TILE(cold, 14, 2, AHEAD_NV2) enum {
+TILE(cold, 3, 1, AHEAD_NV1)
+TILE(cold, 4, 1, AHEAD_NV1) TILE(cold, 5, 1, AHEAD_NV1) TILE(cold, 6, 1, AHEAD_NV1) TILE(cold, 7, 1, AHEAD_NV1)
+    TILE(cold, 8, 1, AHEAD_NV1) TILE(cold, 9, 1, AHEAD_NV1) TILE(cold, 10, 1, AHEAD_NV1) TILE(cold, 11, 1, AHEAD_NV1)
+        TILE(cold, 12, 1, AHEAD_NV1) TILE(cold, 13, 1, AHEAD_NV1) TILE(cold, 14, 1, AHEAD_NV1)
+            TILE(cold, 2, 4, AHEAD_NV4) TILE(cold, 3, 4, AHEAD_NV4) TILE(cold, 4, 4, AHEAD_NV4)
+                TILE(cold, 5, 4, AHEAD_NV4) TILE(cold, 6, 4, AHEAD_NV4) TILE(cold, 7, 2, AHEAD_NV2)
+                    TILE(cold, 8, 2, AHEAD_NV2) TILE(cold, 9, 2, AHEAD_NV2) TILE(cold, 10, 2, AHEAD_NV2)
+                        TILE(cold, 11, 2, AHEAD_NV2) TILE(cold, 12, 2, AHEAD_NV2) TILE(cold, 13, 2, AHEAD_NV2)
+                            TILE(cold, 14, 2, AHEAD_NV2) enum {
                                 COLD_ROWS_MAX = 14
                             };
 static tile_fn *const cold_one[COLD_ROWS_MAX + 1] = {NULL,      row_1x1,   cold_2x1,  cold_3x1,  cold_4x1,
