@@ -113,16 +113,17 @@ static tile_fn *const hot[4][6] = {HOT_LIST(1), HOT_LIST(2), HOT_LIST(3), HOT_LI
 enum { AHEAD_NV1 = 4096, AHEAD_NV2 = 4096, AHEAD_NV4 = 2048 }; /* bytes, multiples of 64 */
 TILE(cold, 2, 1, AHEAD_NV1)
 TILE(cold, 3, 1, AHEAD_NV1)
-TILE(cold, 4, 1, AHEAD_NV1) TILE(cold, 5, 1, AHEAD_NV1) TILE(cold, 6, 1, AHEAD_NV1) TILE(cold, 7, 1, AHEAD_NV1)
-    TILE(cold, 8, 1, AHEAD_NV1) TILE(cold, 9, 1, AHEAD_NV1) TILE(cold, 10, 1, AHEAD_NV1) TILE(cold, 11, 1, AHEAD_NV1)
-        TILE(cold, 12, 1, AHEAD_NV1) TILE(cold, 13, 1, AHEAD_NV1) TILE(cold, 14, 1, AHEAD_NV1)
-            TILE(cold, 2, 4, AHEAD_NV4) TILE(cold, 3, 4, AHEAD_NV4) TILE(cold, 4, 4, AHEAD_NV4)
-                TILE(cold, 5, 4, AHEAD_NV4) TILE(cold, 6, 4, AHEAD_NV4) TILE(cold, 7, 2, AHEAD_NV2)
-                    TILE(cold, 8, 2, AHEAD_NV2) TILE(cold, 9, 2, AHEAD_NV2) TILE(cold, 10, 2, AHEAD_NV2)
-                        TILE(cold, 11, 2, AHEAD_NV2) TILE(cold, 12, 2, AHEAD_NV2) TILE(cold, 13, 2, AHEAD_NV2)
-                            TILE(cold, 14, 2, AHEAD_NV2) enum {
-                                COLD_ROWS_MAX = 14
-                            };
+TILE(cold, 4, 1, AHEAD_NV1)
+TILE(cold, 5, 1, AHEAD_NV1)
+TILE(cold, 6, 1, AHEAD_NV1) TILE(cold, 7, 1, AHEAD_NV1) TILE(cold, 8, 1, AHEAD_NV1) TILE(cold, 9, 1, AHEAD_NV1)
+    TILE(cold, 10, 1, AHEAD_NV1) TILE(cold, 11, 1, AHEAD_NV1) TILE(cold, 12, 1, AHEAD_NV1) TILE(cold, 13, 1, AHEAD_NV1)
+        TILE(cold, 14, 1, AHEAD_NV1) TILE(cold, 2, 4, AHEAD_NV4) TILE(cold, 3, 4, AHEAD_NV4) TILE(cold, 4, 4, AHEAD_NV4)
+            TILE(cold, 5, 4, AHEAD_NV4) TILE(cold, 6, 4, AHEAD_NV4) TILE(cold, 7, 2, AHEAD_NV2)
+                TILE(cold, 8, 2, AHEAD_NV2) TILE(cold, 9, 2, AHEAD_NV2) TILE(cold, 10, 2, AHEAD_NV2)
+                    TILE(cold, 11, 2, AHEAD_NV2) TILE(cold, 12, 2, AHEAD_NV2) TILE(cold, 13, 2, AHEAD_NV2)
+                        TILE(cold, 14, 2, AHEAD_NV2) enum {
+                            COLD_ROWS_MAX = 14
+                        };
 static tile_fn *const cold_one[COLD_ROWS_MAX + 1] = {NULL,      row_1x1,   cold_2x1,  cold_3x1,  cold_4x1,
                                                      cold_5x1,  cold_6x1,  cold_7x1,  cold_8x1,  cold_9x1,
                                                      cold_10x1, cold_11x1, cold_12x1, cold_13x1, cold_14x1};
@@ -166,10 +167,15 @@ void tr_avx512vnni_gemm_i8(const tr_gemm_i8_args *a) {
         return;
     }
     for (size_t b = a->block0, left = a->blocks; left > 0;) {
-        size_t nv = left < 4 ? left : 4;
+        size_t nv = left < 4 ? left : 4, ahead = left - nv < 4 ? left - nv : 4;
+        const char *next = (const char *)(a->w + (b + nv) * 16 * a->k), *next_end = next + ahead * 16 * a->k;
+        size_t slice = ahead * 16 * a->k * 6 / a->rows + 64;
         for (size_t r = 0; r < a->rows; r += 6) {
             size_t rows = a->rows - r < 6 ? a->rows - r : 6;
             tile t = at_block(a, r, b);
+            /* Each tile brings a slice of the next blocks to L2. */
+            const char *stop = (size_t)(next_end - next) > slice ? next + slice : next_end;
+            for (; next < stop; next += 64) _mm_prefetch(next, _MM_HINT_T1);
             hot[nv - 1][rows - 1](&t);
         }
         b += nv;

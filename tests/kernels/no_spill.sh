@@ -1,0 +1,20 @@
+#!/bin/sh
+# no_spill.sh LIBRARY: the hot micro-kernels keep their sums in registers. A compiler that spills a vector register to
+# the stack there costs half of the speed and breaks no other test.
+lib=$1
+command -v objdump >/dev/null || {
+    echo "skipped: objdump is not installed (Debian package binutils)"
+    exit 77
+}
+status=0
+for name in panel_6x4 direct_5x4 scores_3 values_6x4 hot_6x4 cold_12x2 row_1x1; do
+    code=$(objdump -d --no-show-raw-insn "$lib" | awk -v f="<$name>:" '$2 == f {p = 1} /^$/ {p = 0} p')
+    if [ -z "$code" ]; then
+        echo "FAIL $name: no such function in $lib"
+        status=1
+    elif printf '%s\n' "$code" | grep -E 'zmm.*\(%r[sb]p|\(%r[sb]p.*zmm'; then
+        echo "FAIL $name: vector registers on the stack (above)"
+        status=1
+    fi
+done
+exit $status
