@@ -1,0 +1,37 @@
+/* model/model_cache.h - packed images on disk: made once, found again by content.
+ * Folder: $XDG_CACHE_HOME/troupe/images (else ~/.cache/troupe/images), 0700. Name: <xxh3 of the model
+ * file>-<precision>-v<N>.img; the hash of a model file is remembered by (device, inode, size, mtime) in hashes/, so a
+ * warm start reads neither. Two processes at once: one packs, the other waits (flock), both get the same file. A folder
+ * that cannot be written, or is full, is no failure: the image goes to anonymous memory of this process and the result
+ * says so. */
+#ifndef TR_MODEL_CACHE_H
+#define TR_MODEL_CACHE_H
+#include "base/status.h"
+#include "model/image.h"
+#include "model/pack.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { TR_MODEL_CACHE_PATH_MAX = 1024 };
+
+typedef struct tr_model_cache_image {
+    char path[TR_MODEL_CACHE_PATH_MAX]; /* of the image file; empty when it is only in memory */
+    int fd;                             /* the image in memory (owned by the caller), else -1 */
+    bool packed;                        /* it was made now */
+    uint64_t model_hash;
+    char warning[256]; /* why the cache was not used, else empty */
+} tr_model_cache_image;
+
+/* A ready image of the model in that precision. progress may be NULL. */
+tr_status tr_model_cache_get(const char *model_path, tr_precision precision, uint32_t n_threads,
+                             tr_pack_progress progress, void *progress_arg, tr_model_cache_image *image_out,
+                             tr_error *err);
+/* Folder of the cache (the parent of images/, hashes/ and models/). */
+tr_status tr_model_cache_folder(char *path_out, size_t cap, tr_error *err);
+/* Bytes of all images. */
+uint64_t tr_model_cache_bytes(void);
+/* Remove all images and remembered hashes; *freed_out bytes. */
+tr_status tr_model_cache_clear(uint64_t *freed_out, tr_error *err);
+#endif

@@ -1,0 +1,288 @@
+#include "model/pack.h"
+
+#include "base/checked.h"
+#include "base/numeric.h"
+#include "kernels/ops.h"
+#include "model/image_format.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+enum { PARTS_MAX = 3 };
+
+/* One tensor of the image and the tensors of the file whose rows follow each other in it. */
+typedef struct plan_entry {
+    tr_image_format_entry e;
+    uint32_t n_parts;
+    tr_tensor_role part[PARTS_MAX];
+} plan_entry;
+
+typedef struct plan {
+    uint32_t n;
+    uint64_t bytes;
+    plan_entry at[TR_IMAGE_FORMAT_TENSORS_MAX];
+} plan;
+
+typedef struct packer {
+    const tr_model_file *mf;
+    const tr_ops *ops;
+    const plan *plan;
+    uint8_t *image;
+    _Atomic uint32_t next_tensor_block; /* work counter of the current tensor */
+    const plan_entry *current;
+    tr_model_file_view view[PARTS_MAX];
+    _Atomic int failed; /* a weight is not finite */
+} packer;
+
+static uint32_t rotation_of(uint32_t k) {
+    uint32_t b = k & (~k + 1u);
+    return b > 128 ? 128 : b;
+}
+
+/* ---- layout of the file ---- */
+
+static tr_status place(plan *p, tr_image_role role, uint32_t layer, tr_image_kind kind, uint32_t n, uint32_t k,
+                       uint32_t n_parts, const tr_tensor_role *part, tr_error *err) {
+    if (kind != TR_IMAGE_F32 && k % 32)
+        return tr_error_set(err, TR_DATA, "%s of layer %u has %u inputs: the kernels take multiples of 32",
+                            tr_model_file_role_name(part[0]), layer, k);
+    plan_entry *e = &p->at[p->n++];
+    *e = (plan_entry){.e = {.role = role, .layer = layer, .kind = kind, .n = n, .k = k, .rotation = 1},
+                      .n_parts = n_parts};
+    memcpy(e->part, part, n_parts * sizeof *part);
+    e->e.data = p->bytes;
+    p->bytes = tr_align_up(p->bytes + tr_image_format_data_bytes(kind, n, k), TR_IMAGE_FORMAT_ALIGN);
+    if (kind == TR_IMAGE_INT8_PACK) {
+        e->e.rotation = rotation_of(k);
+        e->e.comp = p->bytes;
+        p->bytes = tr_align_up(p->bytes + tr_image_format_padded(n) * 4, 64);
+        e->e.scale = p->bytes;
+        p->bytes = tr_align_up(p->bytes + tr_image_format_padded(n) * 4, TR_IMAGE_FORMAT_ALIGN);
+    }
+    return TR_OK;
+}
+
+#define ONE(role)                                                                                                      \
+    1, (const tr_tensor_role[]) { TR_TENSOR_##role }
+
+static tr_status place_layer(plan *p, const tr_model_config *c, tr_image_kind matrix, uint32_t i, tr_error *err) {
+    uint32_t q = c->n_heads * c->head_dim, kv = c->n_kv_heads * c->head_dim;
+    TR_TRY(place(p, TR_IMAGE_ATTN_NORM, i, TR_IMAGE_F32, 1, c->hidden, ONE(ATTN_NORM), err));
+    TR_TRY(place(p, TR_IMAGE_QKV, i, matrix, q + 2 * kv, c->hidden, 3,
+                 (const tr_tensor_role[]){TR_TENSOR_Q, TR_TENSOR_K, TR_TENSOR_V}, err));
+    if (c->has_qk_norm) {
+        TR_TRY(place(p, TR_IMAGE_Q_NORM, i, TR_IMAGE_F32, 1, c->head_dim, ONE(Q_NORM), err));
+        TR_TRY(place(p, TR_IMAGE_K_NORM, i, TR_IMAGE_F32, 1, c->head_dim, ONE(K_NORM), err));
+    }
+    TR_TRY(place(p, TR_IMAGE_O, i, matrix, c->hidden, q, ONE(O), err));
+    if (c->has_post_norms)
+        TR_TRY(place(p, TR_IMAGE_ATTN_POST_NORM, i, TR_IMAGE_F32, 1, c->hidden, ONE(ATTN_POST_NORM), err));
+    TR_TRY(place(p, TR_IMAGE_FFN_NORM, i, TR_IMAGE_F32, 1, c->hidden, ONE(FFN_NORM), err));
+    TR_TRY(place(p, TR_IMAGE_GATE_UP, i, matrix, 2 * c->ffn, c->hidden, 2,
+                 (const tr_tensor_role[]){TR_TENSOR_GATE, TR_TENSOR_UP}, err));
+    TR_TRY(place(p, TR_IMAGE_DOWN, i, matrix, c->hidden, c->ffn, ONE(DOWN), err));
+    if (c->has_post_norms)
+        TR_TRY(place(p, TR_IMAGE_FFN_POST_NORM, i, TR_IMAGE_F32, 1, c->hidden, ONE(FFN_POST_NORM), err));
+    return TR_OK;
+}
+
+static tr_status make_plan(const tr_model_config *c, tr_precision precision, plan *p, tr_error *err) {
+    bool bf16 = precision == TR_PRECISION_BF16;
+    tr_image_kind matrix = bf16 ? TR_IMAGE_BF16_PACK : TR_IMAGE_INT8_PACK;
+    p->n = 0;
+    p->bytes = tr_align_up(sizeof(tr_image_format_header), TR_IMAGE_FORMAT_ALIGN) +
+               tr_align_up(TR_IMAGE_FORMAT_TENSORS_MAX * sizeof(tr_image_format_entry), TR_IMAGE_FORMAT_ALIGN);
+    TR_TRY(place(p, TR_IMAGE_EMBED, 0, bf16 && c->tied_embeddings ? TR_IMAGE_BF16_PACK : TR_IMAGE_BF16_ROWS, c->vocab,
+                 c->hidden, ONE(EMBED), err));
+    if (bf16 && c->tied_embeddings) { /* one matrix, two uses */
+        p->at[p->n] = p->at[p->n - 1];
+        p->at[p->n].n_parts = 0;
+        p->at[p->n++].e.role = TR_IMAGE_HEAD;
+    } else
+        TR_TRY(place(p, TR_IMAGE_HEAD, 0, matrix, c->vocab, c->hidden, ONE(OUTPUT), err));
+    TR_TRY(place(p, TR_IMAGE_OUTPUT_NORM, 0, TR_IMAGE_F32, 1, c->hidden, ONE(OUTPUT_NORM), err));
+    if (c->has_rope_freq_factors) {
+        TR_TRY(place(p, TR_IMAGE_ROPE_FREQS, 0, TR_IMAGE_F32, 1, c->head_dim / 2, ONE(ROPE_FREQS), err));
+        p->at[p->n - 1].n_parts = 0; /* from the config */
+    }
+    for (uint32_t i = 0; i < c->n_layers; i++) TR_TRY(place_layer(p, c, matrix, i, err));
+    return TR_OK;
+}
+
+tr_status tr_pack_bytes(const tr_model_config *config, tr_precision precision, uint64_t *bytes_out, tr_error *err) {
+    plan *p = malloc(sizeof *p);
+    if (!p) return tr_error_set(err, TR_UNAVAILABLE, "no memory to plan a packed image");
+    tr_status status = make_plan(config, precision, p, err);
+    if (status == TR_OK) *bytes_out = p->bytes;
+    free(p);
+    return status;
+}
+
+/* ---- one block of 16 rows ---- */
+
+static void source_row(const packer *pk, uint32_t row, float *out) {
+    uint32_t part = 0;
+    while (row >= pk->view[part].rows) row -= pk->view[part++].rows;
+    tr_model_file_row(pk->mf, &pk->view[part], row, out);
+}
+
+static void pack_bf16(const plan_entry *p, uint32_t block, const float *rows, uint16_t *out) {
+    for (uint32_t k = 0; k < p->e.k; k++)
+        for (uint32_t r = 0; r < 16; r++)
+            out[(uint64_t)block * 16 * p->e.k + ((uint64_t)(k / 2) * 16 + r) * 2 + k % 2] =
+                tr_f32_to_bf16(rows[(size_t)r * p->e.k + k]);
+}
+
+static void pack_int8(packer *pk, const plan_entry *p, uint32_t block, float *rows) {
+    int8_t *out = (int8_t *)pk->image + p->e.data + (uint64_t)block * 16 * p->e.k;
+    int32_t *comp = (int32_t *)(void *)(pk->image + p->e.comp);
+    float *scale = (float *)(void *)(pk->image + p->e.scale);
+    for (uint32_t r = 0; r < 16; r++) {
+        float *row = rows + (size_t)r * p->e.k, absmax = 0;
+        int32_t sum = 0;
+        pk->ops->hadamard(row, p->e.k, p->e.rotation);
+        for (uint32_t k = 0; k < p->e.k; k++) absmax = fmaxf(absmax, fabsf(row[k]));
+        float inverse = absmax > 0 ? 127.0f / absmax : 0;
+        for (uint32_t k = 0; k < p->e.k; k++) {
+            float q = nearbyintf(row[k] * inverse);
+            int8_t v = (int8_t)(q > 127 ? 127 : q < -127 ? -127 : q);
+            out[((uint64_t)(k / 4) * 16 + r) * 4 + k % 4] = v;
+            sum += v;
+        }
+        comp[block * 16 + r] = -128 * sum;
+        scale[block * 16 + r] = absmax / 127.0f;
+    }
+}
+
+static void pack_block(packer *pk, const plan_entry *p, uint32_t block, float *rows) {
+    for (uint32_t r = 0; r < 16; r++) {
+        float *row = rows + (size_t)r * p->e.k;
+        if (block * 16 + r >= p->e.n) {
+            memset(row, 0, p->e.k * sizeof *row);
+            continue;
+        }
+        source_row(pk, block * 16 + r, row);
+        for (uint32_t k = 0; k < p->e.k; k++)
+            if (!isfinite(row[k])) atomic_store(&pk->failed, 1);
+    }
+    if (atomic_load(&pk->failed)) return;
+    if (p->e.kind == TR_IMAGE_BF16_PACK)
+        pack_bf16(p, block, rows, (uint16_t *)(void *)(pk->image + p->e.data));
+    else if (p->e.kind == TR_IMAGE_INT8_PACK)
+        pack_int8(pk, p, block, rows);
+    else if (p->e.kind == TR_IMAGE_F32)
+        memcpy(pk->image + p->e.data, rows, p->e.k * sizeof *rows);
+    else
+        for (uint32_t r = 0; r < 16 && block * 16 + r < p->e.n; r++) {
+            uint16_t *out = (uint16_t *)(void *)(pk->image + p->e.data) + ((uint64_t)block * 16 + r) * p->e.k;
+            for (uint32_t k = 0; k < p->e.k; k++) out[k] = tr_f32_to_bf16(rows[(size_t)r * p->e.k + k]);
+        }
+}
+
+static void *pack_thread(void *arg) {
+    packer *pk = arg;
+    const plan_entry *p = pk->current;
+    float *rows = aligned_alloc(64, tr_align_up((size_t)16 * p->e.k * sizeof(float), 64));
+    if (!rows) {
+        atomic_store(&pk->failed, 2);
+        return NULL;
+    }
+    uint32_t blocks = (uint32_t)tr_div_up(p->e.n, 16);
+    for (uint32_t b; (b = atomic_fetch_add(&pk->next_tensor_block, 1)) < blocks && !atomic_load(&pk->failed);)
+        pack_block(pk, p, b, rows);
+    free(rows);
+    return NULL;
+}
+
+static tr_status pack_tensor(packer *pk, const plan_entry *p, uint32_t n_threads, tr_error *err) {
+    for (uint32_t i = 0; i < p->n_parts; i++)
+        TR_TRY(tr_model_file_tensor(pk->mf, p->part[i], p->e.layer, &pk->view[i], err));
+    pk->current = p;
+    atomic_store(&pk->next_tensor_block, 0);
+    pthread_t thread[64];
+    uint32_t started = 0;
+    if (n_threads > 64) n_threads = 64;
+    if (p->e.n >= 256)
+        while (started + 1 < n_threads && pthread_create(&thread[started], NULL, pack_thread, pk) == 0) started++;
+    pack_thread(pk);
+    for (uint32_t i = 0; i < started; i++) pthread_join(thread[i], NULL);
+    if (atomic_load(&pk->failed) == 2) return tr_error_set(err, TR_UNAVAILABLE, "no memory to pack the weights");
+    if (atomic_load(&pk->failed))
+        return tr_error_set(err, TR_DATA, "%s: %s of layer %u holds a weight that is not a finite number",
+                            tr_model_file_path(pk->mf), tr_model_file_role_name(p->part[0]), p->e.layer);
+    return TR_OK;
+}
+
+/* ---- the file ---- */
+
+static tr_status reserve_file(int fd, uint64_t bytes, tr_error *err) {
+    int e = ftruncate(fd, (off_t)bytes) == 0 ? posix_fallocate(fd, 0, (off_t)bytes) : errno;
+    if (e == 0) return TR_OK;
+    struct statvfs fs;
+    uint64_t have = fstatvfs(fd, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : 0;
+    return tr_error_set(err, TR_CANNOT_CREATE,
+                        "no room for the packed weights: %" PRIu64 " MiB needed, %" PRIu64 " MiB free (%s)",
+                        bytes >> 20, have >> 20, strerror(e));
+}
+
+static void write_head(packer *pk, const tr_model_config *config, tr_precision precision, uint64_t model_hash) {
+    tr_image_format_header *h = (void *)pk->image;
+    *h = (tr_image_format_header){.magic = TR_IMAGE_FORMAT_MAGIC,
+                                  .version = TR_IMAGE_VERSION,
+                                  .precision = precision,
+                                  .model_hash = model_hash,
+                                  .file_bytes = pk->plan->bytes,
+                                  .config_bytes = sizeof *config,
+                                  .n_tensors = pk->plan->n,
+                                  .index_offset = tr_align_up(sizeof *h, TR_IMAGE_FORMAT_ALIGN),
+                                  .config = *config};
+    tr_image_format_entry *index = (void *)(pk->image + h->index_offset);
+    for (uint32_t i = 0; i < pk->plan->n; i++) index[i] = pk->plan->at[i].e;
+}
+
+static tr_status pack_all(packer *pk, const tr_model_config *config, uint32_t n_threads, tr_pack_progress progress,
+                          void *arg, tr_error *err) {
+    for (uint32_t i = 0; i < pk->plan->n; i++) {
+        const plan_entry *p = &pk->plan->at[i];
+        if (p->e.role == TR_IMAGE_ROPE_FREQS)
+            memcpy(pk->image + p->e.data, config->rope_freq_factors, p->e.k * sizeof(float));
+        else if (p->n_parts)
+            TR_TRY(pack_tensor(pk, p, n_threads, err));
+        if (progress)
+            progress(arg, i + 1 < pk->plan->n ? pk->plan->at[i + 1].e.data : pk->plan->bytes, pk->plan->bytes);
+    }
+    return TR_OK;
+}
+
+tr_status tr_pack_image(const tr_model_file *mf, tr_precision precision, uint64_t model_hash, int fd,
+                        uint32_t n_threads, tr_pack_progress progress, void *progress_arg, tr_error *err) {
+    const tr_model_config *config = tr_model_file_config(mf);
+    packer pk = {.mf = mf};
+    plan *p = malloc(sizeof *p);
+    if (!p) return tr_error_set(err, TR_UNAVAILABLE, "no memory to plan a packed image");
+    pk.plan = p;
+    tr_status status = tr_ops_select(&pk.ops, err);
+    if (status == TR_OK) status = make_plan(config, precision, p, err);
+    if (status == TR_OK) status = reserve_file(fd, p->bytes, err);
+    void *map = MAP_FAILED;
+    if (status == TR_OK && (map = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED)
+        status = tr_error_set(err, TR_SYSTEM, "cannot map the packed image: %s", strerror(errno));
+    if (status == TR_OK) {
+        pk.image = map;
+        write_head(&pk, config, precision, model_hash);
+        status = pack_all(&pk, config, n_threads, progress, progress_arg, err);
+        if (status == TR_OK) ((tr_image_format_header *)map)->complete = TR_IMAGE_FORMAT_MAGIC;
+    }
+    if (map != MAP_FAILED) munmap(map, p->bytes);
+    free(p);
+    return status;
+}

@@ -1,0 +1,38 @@
+/* model/sampler.h - one token from one row of logits; pure, keeps no state.
+ * Greedy: the largest logit, lowest id on ties. Else Gumbel-max (Gumbel 1954; Maddison et al. 2014): argmax of
+ * logit / T + g(id), with g from a hash of (seed, sample, position, id): the draw depends on nothing else, so a
+ * repeated step draws the same token. top-k keeps the k largest logits (ties by lower id); top-p then keeps the
+ * smallest set of largest probabilities (softmax of logit / T over what top-k left) that reaches p, at least one. The
+ * row may be split over workers: each scans its share, the shares merge in any order to the same result. */
+#ifndef TR_SAMPLER_H
+#define TR_SAMPLER_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct tr_sampler_params {
+    float temperature; /* 0: greedy */
+    float top_p;       /* 1: off */
+    uint32_t top_k;    /* 0: off */
+    uint32_t sample, position;
+    uint64_t seed;
+} tr_sampler_params;
+
+typedef struct tr_sampler_best {
+    double score;
+    uint32_t id; /* UINT32_MAX: none yet */
+} tr_sampler_best;
+
+#define TR_SAMPLER_NONE ((tr_sampler_best){-1e300, UINT32_MAX})
+
+/* True when shares can be scanned apart (no top-k, no top-p). */
+bool tr_sampler_splits(const tr_sampler_params *p);
+/* Best of ids [id0, id1) of a row; logits points at id 0 of the row. */
+tr_sampler_best tr_sampler_scan(const tr_sampler_params *p, const float *logits, uint32_t id0, uint32_t id1);
+tr_sampler_best tr_sampler_merge(tr_sampler_best a, tr_sampler_best b);
+
+/* Scratch for tr_sampler_draw, in bytes. */
+size_t tr_sampler_scratch_bytes(uint32_t vocab);
+/* The whole row at once, any parameters. */
+uint32_t tr_sampler_draw(const tr_sampler_params *p, const float *logits, uint32_t vocab, void *scratch);
+#endif

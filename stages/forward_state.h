@@ -1,0 +1,58 @@
+/* stages/forward_state.h - state of a forward pass; private to stages/ (forward.c checks and drives, layers.c
+ * computes). Buffers are [max_rows, ...] row-major fp32 with the row length as stride; a worker touches only its share
+ * between barriers. */
+#ifndef TR_FORWARD_STATE_H
+#define TR_FORWARD_STATE_H
+#include "model/sampler.h"
+#include "stages/forward.h"
+
+typedef struct tr_forward_layer {
+    const float *attn_norm, *attn_post_norm, *ffn_norm,
+        *ffn_post_norm;           /* [hidden]; post norms NULL where there are none */
+    const float *q_norm, *k_norm; /* [head_dim] or NULL */
+    const tr_image_tensor *qkv, *o, *gate_up, *down;
+    uint32_t window; /* 0: global */
+    uint32_t group;  /* of the KV layout */
+    uint32_t rope;   /* 0 global base, 1 local base */
+} tr_forward_layer;
+
+/* What one worker needs for itself. */
+typedef struct tr_forward_worker {
+    float *panel;   /* gemm_bf16 */
+    float *scratch; /* attention */
+    float *tmp;     /* [widest row] */
+} tr_forward_worker;
+
+struct tr_forward {
+    tr_forward_config config;
+    const tr_model_config *model;
+    const tr_ops *ops;
+    bool first, last;
+    uint32_t n_q, n_kv, n_qkv, n_vocab; /* widths; n_vocab rounded up to 16 */
+    uint32_t heads_a_kv;                /* query heads that share a kv head */
+    tr_forward_layer *layer;            /* [hi - lo] */
+    const tr_image_tensor *embed, *head;
+    const float *output_norm;
+    float *inv_freq[2]; /* [head_dim / 2]: global, local */
+    /* one step */
+    const tr_micro_batch *batch;
+    float *x; /* residual stream [rows, hidden] */
+    uint32_t *row_slot, *row_pos;
+    float *rope[2];              /* [rows, head_dim]: cos then sin */
+    float *norm, *qkv, *attn;    /* [rows, hidden], [rows, n_qkv], [rows, n_q] */
+    float *proj, *gate_up, *act; /* [rows, hidden], [rows, 2 ffn], [rows, ffn] */
+    uint8_t *q8;                 /* quantized input of the next matmul [rows, its k] */
+    float *q8_scale;             /* [rows] */
+    uint32_t n_logit_rows;
+    uint32_t *logit_row; /* row of x behind each row of logits */
+    float *logits;       /* [rows, n_vocab]; pages are touched only when used */
+    size_t logits_bytes;
+    uint32_t *sampled;
+    tr_sampler_best *best; /* [workers, max_spans] */
+    void *sampler_scratch;
+    tr_forward_worker *worker;
+};
+
+/* The whole step on all workers: embed, layers lo..hi, head, sampling. */
+void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers);
+#endif

@@ -1,0 +1,315 @@
+/* stages/layers.c - the transformer of Gemma 3 (Gemma Team 2025) and Llama (Touvron et al. 2023; Grattafiori et al.
+ * 2024).
+ *
+ *   x = embed(token) * embed_scale
+ *   per layer:  h = rmsnorm(x) ; q,k,v = W_qkv h ; [q,k = rmsnorm per head] ; q,k = rope(q,k, pos) ; KV page[pos] = k,v
+ *               a = attention(q, pages) ; p = W_o a ; [p = rmsnorm(p)] ; x += p
+ *               h = rmsnorm(x) ; p = W_down (act(W_gate h) * W_up h) ; [p = rmsnorm(p)] ; x += p
+ *   logits = W_head rmsnorm(x)
+ * [..]: Gemma only; the model's config says so by the tensors that it has. act: tanh-GELU (Gemma), SiLU (Llama).
+ *
+ * Every function runs on all workers; a line that ends with `sync` is where they meet. Shares never change a number. */
+#include "model/sampler.h"
+#include "stages/forward_state.h"
+
+#include <math.h>
+
+typedef struct ctx {
+    tr_forward *f;
+    const tr_ops *ops;
+    uint32_t id, n; /* this worker of n */
+    uint32_t rows;
+    tr_forward_worker *w;
+} ctx;
+
+static void sync(const ctx *c) { tr_team_barrier(c->f->config.team, c->id); }
+
+/* Rows [begin, end) of this worker. */
+static void my_rows(const ctx *c, uint32_t rows, uint32_t *begin, uint32_t *end) {
+    tr_team_share(rows, c->id, c->n, begin, end);
+}
+
+/* Input of the next matmul: int8 images take rotated, quantized rows, bf16 images take them as they are. */
+static void quantize_row(const ctx *c, const tr_image_tensor *w, const float *in, uint32_t row) {
+    if (w->kind == TR_IMAGE_INT8_PACK)
+        c->ops->quant_u8(c->f->q8 + (size_t)row * w->k, &c->f->q8_scale[row], in, c->w->tmp, w->k, w->rotation);
+}
+
+/* y[rows, n] = in[rows, k] * W^T over this worker's output channels. */
+static void matmul(const ctx *c, const tr_image_tensor *w, const float *in, float *y, uint32_t ldy, uint32_t rows) {
+    uint32_t begin, end;
+    tr_team_share((w->n + TR_OPS_BLOCK_N - 1) / TR_OPS_BLOCK_N, c->id, c->n, &begin, &end);
+    if (begin == end) return;
+    if (w->kind == TR_IMAGE_INT8_PACK) {
+        tr_gemm_i8_args a = {.x = c->f->q8,
+                             .x_scale = c->f->q8_scale,
+                             .w = w->data,
+                             .comp = w->comp,
+                             .w_scale = w->scale,
+                             .y = y,
+                             .rows = rows,
+                             .k = w->k,
+                             .ldx = w->k,
+                             .ldy = ldy,
+                             .block0 = begin,
+                             .blocks = end - begin};
+        c->ops->gemm_i8(&a);
+    } else {
+        tr_gemm_bf16_args a = {.x = in,
+                               .w = w->data,
+                               .y = y,
+                               .panel = c->w->panel,
+                               .rows = rows,
+                               .k = w->k,
+                               .ldx = w->k,
+                               .ldy = ldy,
+                               .block0 = begin,
+                               .blocks = end - begin};
+        c->ops->gemm_bf16(&a);
+    }
+}
+
+static void embed(const ctx *c) {
+    const tr_forward *f = c->f;
+    uint32_t begin, end;
+    my_rows(c, c->rows, &begin, &end);
+    for (uint32_t r = begin; r < end; r++) {
+        float *x = f->x + (size_t)r * f->model->hidden;
+        uint32_t token = f->batch->tokens[r];
+        if (f->embed->kind == TR_IMAGE_BF16_PACK)
+            c->ops->embed_packed(x, f->embed->data, f->model->hidden, token, f->model->embed_scale);
+        else
+            c->ops->embed_rows(x, f->embed->data, f->model->hidden, token, f->model->embed_scale);
+    }
+}
+
+/* cos and sin of every row's position, for both bases: the angle is rounded to fp32 as reference implementations do. */
+static void rope_angles(const ctx *c) {
+    const tr_forward *f = c->f;
+    const uint32_t half = f->model->head_dim / 2;
+    uint32_t begin, end;
+    my_rows(c, c->rows, &begin, &end);
+    for (uint32_t kind = 0; kind < 2; kind++)
+        for (uint32_t r = begin; f->inv_freq[kind] && r < end; r++) {
+            float *cs = f->rope[kind] + (size_t)r * f->model->head_dim;
+            for (uint32_t i = 0; i < half; i++) {
+                double angle = (double)((float)f->row_pos[r] * f->inv_freq[kind][i]);
+                cs[i] = (float)cos(angle);
+                cs[half + i] = (float)sin(angle);
+            }
+        }
+}
+
+static void norm_rows(const ctx *c, const float *weight, const tr_image_tensor *next) {
+    const tr_forward *f = c->f;
+    const uint32_t hidden = f->model->hidden;
+    uint32_t begin, end;
+    my_rows(c, c->rows, &begin, &end);
+    for (uint32_t r = begin; r < end; r++) {
+        c->ops->rmsnorm(f->norm + (size_t)r * hidden, f->x + (size_t)r * hidden, weight, hidden, f->model->rms_eps);
+        quantize_row(c, next, f->norm + (size_t)r * hidden, r);
+    }
+}
+
+/* x += [rmsnorm](proj), the end of both halves of a layer. */
+static void add_rows(const ctx *c, const float *post_norm) {
+    const tr_forward *f = c->f;
+    const uint32_t hidden = f->model->hidden;
+    uint32_t begin, end;
+    my_rows(c, c->rows, &begin, &end);
+    for (uint32_t r = begin; r < end; r++) {
+        float *p = f->proj + (size_t)r * hidden;
+        if (post_norm) c->ops->rmsnorm(p, p, post_norm, hidden, f->model->rms_eps);
+        c->ops->add(f->x + (size_t)r * hidden, p, hidden);
+    }
+}
+
+/* Tile of (layer, kv head) that holds a row's position. */
+static uint8_t *kv_tile(const tr_forward *f, uint32_t layer, uint32_t head, uint32_t row) {
+    const tr_kv_layout *l = f->config.kv.layout;
+    uint32_t pos = f->row_pos[row];
+    uint32_t page =
+        f->config.kv.table[tr_kv_layout_entry(l, f->row_slot[row], l->layer_group[layer], pos / l->page_tok)];
+    return f->config.kv.pool + tr_kv_layout_head_offset(l, layer, head) + (size_t)page * l->page_bytes +
+           pos % l->page_tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(l->format, l->head_dim);
+}
+
+/* Head norms, RoPE, K and V into their page, q ready for attention. */
+static void qk_rows(const ctx *c, const tr_forward_layer *l, uint32_t layer) {
+    const tr_forward *f = c->f;
+    const uint32_t d = f->model->head_dim, units = f->model->n_heads + f->model->n_kv_heads;
+    const bool int8 = f->config.kv.layout->format == TR_KV_INT8;
+    uint32_t begin, end;
+    tr_team_share(c->rows * units, c->id, c->n, &begin, &end);
+    for (uint32_t u = begin; u < end; u++) {
+        uint32_t r = u / units, h = u % units;
+        float *row = f->qkv + (size_t)r * f->n_qkv, *x = row + (size_t)h * d;
+        bool key = h >= f->model->n_heads;
+        const float *weight = key ? l->k_norm : l->q_norm;
+        if (weight) c->ops->rmsnorm(x, x, weight, d, f->model->rms_eps);
+        c->ops->rope(x, f->rope[l->rope] + (size_t)r * d, d);
+        if (!key) {
+            if (int8) c->ops->hadamard(x, d, tr_kv_rotation(d));
+            continue;
+        }
+        uint32_t head = h - f->model->n_heads;
+        uint8_t *tile = kv_tile(f, layer, head, r);
+        const float *v = row + f->n_q + f->n_kv + (size_t)head * d;
+        if (int8)
+            c->ops->kv_store_int8(tile, f->row_pos[r] % TR_KV_TILE_TOK, x, v, d, c->w->tmp);
+        else
+            c->ops->kv_store_bf16(tile, f->row_pos[r] % TR_KV_TILE_TOK, x, v, d);
+    }
+}
+
+static void attend(const ctx *c, const tr_forward_layer *l, uint32_t layer, const tr_span *s, uint32_t row,
+                   uint32_t rows, uint32_t kv_head, uint32_t head, uint32_t heads) {
+    const tr_forward *f = c->f;
+    const tr_kv_layout *kv = f->config.kv.layout;
+    const uint32_t d = f->model->head_dim;
+    tr_attn_args a = {.q = f->qkv + (size_t)(s->row0 + row) * f->n_qkv + (size_t)head * d,
+                      .out = f->attn + (size_t)(s->row0 + row) * f->n_q + (size_t)head * d,
+                      .pages = f->config.kv.pool + tr_kv_layout_head_offset(kv, layer, kv_head),
+                      .table = f->config.kv.table + tr_kv_layout_entry(kv, s->slot, l->group, 0),
+                      .page_bytes = kv->page_bytes,
+                      .ldq = f->n_qkv,
+                      .ldo = f->n_q,
+                      .page_tok = kv->page_tok,
+                      .rows = rows,
+                      .heads = heads,
+                      .d = d,
+                      .pos0 = s->pos0 + row,
+                      .window = l->window,
+                      .scale = f->model->attn_scale,
+                      .scratch = c->w->scratch};
+    if (kv->format == TR_KV_INT8)
+        c->ops->attn_int8(&a);
+    else
+        c->ops->attn_bf16(&a);
+}
+
+/* Work items (span, kv head, run of rows), dealt out in turn: late rows of a chunk see more keys than early ones. A
+ * lone row is split by query heads instead. */
+static void attention(const ctx *c, const tr_forward_layer *l, uint32_t layer) {
+    const tr_forward *f = c->f;
+    const uint32_t group = f->heads_a_kv;
+    const uint32_t run = group >= 48 ? 1 : 48 / group;
+    uint32_t item = 0;
+    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
+        const tr_span *s = &f->batch->spans[i];
+        bool by_head = c->n > 1 && f->batch->n_spans * f->model->n_kv_heads < c->n && s->rows < run;
+        for (uint32_t k = 0; k < f->model->n_kv_heads; k++)
+            for (uint32_t row = 0; row < s->rows; row += run) {
+                uint32_t rows = s->rows - row < run ? s->rows - row : run;
+                uint32_t step = by_head ? (group + c->n - 1) / c->n : group;
+                for (uint32_t h = 0; h < group; h += step, item++)
+                    if (item % c->n == c->id)
+                        attend(c, l, layer, s, row, rows, k, k * group + h, group - h < step ? group - h : step);
+            }
+    }
+}
+
+static void quantize_rows(const ctx *c, const tr_image_tensor *w, const float *in) {
+    uint32_t begin, end;
+    my_rows(c, c->rows, &begin, &end);
+    for (uint32_t r = begin; r < end; r++) quantize_row(c, w, in + (size_t)r * w->k, r);
+}
+
+static void gate_rows(const ctx *c, const tr_image_tensor *down) {
+    const tr_forward *f = c->f;
+    const uint32_t ffn = f->model->ffn;
+    uint32_t begin, end;
+    my_rows(c, c->rows, &begin, &end);
+    for (uint32_t r = begin; r < end; r++) {
+        const float *gate = f->gate_up + (size_t)r * 2 * ffn;
+        float *act = f->act + (size_t)r * ffn;
+        if (f->model->act == TR_MODEL_ACT_GELU_TANH)
+            c->ops->gelu_mul(act, gate, gate + ffn, ffn);
+        else
+            c->ops->silu_mul(act, gate, gate + ffn, ffn);
+        quantize_row(c, down, act, r);
+    }
+}
+
+static void layer(const ctx *c, uint32_t index) {
+    const tr_forward *f = c->f;
+    const tr_forward_layer *l = &f->layer[index - f->config.lo];
+    norm_rows(c, l->attn_norm, l->qkv), sync(c);
+    matmul(c, l->qkv, f->norm, f->qkv, f->n_qkv, c->rows), sync(c);
+    qk_rows(c, l, index), sync(c);
+    attention(c, l, index), sync(c);
+    if (l->o->kind == TR_IMAGE_INT8_PACK) quantize_rows(c, l->o, f->attn), sync(c);
+    matmul(c, l->o, f->attn, f->proj, f->model->hidden, c->rows), sync(c);
+    add_rows(c, l->attn_post_norm); /* the same rows as the norm that follows: no sync */
+    norm_rows(c, l->ffn_norm, l->gate_up), sync(c);
+    matmul(c, l->gate_up, f->norm, f->gate_up, 2 * f->model->ffn, c->rows), sync(c);
+    gate_rows(c, l->down), sync(c);
+    matmul(c, l->down, f->act, f->proj, f->model->hidden, c->rows), sync(c);
+    add_rows(c, l->ffn_post_norm); /* the next layer's norm takes the same rows */
+}
+
+/* Logits of the rows that ask. */
+static void head(const ctx *c) {
+    const tr_forward *f = c->f;
+    const uint32_t hidden = f->model->hidden;
+    uint32_t begin, end;
+    my_rows(c, f->n_logit_rows, &begin, &end);
+    for (uint32_t i = begin; i < end; i++) {
+        float *norm = f->norm + (size_t)i * hidden;
+        c->ops->rmsnorm(norm, f->x + (size_t)f->logit_row[i] * hidden, f->output_norm, hidden, f->model->rms_eps);
+        quantize_row(c, f->head, norm, i);
+    }
+    sync(c);
+    matmul(c, f->head, f->norm, f->logits, f->n_vocab, f->n_logit_rows), sync(c);
+}
+
+static tr_sampler_params sampler_params(const tr_span *s) {
+    return (tr_sampler_params){.temperature = s->sampling.temperature,
+                               .top_p = s->sampling.top_p,
+                               .top_k = s->sampling.top_k,
+                               .sample = s->sampling.sample,
+                               .position = s->pos0 + s->rows - 1,
+                               .seed = s->sampling.seed};
+}
+
+/* One share of every row that splits; worker 0 merges and draws the rest. */
+static void sample(const ctx *c) {
+    const tr_forward *f = c->f;
+    const uint32_t vocab = f->model->vocab, n_spans = f->batch->n_spans;
+    for (uint32_t phase = 0; phase < 2; phase++) {
+        uint32_t at = 0; /* rows of logits so far */
+        for (uint32_t i = 0; i < n_spans; i++) {
+            const tr_span *s = &f->batch->spans[i];
+            at += (s->flags & TR_SPAN_LOGITS) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
+            if (!(s->flags & TR_SPAN_SAMPLE)) continue;
+            const float *logits = f->logits + (size_t)(at - 1) * f->n_vocab;
+            const tr_sampler_params p = sampler_params(s);
+            uint32_t begin, end;
+            tr_team_share(vocab, c->id, c->n, &begin, &end);
+            if (phase == 0 && p.temperature <= 0) {
+                float max;
+                size_t best = c->ops->argmax(logits + begin, end - begin, &max);
+                f->best[c->id * f->config.max_spans + i] = (tr_sampler_best){max, begin + (uint32_t)best};
+            } else if (phase == 0 && tr_sampler_splits(&p))
+                f->best[c->id * f->config.max_spans + i] = tr_sampler_scan(&p, logits, begin, end);
+            if (phase == 0 || c->id != 0) continue;
+            tr_sampler_best best = TR_SAMPLER_NONE;
+            for (uint32_t w = 0; w < c->n; w++) best = tr_sampler_merge(best, f->best[w * f->config.max_spans + i]);
+            f->sampled[i] = tr_sampler_splits(&p) ? best.id : tr_sampler_draw(&p, logits, vocab, f->sampler_scratch);
+        }
+        if (phase == 0) sync(c);
+    }
+}
+
+void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
+    tr_forward *f = forward;
+    ctx c = {.f = f, .ops = f->ops, .id = worker, .n = n_workers, .rows = f->batch->n_rows, .w = &f->worker[worker]};
+    if (f->first) embed(&c);
+    rope_angles(&c);
+    for (uint32_t i = f->config.lo; i < f->config.hi; i++) layer(&c, i);
+    if (f->last && f->n_logit_rows > 0) {
+        sync(&c);
+        head(&c);
+        sample(&c);
+    }
+}

@@ -1,0 +1,137 @@
+#include "stages/team.h"
+
+#include "affinity/bind.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "kernels/ops.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    TEAM_MAX = 256,
+    SPIN_ROUNDS = 1500 /* of a pause instruction: some tens of microseconds, as long as an operation of a layer */
+};
+
+typedef struct worker {
+    _Alignas(64) tr_team *team;
+    uint32_t index;
+    uint32_t sense; /* generation of the barrier that this worker waits for next */
+    pthread_t thread;
+} worker;
+
+struct tr_team {
+    uint32_t n;
+    bool spin; /* every worker has a core of its own */
+    uint32_t *cpus;
+    tr_team_fn fn;
+    void *arg;
+    _Alignas(64) _Atomic uint32_t run; /* raised to start a run; workers sleep on it */
+    _Atomic uint32_t quit;
+    _Alignas(64) _Atomic uint32_t arrived;    /* workers at the barrier */
+    _Alignas(64) _Atomic uint32_t generation; /* raised by the last to arrive */
+    _Atomic uint32_t sleepers;
+    worker w[];
+};
+
+static void futex_wait(_Atomic uint32_t *word, uint32_t seen) {
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+}
+
+static void futex_wake_all(_Atomic uint32_t *word) {
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Wait until *word differs from seen: a short spin where cores are free, then sleep. */
+static void wait_change(tr_team *t, _Atomic uint32_t *word, uint32_t seen, uint32_t rounds) {
+    for (uint32_t i = 0; t->spin && i < rounds; i++) {
+        if (atomic_load_explicit(word, memory_order_acquire) != seen) return;
+        __builtin_ia32_pause();
+    }
+    atomic_fetch_add(&t->sleepers, 1);
+    while (atomic_load(word) == seen) futex_wait(word, seen);
+    atomic_fetch_sub(&t->sleepers, 1);
+}
+
+void tr_team_barrier(tr_team *t, uint32_t index) {
+    if (t->n == 1) return;
+    worker *w = &t->w[index];
+    uint32_t generation = w->sense;
+    w->sense = generation + 1;
+    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == t->n) {
+        atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
+        atomic_store(&t->generation, generation + 1);
+        if (atomic_load(&t->sleepers)) futex_wake_all(&t->generation);
+        return;
+    }
+    wait_change(t, &t->generation, generation, SPIN_ROUNDS);
+}
+
+static void *worker_main(void *arg) {
+    worker *w = arg;
+    tr_team *t = w->team;
+    if (t->cpus && tr_bind_thread(&t->cpus[w->index], 1) != TR_OK)
+        tr_log(TR_LOG_WARN, "not_pinned", "worker=%u cpu=%u the system refused it", w->index, t->cpus[w->index]);
+    tr_ops_thread_init();
+    for (uint32_t seen = 0;;) {
+        wait_change(t, &t->run, seen, 0);
+        seen = atomic_load(&t->run);
+        if (atomic_load(&t->quit)) return NULL;
+        t->fn(t->arg, w->index, t->n);
+        tr_team_barrier(t, w->index);
+    }
+}
+
+tr_status tr_team_create(uint32_t n, const uint32_t *cpus, tr_team **team_out, tr_error *err) {
+    if (n == 0 || n > TEAM_MAX) return tr_error_set(err, TR_CONFIG, "a stage has 1 to %d workers, not %u", TEAM_MAX, n);
+    tr_team *t = aligned_alloc(64, (sizeof *t + n * sizeof(worker) + 63) / 64 * 64);
+    if (!t) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %u workers", n);
+    *t = (tr_team){.n = n};
+    t->cpus = cpus ? malloc(n * sizeof *cpus) : NULL;
+    for (uint32_t i = 0; t->cpus && i < n; i++) t->cpus[i] = cpus[i];
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    t->spin = n <= (uint32_t)(online > 0 ? online : 1);
+    tr_ops_thread_init();
+    if (cpus && tr_bind_thread(&cpus[0], 1) != TR_OK)
+        tr_log(TR_LOG_WARN, "not_pinned", "worker=0 cpu=%u the system refused it", cpus[0]);
+    for (uint32_t i = 0; i < n; i++) t->w[i] = (worker){.team = t, .index = i};
+    for (uint32_t i = 1; i < n; i++)
+        if (pthread_create(&t->w[i].thread, NULL, worker_main, &t->w[i]) != 0) {
+            t->n = i; /* the ones that run */
+            tr_team_destroy(&t);
+            return tr_error_set(err, TR_UNAVAILABLE, "cannot start %u worker threads", n);
+        }
+    *team_out = t;
+    return TR_OK;
+}
+
+void tr_team_destroy(tr_team **team) {
+    tr_team *t = *team;
+    if (!t) return;
+    atomic_store(&t->quit, 1);
+    atomic_fetch_add(&t->run, 1);
+    futex_wake_all(&t->run);
+    for (uint32_t i = 1; i < t->n; i++) pthread_join(t->w[i].thread, NULL);
+    free(t->cpus);
+    free(t);
+    *team = NULL;
+}
+
+uint32_t tr_team_size(const tr_team *t) { return t->n; }
+
+void tr_team_run(tr_team *t, tr_team_fn fn, void *arg) {
+    t->fn = fn;
+    t->arg = arg;
+    if (t->n > 1) {
+        atomic_fetch_add(&t->run, 1);
+        if (atomic_load(&t->sleepers)) futex_wake_all(&t->run);
+    }
+    fn(arg, 0, t->n);
+    tr_team_barrier(t, 0);
+}
