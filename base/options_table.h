@@ -1,0 +1,224 @@
+/* base/options_table.h - every option of troupe, once. Topology file, flags, environment, --set, help and
+ * docs/options.md all come from this table. */
+#ifndef TR_OPTIONS_TABLE_H
+#define TR_OPTIONS_TABLE_H
+
+/* X(NAME, name, available now, argument, summary) */
+#define TR_COMMANDS(X)                                                                                                 \
+    X(RUN, run, 1, "MODEL [PROMPT] | -f TOPOLOGY [PROMPT]", "start a company, stream the continuation, stop")          \
+    X(SERVE, serve, 1, "MODEL | -f TOPOLOGY", "start a company and stay")                                              \
+    X(GENERATE, generate, 1, "[PROMPT]", "send a prompt to a running company")                                         \
+    X(PLAN, plan, 1, "MODEL | -f TOPOLOGY", "show placement and memory, start nothing")                                \
+    X(EVAL, eval, 1, "MODEL | -f TOPOLOGY", "perplexity and log-probabilities of a text, through the real actors")     \
+    X(TOKENIZE, tokenize, 1, "MODEL", "token ids of a text")                                                           \
+    X(BENCH, bench, 1, "model MODEL | model -f TOPOLOGY", "measure through the real actors")                           \
+    X(STATUS, status, 1, "", "actors, pools and requests of a running company")                                        \
+    X(DRAIN, drain, 1, "", "let a running company accept nothing new")                                                 \
+    X(STOP, stop, 1, "", "stop a running company; returns when every process is gone")                                 \
+    X(DOCTOR, doctor, 1, "", "what this machine offers and refuses, size of the cache")                                \
+    X(CHAT, chat, 0, "", "talk to a running company")                                                                  \
+    X(TOP, top, 0, "", "watch a running company")                                                                      \
+    X(TRACE, trace, 0, "", "trace of a running company")
+
+#define TR_CMD_COMPANY (TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_PLAN | TR_CMD_EVAL | TR_CMD_BENCH)
+#define TR_CMD_ASK     (TR_CMD_RUN | TR_CMD_GENERATE)
+#define TR_CMD_REMOTE  (TR_CMD_GENERATE | TR_CMD_STATUS | TR_CMD_DRAIN | TR_CMD_STOP)
+
+#define TR_SIDE_OPTIONS(X, SIDE, side, pp_default, dtype_default)                                                      \
+    X(SIDE##_PP, side ".pp", "", 0, U32, 1, 64, 0, pp_default, "", "N", 0, "stages of the " side " pipeline")          \
+    X(SIDE##_TP, side ".tp", "", 0, U32, 1, 64, 1, "1", "", "N", 0, "tensor parallel ranks of a stage")                \
+    X(SIDE##_DTYPE, side ".dtype", "", 0, CHOICE, 0, 0, 0, dtype_default, "bf16|int8;fp16|int8a16|int4|nf4|native",    \
+      "TYPE", 0, "weights and arithmetic; int8 is W8A8")                                                               \
+    X(SIDE##_KV, side ".kv", "", 0, CHOICE, 0, 0, 0, "", "bf16|int8", "TYPE", 0, "KV cache; follows dtype")            \
+    X(SIDE##_PAGE, side ".page", "", 0, U32, 16, 64, 0, "16", "", "N", 0, "tokens of a KV page: 16, 32 or 64")         \
+    X(SIDE##_LAYERS, side ".layers", "", 0, LIST, 1, 64, 0, "auto", "", "A:B:...", 0, "layers of each stage")          \
+    X(SIDE##_BIND, side ".bind", "", 0, CHOICE, 0, 0, 0, "numa", "numa", "HOW", 0,                                     \
+      "stages and their memory by NUMA node")                                                                          \
+    X(SIDE##_HOSTS, side ".hosts", "", 0, TEXT, 0, 0, 0, "local", "", "NAMES", 0, "only local so far")
+
+/* X(ID, key, flag, letter, type, min, max, now, default, values, argument, commands, help)
+ * - key: name in a topology file and for --set; "" where an option belongs to one call, not to a company
+ * - flag: one spelling; "" where only the key exists. The variable is TROUPE_ and the flag (else the key) in capitals
+ * - letter: one-letter flag or 0
+ * - type: FLAG (no value), U32, U64, SIZE (bytes, K M G T), F64, TEXT, CHOICE, LIST (numbers), SIDE (k=v,...)
+ * - min, max: bounds of a number; of the entries of a LIST
+ * - now: largest number that this version runs (0: max); above it: "not available yet"
+ * - values: CHOICE "a|b", after ';' those that are not available yet; SIDE: prefix of its keys
+ * - commands: set of TR_CMD_ bits that take the flag; 0: file and --set only */
+#define TR_OPTIONS(X)                                                                                                  \
+    X(VERSION, "version", "", 0, U32, 1, 1, 0, "1", "", "1", 0, "version of the topology format")                      \
+    X(MODEL, "model", "--model", 'm', TEXT, 0, 0, 0, "", "", "MODEL", TR_CMD_COMPANY | TR_CMD_TOKENIZE,                \
+      "model file (.gguf or .safetensors), or a name that scripts/fetch-model stored")                                 \
+    X(FILE, "", "--file", 'f', TEXT, 0, 0, 0, "", "", "TOPOLOGY", TR_CMD_COMPANY, "topology file (YAML)")              \
+    X(PREFILL, "", "--prefill", 0, SIDE, 0, 0, 0, "", "prefill", "pp=2,dtype=bf16", TR_CMD_COMPANY,                    \
+      "prefill pipeline: pp, tp, dtype, kv, page, layers=6:6:6")                                                       \
+    X(DECODE, "", "--decode", 0, SIDE, 0, 0, 0, "", "decode", "pp=3,dtype=int8", TR_CMD_COMPANY, "decode pipeline")    \
+    X(UNIFIED, "", "--unified", 0, SIDE, 0, 0, 0, "", "unified", "pp=2,prefill=bf16,decode=int8", TR_CMD_COMPANY,      \
+      "one pipeline for both phases: pp, tp, prefill, decode (precisions), page, layers")                              \
+    X(SET, "", "--set", 0, TEXT, 0, 0, 0, "", "", "KEY=VALUE", TR_CMD_COMPANY, "any key of the topology (repeatable)") \
+    TR_SIDE_OPTIONS(X, PREFILL, "prefill", "1", "bf16")                                                                \
+    TR_SIDE_OPTIONS(X, DECODE, "decode", "1", "int8")                                                                  \
+    X(UNIFIED_PP, "unified.pp", "", 0, U32, 1, 64, 0, "1", "", "N", 0, "stages")                                       \
+    X(UNIFIED_TP, "unified.tp", "", 0, U32, 1, 64, 1, "1", "", "N", 0, "tensor parallel ranks of a stage")             \
+    X(UNIFIED_PREFILL, "unified.prefill", "", 0, CHOICE, 0, 0, 0, "bf16", "bf16|int8;fp16|int8a16|int4|nf4|native",    \
+      "TYPE", 0, "precision of prefill")                                                                               \
+    X(UNIFIED_DECODE, "unified.decode", "", 0, CHOICE, 0, 0, 0, "int8", "bf16|int8;fp16|int8a16|int4|nf4|native",      \
+      "TYPE", 0, "precision of decode")                                                                                \
+    X(UNIFIED_DTYPE, "unified.dtype", "", 0, CHOICE, 0, 0, 0, "", "bf16|int8;fp16|int8a16|int4|nf4|native", "TYPE", 0, \
+      "one precision for both phases")                                                                                 \
+    X(UNIFIED_KV, "unified.kv", "", 0, CHOICE, 0, 0, 0, "", "bf16|int8", "TYPE", 0,                                    \
+      "one KV format for both phases; each follows its precision otherwise")                                           \
+    X(UNIFIED_PAGE, "unified.page", "", 0, U32, 16, 64, 0, "16", "", "N", 0, "tokens of a KV page: 16, 32 or 64")      \
+    X(UNIFIED_LAYERS, "unified.layers", "", 0, LIST, 1, 64, 0, "auto", "", "A:B:...", 0, "layers of each stage")       \
+    X(UNIFIED_BIND, "unified.bind", "", 0, CHOICE, 0, 0, 0, "numa", "numa", "HOW", 0,                                  \
+      "stages and their memory by NUMA node")                                                                          \
+    X(UNIFIED_HOSTS, "unified.hosts", "", 0, TEXT, 0, 0, 0, "local", "", "NAMES", 0, "only local so far")              \
+    X(HANDOFF_LEASE, "handoff.lease_s", "", 0, U32, 1, 3600, 0, "", "", "S", 0, "not available yet")                   \
+    X(HANDOFF_ON_FAILURE, "handoff.on_failure", "", 0, CHOICE, 0, 0, 0, "recompute", "recompute", "HOW", 0,            \
+      "what a lost hand-off leads to")                                                                                 \
+    X(POLICY, "scheduler.policy", "", 0, CHOICE, 0, 0, 0, "fcfs", "fcfs;priority|sarathi", "NAME", 0,                  \
+      "order of admission")                                                                                            \
+    X(CHUNK, "scheduler.chunk", "--chunk", 0, U32, 1, 4096, 0, "256", "", "N", TR_CMD_COMPANY,                         \
+      "prompt tokens of one prefill step at most")                                                                     \
+    X(MAX_BATCH, "scheduler.max_batch", "", 0, U32, 1, 256, 0, "", "", "N", 0,                                         \
+      "sequences of one decode step at most; 16, in run and eval what is asked")                                       \
+    X(MAX_WAITING, "scheduler.max_waiting", "", 0, U32, 1, 4096, 0, "64", "", "N", 0,                                  \
+      "requests that may wait; more are refused")                                                                      \
+    X(CORES, "scheduler.cores", "", 0, CHOICE, 0, 0, 0, "auto", "auto|own|shared", "HOW", 0,                           \
+      "stages on cores of their own, or all on the same ones in turn")                                                 \
+    X(ITL_SLO, "scheduler.itl_slo_ms", "", 0, U32, 1, 60000, 0, "", "", "MS", 0, "not available yet")                  \
+    X(KV_MEMORY, "scheduler.kv_memory", "--kv-memory", 0, SIZE, 4096, 1ull << 50, 0, "", "", "SIZE", TR_CMD_COMPANY,   \
+      "KV cache in all, over both pools; default: what the request needs; serve: the smaller of a quarter of the "     \
+      "memory and eight full contexts")                                                                                \
+    X(CONTEXT, "scheduler.context", "--context", 'c', U32, 1, 131072, 0, "", "", "N", TR_CMD_COMPANY,                  \
+      "longest sequence, prompt and output together; default: what is asked, serve: what the model can")               \
+    X(THREADS, "scheduler.threads", "--threads", 't', U32, 1, 1024, 0, "", "", "N", TR_CMD_COMPANY,                    \
+      "cores to use, over all stages; default: all")                                                                   \
+    X(TRANSPORT_LOCAL, "transport.local", "", 0, CHOICE, 0, 0, 0, "shm", "shm|zmq", "HOW", 0,                          \
+      "between actors of a node: shared-memory rings or ZeroMQ")                                                       \
+    X(TRANSPORT_REMOTE, "transport.remote", "", 0, CHOICE, 0, 0, 0, "", ";tcp", "HOW", 0, "between nodes")             \
+    X(TRANSPORT_GPU, "transport.gpu", "", 0, CHOICE, 0, 0, 0, "", ";nccl|ipc", "HOW", 0, "between GPUs")               \
+    X(TRANSPORT_CURVE, "transport.curve", "", 0, CHOICE, 0, 0, 0, "", ";auto|on|off", "HOW", 0, "encryption")          \
+    X(ENDPOINT, "server.endpoint", "--endpoint", 0, TEXT, 0, 0, 0, "", "", "ADDRESS", TR_CMD_SERVE,                    \
+      "ZeroMQ endpoint: ipc://PATH or tcp://127.0.0.1:PORT; default: a socket in the runtime folder")                  \
+    X(SERVED_NAME, "server.served_model_name", "--served-model-name", 0, TEXT, 0, 0, 0, "", "", "NAME", TR_CMD_SERVE,  \
+      "name that clients see; default: name of the model file")                                                        \
+    X(HOST, "server.host", "--host", 0, TEXT, 0, 0, 0, "", "", "ADDRESS", TR_CMD_SERVE, "HTTP: not available yet")     \
+    X(PORT, "server.port", "--port", 0, U32, 0, 65535, 0, "", "", "N", TR_CMD_SERVE, "HTTP: not available yet")        \
+    X(API_KEY_FILE, "server.api_key_file", "", 0, TEXT, 0, 0, 0, "", "", "FILE", 0, "HTTP: not available yet")         \
+    X(METRICS, "server.metrics", "", 0, TEXT, 0, 0, 0, "", "", "on|off", 0, "HTTP: not available yet")                 \
+    X(HOSTS, "hosts", "", 0, TEXT, 0, 0, 0, "local", "", "NAMES", 0, "only local so far")                              \
+    X(PREDICT, "", "--predict", 'n', U32, 0, 131072, 0, "256", "", "N", TR_CMD_ASK, "tokens to generate at most")      \
+    X(TEMP, "", "--temp", 0, F64, 0, 100, 0, "0", "", "T", TR_CMD_ASK, "temperature; 0 is greedy")                     \
+    X(TOP_K, "", "--top-k", 0, U32, 0, 2097152, 0, "0", "", "K", TR_CMD_ASK, "draw among the K likeliest; 0: off")     \
+    X(TOP_P, "", "--top-p", 0, F64, 0, 1, 0, "1", "", "P", TR_CMD_ASK, "draw among the likeliest of mass P; 1: off")   \
+    X(SEED, "", "--seed", 0, U64, 0, 0, 0, "0", "", "N", TR_CMD_ASK, "key of the draws")                               \
+    X(STOP_TEXT, "", "--stop", 0, TEXT, 0, 0, 0, "", "", "TEXT", TR_CMD_ASK, "end the output here (repeatable)")       \
+    X(IGNORE_EOS, "", "--ignore-eos", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK, "go on past the end token")            \
+    X(QUIET, "", "--quiet", 'q', FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK, "no table on stderr")                          \
+    X(NO_BOS, "", "--no-bos", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK | TR_CMD_TOKENIZE | TR_CMD_EVAL,                \
+      "leave out the begin token")                                                                                     \
+    X(SPECIAL, "", "--special", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK | TR_CMD_TOKENIZE | TR_CMD_EVAL,              \
+      "special tokens written in the text become tokens")                                                              \
+    X(NAME, "", "--name", 0, TEXT, 0, 0, 0, "", "", "NAME",                                                            \
+      TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_EVAL | TR_CMD_BENCH | TR_CMD_REMOTE,                                          \
+      "of the company; default: default, for run, eval and bench run-PID")                                             \
+    X(CONNECT, "", "--connect", 0, TEXT, 0, 0, 0, "", "", "ENDPOINT", TR_CMD_REMOTE,                                   \
+      "of the company, instead of --name")                                                                             \
+    X(TEXT_FILE, "", "--text", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_EVAL | TR_CMD_TOKENIZE,                        \
+      "file, byte for byte; - is stdin")                                                                               \
+    X(PATH, "", "--path", 0, CHOICE, 0, 0, 0, "handoff", "prefill|decode|handoff", "PATH", TR_CMD_EVAL,                \
+      "which actors compute the positions")                                                                            \
+    X(TOPK, "", "--topk", 0, U32, 0, 4096, 0, "0", "", "K", TR_CMD_EVAL,                                               \
+      "log-probabilities of the K likeliest tokens")                                                                   \
+    X(LOGITS, "", "--logits", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_EVAL,                                           \
+      "write the logits as .npy [positions, vocabulary]")                                                              \
+    X(JSON, "", "--json", 0, FLAG, 0, 0, 0, "", "", "",                                                                \
+      TR_CMD_PLAN | TR_CMD_EVAL | TR_CMD_TOKENIZE | TR_CMD_STATUS | TR_CMD_DOCTOR, "machine-readable output")          \
+    X(VERIFY, "", "--verify", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_PLAN,                                               \
+      "prove that the hand-off plan moves every cell once")                                                            \
+    X(CLEAR_CACHE, "", "--clear-cache", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_DOCTOR,                                   \
+      "empty the cache of packed models")                                                                              \
+    X(DRAIN_STOP, "", "--and-stop", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_DRAIN, "stop when the last stream has ended") \
+    X(BENCH_P, "", "--prompt-tokens", 'p', LIST, 1, 16, 0, "512", "", "N,...", TR_CMD_BENCH, "prompt lengths")         \
+    X(BENCH_N, "", "--gen-tokens", 'n', LIST, 1, 16, 0, "64", "", "N,...", TR_CMD_BENCH, "generated lengths")          \
+    X(BENCH_B, "", "--batch", 'b', LIST, 1, 16, 0, "1", "", "N,...", TR_CMD_BENCH, "sequences at once")                \
+    X(BENCH_D, "", "--depth", 'd', U32, 0, 131072, 0, "0", "", "N", TR_CMD_BENCH, "context before the test")           \
+    X(BENCH_R, "", "--repetitions", 'r', U32, 1, 1000, 0, "3", "", "N", TR_CMD_BENCH, "repetitions")                   \
+    X(BENCH_DTYPE, "", "--dtype", 0, CHOICE, 0, 0, 0, "", "bf16|int8;native", "TYPE", TR_CMD_BENCH,                    \
+      "both phases in this precision")                                                                                 \
+    X(BENCH_OUT, "", "--output", 'o', CHOICE, 0, 0, 0, "md", "md|json|csv", "FORMAT", TR_CMD_BENCH,                    \
+      "form of the result")                                                                                            \
+    X(HELP, "", "--help", 'h', FLAG, 0, 0, 0, "", "", "", TR_CMD_ALL, "this text")
+
+/* Spellings of other programs: X(flag, hint). */
+#define TR_FOREIGN_FLAGS(X)                                                                                            \
+    X("--tensor-parallel-size", "use --decode tp=N or --prefill tp=N")                                                 \
+    X("-tp", "use --decode tp=N or --prefill tp=N")                                                                    \
+    X("--tp-size", "use --decode tp=N or --prefill tp=N")                                                              \
+    X("--tp", "use --decode tp=N or --prefill tp=N")                                                                   \
+    X("--pipeline-parallel-size", "use --decode pp=N or --prefill pp=N")                                               \
+    X("-pp", "use --decode pp=N or --prefill pp=N")                                                                    \
+    X("--pp-size", "use --decode pp=N or --prefill pp=N")                                                              \
+    X("--pp", "use --decode pp=N or --prefill pp=N")                                                                   \
+    X("--data-parallel-size", "data parallelism is not available yet: start several companies")                        \
+    X("-dp", "data parallelism is not available yet: start several companies")                                         \
+    X("--dp-size", "data parallelism is not available yet: start several companies")                                   \
+    X("--context-tensor-parallel-size", "use --prefill tp=N")                                                          \
+    X("--context-pipeline-parallel-size", "use --prefill pp=N")                                                        \
+    X("--decoding-tensor-parallel-size", "use --decode tp=N")                                                          \
+    X("--decoding-pipeline-parallel-size", "use --decode pp=N")                                                        \
+    X("--disaggregation-mode", "use --prefill pp=N --decode pp=N: one company runs both")                              \
+    X("--kv-transfer-config", "the hand-off needs no setting: use --prefill and --decode")                             \
+    X("--layer-split", "use --decode layers=A:B:C")                                                                    \
+    X("-ts", "use --decode layers=A:B:C")                                                                              \
+    X("--tensor-split", "use --decode layers=A:B:C")                                                                   \
+    X("--max-model-len", "use -c N")                                                                                   \
+    X("--context-length", "use -c N")                                                                                  \
+    X("--ctx-size", "use -c N")                                                                                        \
+    X("--max-num-seqs", "use --set scheduler.max_batch=N")                                                             \
+    X("--max-running-requests", "use --set scheduler.max_batch=N")                                                     \
+    X("-np", "use --set scheduler.max_batch=N")                                                                        \
+    X("--parallel", "use --set scheduler.max_batch=N")                                                                 \
+    X("--max-num-batched-tokens", "use --chunk N")                                                                     \
+    X("--chunked-prefill-size", "use --chunk N")                                                                       \
+    X("-ub", "use --chunk N")                                                                                          \
+    X("--ubatch-size", "use --chunk N")                                                                                \
+    X("--batch-size", "use --chunk N")                                                                                 \
+    X("--kv-cache-dtype", "use --decode kv=int8")                                                                      \
+    X("-ctk", "use --decode kv=int8")                                                                                  \
+    X("-ctv", "use --decode kv=int8")                                                                                  \
+    X("--cache-type-k", "use --decode kv=int8")                                                                        \
+    X("--cache-type-v", "use --decode kv=int8")                                                                        \
+    X("--block-size", "use --decode page=16")                                                                          \
+    X("--page-size", "use --decode page=16")                                                                           \
+    X("--quantization", "use --decode dtype=int8")                                                                     \
+    X("--gpu-memory-utilization", "use --kv-memory SIZE")                                                              \
+    X("--mem-fraction-static", "use --kv-memory SIZE")                                                                 \
+    X("--model-path", "give the model as the first argument, or --model")                                              \
+    X("--config", "use -f TOPOLOGY")                                                                                   \
+    X("--prompt", "give the prompt as an argument")                                                                    \
+    X("--n-predict", "use -n N")                                                                                       \
+    X("--max-tokens", "use -n N")                                                                                      \
+    X("--max-new-tokens", "use -n N")                                                                                  \
+    X("--temperature", "use --temp T")                                                                                 \
+    X("-s", "use --seed N")                                                                                            \
+    X("-tb", "use -t N: one number of cores for both phases")                                                          \
+    X("--threads-batch", "use -t N: one number of cores for both phases")                                              \
+    X("-ngl", "GPUs are not available yet in this version")                                                            \
+    X("--n-gpu-layers", "GPUs are not available yet in this version")                                                  \
+    X("-fa", "there is nothing to set: attention is always computed in tiles")                                         \
+    X("--flash-attn", "there is nothing to set: attention is always computed in tiles")                                \
+    X("--numa", "stages are bound to NUMA nodes by themselves; see troupe plan")                                       \
+    X("--numa-bind", "stages are bound to NUMA nodes by themselves; see troupe plan")                                  \
+    X("--cpu-mask", "use taskset or a cpuset, and -t N")                                                               \
+    X("--cpu-range", "use taskset or a cpuset, and -t N")                                                              \
+    X("--tokenizer", "the tokenizer is read from the model file")                                                      \
+    X("--load-format", "the format is told from the file")                                                             \
+    X("--chat-template", "chat templates are not available yet in this version")                                       \
+    X("--api-key", "HTTP is not available yet in this version")                                                        \
+    X("--dry-run", "use troupe plan")                                                                                  \
+    X("--enable-chunked-prefill", "prefill is always chunked; see --chunk")                                            \
+    X("--enable-prefix-caching", "prefix caching is not available yet in this version")                                \
+    X("--version", "use troupe --version")
+#endif
