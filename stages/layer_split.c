@@ -17,13 +17,14 @@ static uint64_t head_milli_layers(const tr_model_config *m) {
 tr_status tr_layer_split_auto(const tr_model_config *m, uint32_t pp, uint32_t *begin_out, tr_error *err) {
     TR_TRY(check_stages(m, pp, err));
     const uint64_t head = head_milli_layers(m);
-    /* Layers of the last stage: as many as keep it no heavier than the others, at least one. */
-    uint32_t last = 1;
-    for (uint32_t n = 1; n + (pp - 1) <= m->n_layers; n++) {
-        uint64_t others = pp > 1 ? (uint64_t)(m->n_layers - n + pp - 2) / (pp - 1) * 1000 : 0;
-        if (n * 1000ull + head <= others) last = n;
+    /* Layers of the last stage: the most that give the lightest heaviest stage. */
+    uint32_t last = m->n_layers;
+    uint64_t lightest = UINT64_MAX;
+    for (uint32_t n = pp > 1 ? m->n_layers - (pp - 1) : 0; n > 0; n--) {
+        uint64_t others = (uint64_t)(m->n_layers - n + pp - 2) / (pp - 1) * 1000, own = n * 1000ull + head;
+        uint64_t heaviest = own > others ? own : others;
+        if (heaviest < lightest) lightest = heaviest, last = n;
     }
-    if (pp == 1) last = m->n_layers;
     uint32_t rest = m->n_layers - last, begin = 0;
     for (uint32_t i = 0; i + 1 < pp; i++) {
         begin_out[i] = begin;
