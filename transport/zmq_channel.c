@@ -130,13 +130,11 @@ static tr_status open_end(void *context, const char *endpoint, size_t record_max
     z->record_max = record_max;
     z->buffer = aligned_alloc(LINE, tr_align_up(record_max, LINE));
     tr_zmq_socket_options o = {.type = producer ? ZMQ_PUSH : ZMQ_PULL,
-                               .endpoint = endpoint,
                                .bind = !producer,
                                .private_dir = true,
-                               .send_hwm = hwm,
-                               .recv_hwm = hwm,
-                               .max_message = (int64_t)record_max};
-    tr_status status = z->buffer ? tr_zmq_socket_open(context, &o, &z->socket, err)
+                               .hwm = hwm,
+                               .max_message_bytes = (int64_t)record_max};
+    tr_status status = z->buffer ? tr_zmq_socket_open(context, endpoint, &o, &z->socket, err)
                                  : tr_error_set(err, TR_UNAVAILABLE, "no memory for records of %zu bytes", record_max);
     size_t size = sizeof z->fd;
     if (status == TR_OK && zmq_getsockopt(z->socket, ZMQ_FD, &z->fd, &size) != 0)

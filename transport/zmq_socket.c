@@ -133,10 +133,10 @@ static bool set_int(void *socket, int option, int value) {
 }
 
 static bool set_options(void *socket, const tr_zmq_socket_options *o) {
-    bool ok = set_int(socket, ZMQ_LINGER, 0) &&
-              set_int(socket, ZMQ_SNDHWM, o->send_hwm > 0 ? o->send_hwm : HWM_DEFAULT) &&
-              set_int(socket, ZMQ_RCVHWM, o->recv_hwm > 0 ? o->recv_hwm : HWM_DEFAULT) &&
-              zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &o->max_message, sizeof o->max_message) == 0 &&
+    int hwm = o->hwm > 0 ? o->hwm : HWM_DEFAULT;
+    bool ok = set_int(socket, ZMQ_LINGER, 0) && set_int(socket, ZMQ_SNDHWM, hwm) && set_int(socket, ZMQ_RCVHWM, hwm) &&
+              set_int(socket, ZMQ_IMMEDIATE, o->immediate) &&
+              zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &o->max_message_bytes, sizeof o->max_message_bytes) == 0 &&
               set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) && set_int(socket, ZMQ_IPV6, 1) &&
               set_int(socket, ZMQ_RECONNECT_IVL, o->reconnect_ms > 0 ? o->reconnect_ms : RECONNECT_MS) &&
               set_int(socket, ZMQ_RECONNECT_IVL_MAX, o->reconnect_max_ms);
@@ -165,10 +165,11 @@ static tr_status bind_socket(void *socket, const tr_zmq_socket_options *o, const
     return tr_error_set(err, TR_CANNOT_CREATE, "cannot listen at %s: %s", resolved, zmq_strerror(error));
 }
 
-tr_status tr_zmq_socket_open(void *context, const tr_zmq_socket_options *o, void **socket_out, tr_error *err) {
+tr_status tr_zmq_socket_open(void *context, const char *endpoint, const tr_zmq_socket_options *o, void **socket_out,
+                             tr_error *err) {
     char resolved[ENDPOINT_MAX];
-    if (o->max_message <= 0) return tr_error_set(err, TR_INVALID, "a socket needs a message size limit");
-    TR_TRY(check(o->endpoint, o->bind, resolved, err));
+    if (o->max_message_bytes <= 0) return tr_error_set(err, TR_INVALID, "a socket needs a message size limit");
+    TR_TRY(check(endpoint, o->bind, resolved, err));
     void *socket = zmq_socket(context, o->type);
     if (!socket) return tr_error_set(err, TR_SYSTEM, "cannot open a socket: %s", zmq_strerror(errno));
     tr_status status = TR_OK;

@@ -16,22 +16,23 @@
 #include <stdint.h>
 
 typedef struct tr_zmq_socket_options {
-    int type; /* ZMQ_ROUTER, ... */
-    const char *endpoint;
-    bool bind;              /* else connect */
-    bool private_dir;       /* ipc bind: the folder must be ours and 0700 */
-    int send_hwm, recv_hwm; /* messages; 0: 1000 (never unlimited) */
-    int64_t max_message;    /* bytes of a received frame; must be set */
-    const void *routing_id; /* DEALER; NULL: libzmq chooses */
-    size_t routing_id_len;  /* 1..255, first byte not 0 */
-    int heartbeat_ms;       /* ZMTP ping interval, dead after four; 0: none */
-    int reconnect_ms;       /* connect: first pause before another try; 0: 10 */
-    int reconnect_max_ms;   /* pauses double up to this; 0: they stay as they are */
+    int type;                  /* ZMQ_ROUTER, ... */
+    bool bind;                 /* else connect */
+    bool private_dir;          /* ipc bind: the folder must be ours and 0700 */
+    bool immediate;            /* connect: no queue for a peer that is not there, send says EAGAIN */
+    int hwm;                   /* messages queued in each direction; 0: 1000 (never unlimited) */
+    int64_t max_message_bytes; /* of a received frame; must be set */
+    const void *routing_id;    /* DEALER; NULL: libzmq chooses */
+    size_t routing_id_len;     /* 1..255, first byte not 0 */
+    int heartbeat_ms;          /* ZMTP ping interval, dead after four; 0: none */
+    int reconnect_ms;          /* connect: first pause before another try; 0: 10 */
+    int reconnect_max_ms;      /* pauses double up to this; 0: they stay as they are */
 } tr_zmq_socket_options;
 
 /* The process's context. */
 tr_status tr_zmq_socket_context(void **context_out, tr_error *err);
-tr_status tr_zmq_socket_open(void *context, const tr_zmq_socket_options *o, void **socket_out, tr_error *err);
+tr_status tr_zmq_socket_open(void *context, const char *endpoint, const tr_zmq_socket_options *o, void **socket_out,
+                             tr_error *err);
 /* Nulls; idempotent. Unsent messages are dropped. */
 void tr_zmq_socket_close(void **socket);
 /* The rules above, without opening anything. */
