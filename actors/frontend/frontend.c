@@ -4,10 +4,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "model/gguf.h"
+#include "transport/zmq_socket.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <zmq.h>
 
 #define SWEEP_NS TR_NS_PER_S
 
@@ -36,7 +36,7 @@ static tr_status open_frontend(tr_frontend *f, tr_error *err) {
 }
 
 static void close_frontend(tr_frontend *f) {
-    if (f->router) zmq_close(f->router);
+    tr_zmq_socket_close(&f->router);
     tr_request_table_destroy(&f->requests);
     tr_tokenizer_destroy(&f->tokenizer);
     free(f->arena_memory);

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "transport/ring.h"
 #include "transport/zmq_channel.h"
+#include "transport/zmq_socket.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -193,10 +194,8 @@ tr_channel *tr_runtime_data_in(tr_runtime *rt, tr_link_kind kind) { return data_
 tr_channel *tr_runtime_data_out(tr_runtime *rt, tr_link_kind kind) { return data_link(rt, kind, true); }
 
 void *tr_runtime_zmq(tr_runtime *rt) {
-    if (!rt->zmq) {
-        rt->zmq = zmq_ctx_new();
-        zmq_ctx_set(rt->zmq, ZMQ_BLOCKY, 0);
-    }
+    tr_error err = {0};
+    if (!rt->zmq && tr_zmq_socket_context(&rt->zmq, &err) != TR_OK) tr_log(TR_LOG_ERROR, "no_zmq", "%s", err.text);
     return rt->zmq;
 }
 
