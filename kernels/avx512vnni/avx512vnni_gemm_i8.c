@@ -115,15 +115,15 @@ TILE(cold, 2, 1, AHEAD_NV1)
 TILE(cold, 3, 1, AHEAD_NV1)
 TILE(cold, 4, 1, AHEAD_NV1)
 TILE(cold, 5, 1, AHEAD_NV1)
-TILE(cold, 6, 1, AHEAD_NV1) TILE(cold, 7, 1, AHEAD_NV1) TILE(cold, 8, 1, AHEAD_NV1) TILE(cold, 9, 1, AHEAD_NV1)
-    TILE(cold, 10, 1, AHEAD_NV1) TILE(cold, 11, 1, AHEAD_NV1) TILE(cold, 12, 1, AHEAD_NV1) TILE(cold, 13, 1, AHEAD_NV1)
-        TILE(cold, 14, 1, AHEAD_NV1) TILE(cold, 2, 4, AHEAD_NV4) TILE(cold, 3, 4, AHEAD_NV4) TILE(cold, 4, 4, AHEAD_NV4)
-            TILE(cold, 5, 4, AHEAD_NV4) TILE(cold, 6, 4, AHEAD_NV4) TILE(cold, 7, 2, AHEAD_NV2)
-                TILE(cold, 8, 2, AHEAD_NV2) TILE(cold, 9, 2, AHEAD_NV2) TILE(cold, 10, 2, AHEAD_NV2)
-                    TILE(cold, 11, 2, AHEAD_NV2) TILE(cold, 12, 2, AHEAD_NV2) TILE(cold, 13, 2, AHEAD_NV2)
-                        TILE(cold, 14, 2, AHEAD_NV2) enum {
-                            COLD_ROWS_MAX = 14
-                        };
+TILE(cold, 6, 1, AHEAD_NV1)
+TILE(cold, 7, 1, AHEAD_NV1) TILE(cold, 8, 1, AHEAD_NV1) TILE(cold, 9, 1, AHEAD_NV1) TILE(cold, 10, 1, AHEAD_NV1)
+    TILE(cold, 11, 1, AHEAD_NV1) TILE(cold, 12, 1, AHEAD_NV1) TILE(cold, 13, 1, AHEAD_NV1) TILE(cold, 14, 1, AHEAD_NV1)
+        TILE(cold, 2, 4, AHEAD_NV4) TILE(cold, 3, 4, AHEAD_NV4) TILE(cold, 4, 4, AHEAD_NV4) TILE(cold, 5, 4, AHEAD_NV4)
+            TILE(cold, 6, 4, AHEAD_NV4) TILE(cold, 7, 2, AHEAD_NV2) TILE(cold, 8, 2, AHEAD_NV2)
+                TILE(cold, 9, 2, AHEAD_NV2) TILE(cold, 10, 2, AHEAD_NV2) TILE(cold, 11, 2, AHEAD_NV2)
+                    TILE(cold, 12, 2, AHEAD_NV2) TILE(cold, 13, 2, AHEAD_NV2) TILE(cold, 14, 2, AHEAD_NV2) enum {
+                        COLD_ROWS_MAX = 14
+                    };
 static tile_fn *const cold_one[COLD_ROWS_MAX + 1] = {NULL,      row_1x1,   cold_2x1,  cold_3x1,  cold_4x1,
                                                      cold_5x1,  cold_6x1,  cold_7x1,  cold_8x1,  cold_9x1,
                                                      cold_10x1, cold_11x1, cold_12x1, cold_13x1, cold_14x1};
