@@ -45,8 +45,8 @@ void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequ
     }
 }
 
+/* Answers go out even before PEER_UP of the frontend: it is there, it asked. */
 static void refuse(tr_scheduler *s, uint64_t rid, uint32_t code, tr_effects *fx) {
-    if (!s->frontend_up) return;
     tr_msg_output *m = &tr_scheduler_send(fx, s->config.frontend, TR_MSG_OUTPUT)->as.output;
     m->rid = rid;
     m->finish = TR_FINISH_ERROR;
@@ -55,7 +55,6 @@ static void refuse(tr_scheduler *s, uint64_t rid, uint32_t code, tr_effects *fx)
 }
 
 static void accept(const tr_scheduler *s, uint64_t rid, uint32_t slot, tr_effects *fx) {
-    if (!s->frontend_up) return;
     tr_msg_accepted *m = &tr_scheduler_send(fx, s->config.frontend, TR_MSG_ACCEPTED)->as.accepted;
     m->rid = rid;
     m->slot = slot;

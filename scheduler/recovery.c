@@ -44,18 +44,20 @@ static void reset_complete(tr_scheduler *s, uint32_t component) {
     for (uint32_t i = 0; i < s->n_flights && component != RESHARDER; i++) {
         tr_flight *f = &s->flight[i];
         if (!f->used || f->component != component) continue;
-        for (uint32_t k = 0; k < f->n_spans && c->counted_death; k++) count_death(s, f->spans[k].slot);
+        for (uint32_t k = 0; k < f->n_spans; k++) s->sequence[f->spans[k].slot].fell = c->counted_death;
         tr_progress_drop_flight(s, f);
     }
     for (uint32_t i = 0; i < JOBS_MAX && component == RESHARDER; i++) {
         if (!s->job[i].used) continue;
-        if (c->counted_death) count_death(s, s->job[i].slot);
+        s->sequence[s->job[i].slot].fell = c->counted_death;
         tr_handoff_drop_job(s, &s->job[i]);
     }
     c->counted_death = false;
     c->state = COMPONENT_RUNNING;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         s->sequence[i].unsettled &= ~(1u << component);
+        if (s->sequence[i].fell) count_death(s, i); /* once, however many steps of it were out */
+        s->sequence[i].fell = false;
         tr_progress_tidy(s, i);
     }
 }

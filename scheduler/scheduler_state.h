@@ -35,6 +35,7 @@ typedef struct tr_sequence {
     uint32_t sent;          /* generated tokens told to the frontend of now */
     bool announce;          /* tell something in any case */
     bool finish_sent, released;
+    bool fell;              /* scratch of a reset: was in flight at a counted death */
     tr_kv_table_row row[2]; /* one_pool: only row[0] */
     tr_kv_budget_need need;
 } tr_sequence;

@@ -1,0 +1,233 @@
+/* tests/sim/sim.h - the whole company in one thread on virtual time, driven by one seed.
+ * Real: the cores of scheduler, stages, resharder and supervisor, journal, page tables, bitmaps, reshard plan, codec.
+ * Modelled: processes, links, clocks, the frontend with its clients, and the network itself: a KV cell and an
+ * activation are hashes of everything they depend on (sim_model.c), so that a lost, doubled, stale or mis-moved datum
+ * changes text. sim_config.c draws topology, knobs and faults · sim_world.c time, processes, links · sim_driver.c what
+ * a real driver does around each core · sim_frontend.c requests and clients · sim_model.c network and oracle ·
+ * sim_check.c invariants. */
+#ifndef SIM_H
+#define SIM_H
+#include "actors/resharder/resharder_core.h"
+#include "actors/stage/stage_core.h"
+#include "actors/supervisor/supervisor_core.h"
+#include "base/rng.h"
+#include "kv/kv_pool.h"
+#include "kv/reshard_plan.h"
+#include "scheduler/scheduler.h"
+
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    FRONTEND = 0,
+    SCHEDULER = 1,
+    RESHARDER_ACTOR = 2,
+    FIRST_STAGE = 3,
+    MAX_STAGES = 8,
+    MAX_ACTORS = FIRST_STAGE + MAX_STAGES,
+    SUPERVISOR = MAX_ACTORS, /* pseudo actor of events */
+    CLIENTS = MAX_ACTORS + 1,
+    MAX_REQUESTS = 24,
+    MAX_CONTEXT = 208,
+    MAX_LAYERS = 8,
+    MAX_HEADS = 2,
+    MAX_LINK = 512,
+    MAX_RECORDS = 4,
+    MAX_EVENTS = 1 << 14
+};
+#define US 1000ull
+#define MS 1000000ull
+#define S  1000000000ull
+
+typedef enum fault {
+    CRASH_STAGE = 1,
+    CRASH_RESHARDER = 2,
+    CRASH_SCHEDULER = 4,
+    CRASH_FRONTEND = 8,
+    CRASH_IN_EFFECTS = 16, /* only a prefix of the effects of a step happens */
+    CRASH_IN_STEP = 32,    /* the scheduler dies between two writes to shared memory */
+    DUPLICATE = 64,
+    SLOW = 128,
+    POISON = 256, /* a request that kills the stage that computes it */
+    COUNTED = 512,
+    BAD_REQUEST = 1024, /* a request that a stage reports as failed */
+    HANG = 2048,
+    CANCELS = 4096,
+    STRAGGLER = 8192, /* STEP_DONE and the like come very late now and then */
+    FAULTS_END = 16384
+} fault;
+
+typedef struct request {
+    uint64_t rid;
+    uint32_t n_prompt, forced, max_tokens, ignore_eos, logits;
+    uint32_t prompt[MAX_CONTEXT];
+    uint64_t seed;
+    uint32_t stop_at;              /* the frontend finds a stop text after this many tokens; 0: never */
+    uint64_t submit_ns, cancel_ns; /* 0: no cancel */
+    bool poison, bad;
+    uint32_t fault_pos; /* position that is poison or bad */
+    /* what a client sees */
+    bool submitted, cancelled, ended, accepted;
+    uint32_t finish, code, n_got, end_incarnation;
+    uint32_t got[MAX_CONTEXT];
+    char error[128];
+    /* what it should see */
+    uint32_t n_oracle, oracle_finish;
+    uint32_t oracle[MAX_CONTEXT];
+} request;
+
+typedef struct message {
+    uint64_t at;
+    uint32_t len;
+    uint8_t *data;
+} message;
+typedef struct link { /* control, from one actor to another */
+    message queue[MAX_LINK];
+    uint32_t head, n;
+    uint64_t last_at;
+} link_t;
+
+typedef struct record {
+    tr_wire_header header;
+    uint64_t at;
+    uint64_t act[MAX_CONTEXT * 4];
+} record;
+typedef struct channel { /* activations, to stage i from the one before it */
+    record queue[MAX_RECORDS];
+    uint32_t head, n, cap;
+    uint64_t last_at;
+} channel;
+
+typedef enum process_state { GONE, STARTING, ALIVE } process_state;
+typedef struct process {
+    process_state state;
+    bool ready, busy, hung, dies_in_effects;
+    uint32_t incarnation;
+    uint64_t progress, life; /* life: number of starts, tells old events from new */
+    uint32_t seen_incarnation[MAX_ACTORS], seen_up[MAX_ACTORS], seen_counted[MAX_ACTORS];
+    uint64_t timer; /* number of the timer that counts */
+    void *core;
+    /* computation in progress */
+    bool computing, done_early, input_announced, room_announced;
+    uint64_t compute_no;
+    tr_msg compute;
+    uint32_t status;
+    uint32_t sampled[TR_MAX_SPANS];
+    record out;
+} process;
+
+typedef enum what {
+    W_MESSAGE,
+    W_RECORD,
+    W_ROOM,
+    W_START,
+    W_READY,
+    W_OBSERVE,
+    W_COMPUTED,
+    W_TIMER,
+    W_CHILD_EXIT,
+    W_CHILD_STATE,
+    W_SUBMIT,
+    W_CANCEL,
+    W_CHAOS,
+    W_SIGNAL
+} what;
+typedef struct event {
+    uint64_t at, seq;
+    what kind;
+    uint32_t actor, other;
+    uint64_t life, arg;
+} event;
+
+typedef struct published {
+    uint32_t incarnation, up, counted;
+} published;
+
+typedef struct world {
+    uint64_t seed, now, seq, n_events, digest, faults_until, limit;
+    tr_rng rng;
+    uint32_t faults; /* kinds that are on */
+    bool zmq, trace, stopped, quiet;
+    uint32_t crash_odds; /* mean microseconds between kills */
+    uint32_t counted_left, chaos_counted, counted_deaths, poison_deaths;
+    uint64_t delay_max, compute_max;
+    /* topology */
+    tr_kv_model model;
+    uint32_t n_actors, n_stages[2], n_pipelines, lo[MAX_ACTORS], hi[MAX_ACTORS], pipeline_of[MAX_ACTORS];
+    uint32_t split[2][MAX_STAGES + 2];
+    tr_scheduler_config scheduler;
+    uint32_t queue_depth[2];
+    /* shared memory */
+    void *journal_mem;
+    uint32_t *table[2];
+    _Atomic uint64_t *bitmap[2];
+    uint64_t *cells[2];
+    size_t n_cells[2];
+    /* actors */
+    process process[MAX_ACTORS];
+    published published[MAX_ACTORS];
+    tr_supervisor_core supervisor;
+    uint64_t supervisor_timer;
+    link_t *link[MAX_ACTORS][MAX_ACTORS];
+    channel *channel[MAX_ACTORS];
+    event *heap;
+    uint32_t n_heap;
+    tr_effects *fx;
+    /* clients and the volatile state of the frontend */
+    request request[MAX_REQUESTS];
+    uint32_t n_requests;
+    struct {
+        bool known, accepted, cancel_sent;
+        uint32_t got;
+        uint32_t cancel_finish, cancel_keep;
+    } front[MAX_REQUESTS];
+    /* crash inside a step of the scheduler */
+    jmp_buf crash_env;
+    int64_t crash_countdown; /* < 0: off */
+    uint64_t total_steps, total_replays, total_deaths;
+} world;
+
+_Noreturn void sim_fail(world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void sim_trace(world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* sim_config.c */
+void sim_config(world *w);
+
+/* sim_world.c */
+uint64_t sim_random(world *w, uint64_t n); /* [0, n) */
+bool sim_chance(world *w, uint32_t per_mille);
+void sim_push(world *w, uint64_t delay, what kind, uint32_t actor, uint32_t other, uint64_t arg);
+uint64_t sim_delay(world *w);
+void sim_send(world *w, uint32_t from, uint32_t to, const tr_msg *msg);
+void sim_kill(world *w, uint32_t actor, int signal, bool ours);
+void sim_publish_state(world *w, uint32_t actor);
+bool sim_faults_on(const world *w, fault f);
+bool sim_run(world *w); /* until everything has ended and is quiet; false never: sim_fail leaves */
+
+/* sim_driver.c */
+void sim_driver_start(world *w, uint32_t actor);
+void sim_driver_event(world *w, uint32_t actor, tr_event *ev);
+void sim_driver_computed(world *w, uint32_t actor, uint64_t compute_no);
+void sim_driver_poll_channels(world *w, uint32_t actor);
+void sim_driver_supervisor(world *w, tr_event *ev);
+void sim_driver_partial(world *w, uint32_t actor); /* it dies while it computes: some of the writes happened */
+void sim_crash_point(void);
+
+/* sim_frontend.c */
+void sim_frontend_event(world *w, const tr_event *ev);
+void sim_frontend_start(world *w);
+void sim_frontend_submit(world *w, uint32_t i);
+void sim_frontend_cancel(world *w, uint32_t i);
+
+/* sim_model.c */
+void sim_model_oracle(world *w, request *r);
+void sim_model_step(world *w, uint32_t actor, const tr_msg_step *step, const uint64_t *in, uint64_t *out,
+                    uint32_t *sampled, uint32_t max_rows);
+uint64_t sim_model_reshard(world *w, const tr_msg_reshard *job, uint64_t max_ops);
+
+/* sim_check.c */
+void sim_check_pages(world *w);
+void sim_check_end(world *w);
+void sim_check_client_end(world *w, const request *r);
+#endif

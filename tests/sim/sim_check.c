@@ -1,0 +1,70 @@
+#include "tests/sim/sim.h"
+
+#include <string.h>
+
+/* Every held page has one owner and its bit; nothing else has a bit. */
+void sim_check_pages(world *w) {
+    for (uint32_t p = 0; p < (w->scheduler.one_pool ? 1u : 2u); p++) {
+        const tr_kv_layout *l = &w->scheduler.layout[p];
+        tr_kv_pool have, want;
+        static _Atomic uint64_t bits[4096];
+        if (tr_kv_pool_bitmap_bytes(l) > sizeof bits) sim_fail(w, "bitmap too large for the check");
+        memset((void *)bits, 0, sizeof bits);
+        tr_kv_pool_attach(&have, l, w->bitmap[p]);
+        tr_kv_pool_attach(&want, l, bits);
+        for (uint32_t s = 0; s < l->n_slots; s++)
+            for (uint32_t g = 0; g < l->n_groups; g++)
+                for (uint32_t i = 0; i < l->pages_per_seq; i++) {
+                    uint32_t page = w->table[p][tr_kv_layout_entry(l, s, g, i)];
+                    if (page != TR_KV_NO_PAGE && !tr_kv_pool_mark(&want, g, page))
+                        sim_fail(w, "pool %u group %u page %u has two owners (slot %u)", p, g, page, s);
+                }
+        if (memcmp((const void *)bits, (const void *)w->bitmap[p], tr_kv_pool_bitmap_bytes(l)) != 0)
+            sim_fail(w, "pool %u: bitmap and tables differ", p);
+    }
+}
+
+/* At its end, a client's tokens are the oracle's, as far as the way it ended says. */
+void sim_check_client_end(world *w, const request *r) {
+    uint32_t i = (uint32_t)(r - w->request), n = r->n_got;
+    if (n > r->n_oracle || memcmp(r->got, r->oracle, n * sizeof *r->got) != 0) sim_fail(w, "request %u: wrong text", i);
+    switch (r->finish) {
+    case TR_FINISH_LENGTH:
+    case TR_FINISH_STOP:
+        if (r->stop_at && r->stop_at <= r->n_oracle) {
+            if (n != r->stop_at) sim_fail(w, "request %u: %u tokens, stop text after %u", i, n, r->stop_at);
+        } else if (n != r->n_oracle || r->finish != r->oracle_finish) {
+            sim_fail(w, "request %u: %u of %u tokens, finish %u not %u", i, n, r->n_oracle, r->finish,
+                     r->oracle_finish);
+        }
+        return;
+    case TR_FINISH_ABORT:
+        if (!r->cancelled) sim_fail(w, "request %u: aborted by nobody", i);
+        return;
+    default: break;
+    }
+    bool lost = r->code == 99 && (w->faults & CRASH_FRONTEND) && !r->accepted;
+    bool refused = (r->code == 69 || r->code == 64) && !r->accepted;
+    bool crashed = r->code == 70 && strstr(r->error, "two crashes") != NULL &&
+                   ((r->poison && w->poison_deaths >= 2) || (w->chaos_counted >= 1 && w->counted_deaths >= 2));
+    bool bad = r->code == 70 && r->bad && strstr(r->error, "bad request") != NULL;
+    if (!lost && !refused && !crashed && !bad)
+        sim_fail(w, "request %u: error %u '%s' without a cause", i, r->code, r->error);
+}
+
+void sim_check_end(world *w) {
+    tr_scheduler *s = w->process[SCHEDULER].core;
+    tr_scheduler_stats stats;
+    tr_journal *j = w->journal_mem;
+    for (uint32_t i = 0; i < w->n_requests; i++)
+        if (!w->request[i].ended) sim_fail(w, "request %u never ended", i);
+    for (uint32_t i = 0; i < j->n_slots; i++)
+        if (atomic_load(&tr_journal_at(j, i)->state) != TR_JOURNAL_FREE) sim_fail(w, "journal slot %u is not free", i);
+    tr_scheduler_get_stats(s, &stats);
+    for (uint32_t p = 0; p < 2; p++)
+        if (stats.pool_free[p] != stats.pool_pages[p]) sim_fail(w, "pool %u: pages leaked", p);
+    if (!tr_scheduler_idle(s)) sim_fail(w, "scheduler is not idle");
+    if (stats.protocol_errors != 0)
+        sim_fail(w, "scheduler counted %lu protocol errors", (unsigned long)stats.protocol_errors);
+    sim_check_pages(w);
+}

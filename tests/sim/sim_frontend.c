@@ -1,0 +1,155 @@
+/* A minimal frontend and its clients. The clients (struct request) outlive it; front[] dies with it. */
+#include "tests/sim/sim.h"
+
+#include <string.h>
+
+static uint32_t find(const world *w, uint64_t rid) {
+    for (uint32_t i = 0; i < w->n_requests; i++)
+        if (w->request[i].rid == rid) return i;
+    return UINT32_MAX;
+}
+
+static void send_submit(world *w, uint32_t i) {
+    const request *r = &w->request[i];
+    uint8_t client = (uint8_t)i;
+    tr_msg m = {.type = TR_MSG_SUBMIT};
+    m.as.submit = (tr_msg_submit){.rid = r->rid,
+                                  .client = {&client, 1},
+                                  .id = i,
+                                  .tokens = {r->prompt, r->n_prompt},
+                                  .forced = r->forced,
+                                  .max_tokens = r->max_tokens,
+                                  .seed = r->seed,
+                                  .ignore_eos = r->ignore_eos,
+                                  .logits = r->logits};
+    sim_send(w, FRONTEND, SCHEDULER, &m);
+}
+
+static void send_cancel(world *w, uint64_t rid, uint32_t finish, uint32_t keep) {
+    tr_msg m = {.type = TR_MSG_CANCEL};
+    m.as.cancel = (tr_msg_cancel){.rid = rid, .finish = finish, .keep = keep};
+    sim_send(w, FRONTEND, SCHEDULER, &m);
+}
+
+static void cancel(world *w, uint32_t i, uint32_t finish, uint32_t keep) {
+    if (w->front[i].cancel_sent) return;
+    w->front[i].cancel_sent = true;
+    w->front[i].cancel_finish = finish;
+    w->front[i].cancel_keep = keep;
+    send_cancel(w, w->request[i].rid, finish, keep);
+}
+
+static void end_at_client(world *w, uint32_t i, uint32_t finish, uint32_t code, tr_str error) {
+    request *r = &w->request[i];
+    if (r->ended) {
+        if (r->end_incarnation == w->process[FRONTEND].incarnation || r->finish != finish)
+            sim_fail(w, "request %u ended twice (%u, then %u)", i, r->finish, finish);
+        return;
+    }
+    r->ended = true;
+    r->end_incarnation = w->process[FRONTEND].incarnation;
+    r->finish = finish;
+    r->code = code;
+    uint32_t n = error.len < sizeof r->error - 1 ? error.len : (uint32_t)sizeof r->error - 1;
+    if (n > 0) memcpy(r->error, error.data, n);
+    sim_trace(w, "request %u ends: finish %u code %u tokens %u of %u", i, finish, code, r->n_got, r->n_oracle);
+    sim_check_client_end(w, r);
+}
+
+void sim_frontend_submit(world *w, uint32_t i) {
+    if (w->process[FRONTEND].state != ALIVE) {
+        sim_push(w, 1 * MS, W_SUBMIT, i, 0, 0); /* the client tries again */
+        return;
+    }
+    w->request[i].submitted = true;
+    w->front[i].known = true;
+    send_submit(w, i);
+}
+
+void sim_frontend_cancel(world *w, uint32_t i) {
+    request *r = &w->request[i];
+    if (r->ended || !r->submitted) return;
+    r->cancelled = true;
+    if (w->process[FRONTEND].state == ALIVE && w->front[i].known) cancel(w, i, TR_FINISH_ABORT, r->n_got);
+}
+
+/* A new frontend knows what the journal says; a client whose request is not there has lost it. */
+void sim_frontend_start(world *w) {
+    tr_journal *j = w->journal_mem;
+    memset(w->front, 0, sizeof w->front);
+    for (uint32_t s = 0; s < j->n_slots; s++) {
+        tr_journal_entry *e = tr_journal_at(j, s);
+        if (atomic_load(&e->state) == TR_JOURNAL_FREE) continue;
+        uint32_t i = find(w, e->rid);
+        if (i == UINT32_MAX || e->client_len != 1 || e->client[0] != i) sim_fail(w, "slot %u: entry of nobody", s);
+        if (w->request[i].ended && !w->request[i].accepted && w->request[i].code == 99) continue; /* told as lost */
+        w->front[i].known = w->front[i].accepted = true;
+        w->request[i].accepted = true;
+    }
+    for (uint32_t i = 0; i < w->n_requests; i++) {
+        request *r = &w->request[i];
+        if (!r->submitted || r->ended || w->front[i].known) continue;
+        if (r->accepted) sim_fail(w, "request %u was accepted and is not in the journal", i);
+        end_at_client(w, i, TR_FINISH_ERROR, 99,
+                      (tr_str){0}); /* its SUBMIT died with the frontend, or will be aborted */
+    }
+}
+
+static void on_output(world *w, const tr_msg_output *m) {
+    uint32_t i = find(w, m->rid);
+    if (i == UINT32_MAX) sim_fail(w, "output of an unknown request");
+    tr_msg release = {.type = TR_MSG_RELEASE, .as.release.rid = m->rid};
+    if (!w->front[i].known) { /* of an earlier frontend whose client is gone, or ended and released */
+        if (m->finish != 0)
+            sim_send(w, FRONTEND, SCHEDULER, &release);
+        else
+            send_cancel(w, m->rid, TR_FINISH_ABORT, 0);
+        return;
+    }
+    request *r = &w->request[i];
+    bool refused = m->finish == TR_FINISH_ERROR && !w->front[i].accepted;
+    if (m->index > w->front[i].got) { /* meant for the frontend before this one; all is told again from 0 */
+        if (w->process[FRONTEND].incarnation == 1)
+            sim_fail(w, "request %u: gap, index %u after %u", i, m->index, w->front[i].got);
+        return;
+    }
+    for (uint32_t k = 0; k < m->tokens.len; k++) {
+        uint32_t at = m->index + k;
+        if (at >= r->n_oracle || m->tokens.data[k] != r->oracle[at])
+            sim_fail(w, "request %u: token %u is %u, not %u (of %u)", i, at, m->tokens.data[k],
+                     at < r->n_oracle ? r->oracle[at] : UINT32_MAX, r->n_oracle);
+        if (r->stop_at && at >= r->stop_at) continue; /* behind the stop text */
+        if (at >= r->n_got && !r->ended) r->got[r->n_got++] = m->tokens.data[k];
+    }
+    if (m->index + m->tokens.len > w->front[i].got) w->front[i].got = m->index + m->tokens.len;
+    if (m->finish != 0) {
+        end_at_client(w, i, m->finish, m->code, m->error);
+        w->front[i].known = false;
+        if (!refused) sim_send(w, FRONTEND, SCHEDULER, &release);
+    } else if (r->stop_at && w->front[i].got >= r->stop_at) {
+        cancel(w, i, TR_FINISH_STOP, r->stop_at);
+    } else if (r->cancelled) {
+        cancel(w, i, TR_FINISH_ABORT, r->n_got);
+    }
+}
+
+void sim_frontend_event(world *w, const tr_event *ev) {
+    if (ev->kind == TR_EVENT_PEER_UP && ev->from == SCHEDULER) {
+        for (uint32_t i = 0; i < w->n_requests; i++) {
+            if (!w->front[i].known) continue;
+            if (!w->front[i].accepted) send_submit(w, i);
+            if (w->front[i].cancel_sent)
+                send_cancel(w, w->request[i].rid, w->front[i].cancel_finish, w->front[i].cancel_keep);
+        }
+    }
+    if (ev->kind != TR_EVENT_MSG) return;
+    if (ev->msg->type == TR_MSG_OUTPUT) {
+        on_output(w, &ev->msg->as.output);
+    } else if (ev->msg->type == TR_MSG_ACCEPTED) {
+        uint32_t i = find(w, ev->msg->as.accepted.rid);
+        if (i == UINT32_MAX) sim_fail(w, "unknown request accepted");
+        if (w->front[i].known) w->front[i].accepted = w->request[i].accepted = true;
+    } else {
+        sim_fail(w, "message %u to the frontend", ev->msg->type);
+    }
+}

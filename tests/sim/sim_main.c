@@ -1,0 +1,166 @@
+/* troupe_sim --seed N [--trace] | --seeds A..B | --regressions FILE
+ * Exit 0: all seeds passed. A failing seed prints its number, the reason and the command that repeats it. Every 32nd
+ * seed of a range runs twice and must leave the same digest. */
+#include "tests/sim/sim.h"
+
+#include "base/clock.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static world *current;
+static bool trace_on;
+
+static void tell(uint64_t seed) {
+    fprintf(stderr, "\nrepeat with: troupe_sim --seed %lu --trace\n", (unsigned long)seed);
+}
+
+_Noreturn void sim_fail(world *w, const char *fmt, ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    fprintf(stderr, "seed %lu fails at %.6f s (event %lu): ", (unsigned long)w->seed, (double)w->now / 1e9,
+            (unsigned long)w->n_events);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    tell(w->seed);
+    exit(1);
+}
+
+void sim_trace(world *w, const char *fmt, ...) {
+    if (!w->trace) return;
+    va_list ap;
+    va_start(ap, fmt);
+    printf("%12.6f ms  ", (double)w->now / 1e6);
+    vprintf(fmt, ap);
+    printf("\n");
+    va_end(ap);
+}
+
+static void on_abort(int signal) {
+    (void)signal;
+    char text[96];
+    int n = snprintf(text, sizeof text, "seed %lu aborts; repeat with: troupe_sim --seed %lu --trace\n",
+                     (unsigned long)current->seed, (unsigned long)current->seed);
+    if (n > 0 && write(2, text, (size_t)n) < 0) _exit(2);
+}
+
+static void print_topology(world *w) {
+    const tr_scheduler_config *c = &w->scheduler;
+    sim_trace(w, "layers %u heads %u window %u pipelines %u stages %u+%u in flight %u+%u exclusive %u one_pool %u",
+              w->model.n_layers, w->model.n_kv_heads, w->model.window, w->n_pipelines, w->n_stages[0], w->n_stages[1],
+              c->pipeline[0].max_in_flight, c->pipeline[1].max_in_flight, c->exclusive, c->one_pool);
+    sim_trace(w, "context %u chunk %u rows %u batch %u slots %u page %u/%u pages %u,%u/%u,%u %s faults %x", c->context,
+              c->chunk, c->max_rows, c->max_batch, c->journal->n_slots, c->layout[0].page_tok, c->layout[1].page_tok,
+              c->layout[0].group[0].n_pages, c->layout[0].group[1].n_pages, c->layout[1].group[0].n_pages,
+              c->layout[1].group[1].n_pages, w->zmq ? "zmq" : "ring", w->faults);
+    for (uint32_t i = 0; i < w->n_requests; i++)
+        sim_trace(w, "request %u: prompt %u forced %u max %u stop_at %u oracle %u finish %u%s%s", i,
+                  w->request[i].n_prompt, w->request[i].forced, w->request[i].max_tokens, w->request[i].stop_at,
+                  w->request[i].n_oracle, w->request[i].oracle_finish, w->request[i].poison ? " poison" : "",
+                  w->request[i].bad ? " bad" : "");
+}
+
+static void free_world(world *w) {
+    for (uint32_t a = 0; a < MAX_ACTORS; a++) {
+        for (uint32_t b = 0; b < MAX_ACTORS; b++) {
+            link_t *k = w->link[a][b];
+            for (uint32_t i = 0; k != NULL && i < k->n; i++) free(k->queue[(k->head + i) % MAX_LINK].data);
+            free(k);
+        }
+        free(w->channel[a]);
+        free(w->process[a].core);
+    }
+    free(w->journal_mem);
+    for (uint32_t p = 0; p < (w->scheduler.one_pool ? 1u : 2u); p++) {
+        free(w->table[p]);
+        free((void *)w->bitmap[p]);
+        free(w->cells[p]);
+    }
+    free(w->heap);
+    free(w->fx);
+    free(w);
+}
+
+typedef struct totals {
+    uint64_t events, steps, deaths, requests;
+} totals;
+
+static uint64_t run_seed(uint64_t seed, totals *t) {
+    world *w = calloc(1, sizeof *w);
+    if (w == NULL) abort();
+    current = w;
+    w->seed = seed;
+    w->trace = trace_on;
+    w->rng.state = tr_rng_mix(seed);
+    w->crash_countdown = -1;
+    w->heap = calloc(MAX_EVENTS, sizeof *w->heap);
+    w->fx = calloc(1, sizeof *w->fx);
+    if (w->heap == NULL || w->fx == NULL) abort();
+    sim_config(w);
+    w->limit = w->faults_until + 60 * S;
+    print_topology(w);
+    sim_run(w);
+    uint64_t digest = w->digest;
+    t->events += w->n_events;
+    t->steps += w->total_steps;
+    t->deaths += w->total_deaths;
+    t->requests += w->n_requests;
+    free_world(w);
+    return digest;
+}
+
+static void run_and_compare(uint64_t seed, bool twice, totals *t) {
+    uint64_t digest = run_seed(seed, t);
+    totals ignored = {0};
+    if (twice && run_seed(seed, &ignored) != digest) {
+        fprintf(stderr, "seed %lu: two runs differ", (unsigned long)seed);
+        tell(seed);
+        exit(1);
+    }
+}
+
+static void run_file(const char *path, totals *t) {
+    FILE *f = fopen(path, "r");
+    char line[256];
+    if (f == NULL) {
+        fprintf(stderr, "troupe_sim: cannot open %s\n", path);
+        exit(66);
+    }
+    while (fgets(line, sizeof line, f))
+        if (line[0] >= '0' && line[0] <= '9') run_and_compare(strtoull(line, NULL, 10), true, t);
+    fclose(f);
+}
+
+int main(int argc, char **argv) {
+    uint64_t from = 1, to = 1000, begin = tr_clock_now_ns();
+    const char *file = NULL;
+    totals t = {0};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--trace") == 0) {
+            trace_on = true;
+        } else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
+            from = to = strtoull(argv[++i], NULL, 10);
+        } else if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc) {
+            char *dots;
+            from = strtoull(argv[++i], &dots, 10);
+            to = strtoull(dots + strspn(dots, "."), NULL, 10);
+        } else if (strcmp(argv[i], "--regressions") == 0 && i + 1 < argc) {
+            file = argv[++i];
+        } else {
+            fprintf(stderr, "usage: troupe_sim [--seed N [--trace] | --seeds A..B] [--regressions FILE]\n");
+            return 64;
+        }
+    }
+    signal(SIGABRT, on_abort);
+    if (file != NULL) run_file(file, &t);
+    for (uint64_t seed = from; seed <= to; seed++) run_and_compare(seed, seed % 32 == 0, &t);
+    double s = (double)(tr_clock_now_ns() - begin) / 1e9;
+    printf("seeds %lu..%lu passed: %lu requests, %lu events, %lu stage steps, %lu deaths, %.1f s, %.0f events/s\n",
+           (unsigned long)from, (unsigned long)to, (unsigned long)t.requests, (unsigned long)t.events,
+           (unsigned long)t.steps, (unsigned long)t.deaths, s, (double)t.events / s);
+    return 0;
+}

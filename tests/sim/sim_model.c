@@ -1,0 +1,124 @@
+/* The hash model. Weights of the two phases differ; so do the cells that the resharder converts. */
+#include "tests/sim/sim.h"
+
+#include <string.h>
+
+static uint64_t path_key(uint32_t phase) { return phase == TR_PHASE_PREFILL ? 0x70ull : 0xd0ull; }
+static uint64_t embed(uint32_t phase, uint32_t token) { return tr_rng_hash(path_key(phase) ^ 0xe000, token); }
+static uint64_t cell_of(uint32_t phase, uint32_t layer, uint32_t head, uint32_t pos, uint64_t act) {
+    return tr_rng_hash(path_key(phase) << 32 | layer << 24 | head << 16 | pos, act);
+}
+static uint64_t converted(uint64_t cell) { return tr_rng_mix(cell ^ 0xc04); }
+static uint32_t sample(const world *w, uint64_t act, uint64_t seed, uint32_t pos) {
+    return (uint32_t)(tr_rng_hash(tr_rng_hash(act, seed), pos) % w->scheduler.vocab);
+}
+static uint32_t window_begin(const world *w, uint32_t layer, uint32_t pos) {
+    uint32_t n = w->model.layer_is_global[layer] ? 0 : w->model.window;
+    return n == 0 || pos < n ? 0 : pos - n + 1;
+}
+
+/* ---- oracle: one request alone, no pages, no stages ---- */
+static uint64_t oracle_row(const world *w, uint64_t (*kv)[MAX_HEADS][MAX_CONTEXT], uint32_t phase, uint32_t pos,
+                           uint32_t token) {
+    uint64_t act = embed(phase, token);
+    for (uint32_t l = 0; l < w->model.n_layers; l++) {
+        uint64_t sum = act;
+        for (uint32_t h = 0; h < w->model.n_kv_heads; h++) {
+            kv[l][h][pos] = cell_of(phase, l, h, pos, act);
+            for (uint32_t q = window_begin(w, l, pos); q <= pos; q++) sum = tr_rng_hash(sum, kv[l][h][q]);
+        }
+        act = sum;
+    }
+    return act;
+}
+
+static void oracle_convert(const world *w, uint64_t (*kv)[MAX_HEADS][MAX_CONTEXT], uint32_t n) {
+    for (uint32_t l = 0; l < w->model.n_layers && !w->scheduler.one_pool; l++)
+        for (uint32_t h = 0; h < w->model.n_kv_heads; h++)
+            for (uint32_t q = 0; q < n; q++) kv[l][h][q] = converted(kv[l][h][q]);
+}
+
+void sim_model_oracle(world *w, request *r) {
+    static uint64_t kv[MAX_LAYERS][MAX_HEADS][MAX_CONTEXT];
+    uint32_t token[MAX_CONTEXT + 1], n = r->n_prompt, split = r->n_prompt - r->forced;
+    uint32_t left = w->scheduler.context - n, max = r->max_tokens < left ? r->max_tokens : left;
+    memcpy(token, r->prompt, n * sizeof *token);
+    r->n_oracle = 0;
+    r->oracle_finish = TR_FINISH_LENGTH;
+    for (uint32_t pos = 0; r->n_oracle < max; pos++) {
+        if (pos == split) oracle_convert(w, kv, split);
+        uint64_t act = oracle_row(w, kv, pos < split ? TR_PHASE_PREFILL : TR_PHASE_DECODE, pos, token[pos]);
+        if (pos + 1 < n) continue;
+        uint32_t t = sample(w, act, r->seed, pos + 1);
+        if (t == w->scheduler.eos[0] && !r->ignore_eos) {
+            r->oracle_finish = TR_FINISH_STOP;
+            return;
+        }
+        r->oracle[r->n_oracle++] = t;
+        token[n++] = t;
+    }
+}
+
+/* ---- the same on pages, layers [lo, hi) of one stage ---- */
+static uint64_t *cell_at(world *w, uint32_t pool, uint32_t slot, uint32_t layer, uint32_t head, uint32_t pos) {
+    const tr_kv_layout *l = &w->scheduler.layout[pool];
+    uint32_t g = l->layer_group[layer], page = w->table[pool][tr_kv_layout_entry(l, slot, g, pos / l->page_tok)];
+    if (page >= l->group[g].n_pages)
+        sim_fail(w, "pool %u slot %u layer %u: no page for position %u", pool, slot, layer, pos);
+    size_t run = (size_t)layer * w->model.n_kv_heads + head, most = 0;
+    for (uint32_t k = 0; k < l->n_groups; k++) most = l->group[k].n_pages > most ? l->group[k].n_pages : most;
+    return &w->cells[pool][(run * most + page) * l->page_tok + pos % l->page_tok];
+}
+
+static uint64_t row(world *w, uint32_t actor, const tr_msg_step *step, const tr_msg_span *span, uint32_t pos,
+                    uint64_t act) {
+    uint32_t pool = w->scheduler.one_pool || step->phase == TR_PHASE_PREFILL ? 0 : 1;
+    for (uint32_t l = w->lo[actor]; l < w->hi[actor]; l++) {
+        uint64_t sum = act;
+        for (uint32_t h = 0; h < w->model.n_kv_heads; h++) {
+            *cell_at(w, pool, span->slot, l, h, pos) = cell_of(step->phase, l, h, pos, act);
+            for (uint32_t q = window_begin(w, l, pos); q <= pos; q++)
+                sum = tr_rng_hash(sum, *cell_at(w, pool, span->slot, l, h, q));
+        }
+        act = sum;
+    }
+    return act;
+}
+
+void sim_model_step(world *w, uint32_t actor, const tr_msg_step *step, const uint64_t *in, uint64_t *out,
+                    uint32_t *sampled, uint32_t max_rows) {
+    bool last = w->hi[actor] == w->model.n_layers;
+    for (uint32_t i = 0, r = 0; i < step->spans.len; i++) {
+        const tr_msg_span *span = &step->spans.data[i];
+        sampled[i] = 0;
+        for (uint32_t k = 0; k < span->rows; k++, r++) {
+            if (r >= max_rows) return;
+            uint64_t act = in ? in[r] : embed(step->phase, step->tokens.data[r]);
+            out[r] = row(w, actor, step, span, span->pos0 + k, act);
+        }
+        if (last && (span->flags & 1)) sampled[i] = sample(w, out[r - 1], span->seed, span->pos0 + span->rows);
+    }
+}
+
+uint64_t sim_model_reshard(world *w, const tr_msg_reshard *job, uint64_t max_ops) {
+    tr_reshard_side side[2];
+    for (uint32_t p = 0; p < 2; p++)
+        side[p] = (tr_reshard_side){.layout = &w->scheduler.layout[p],
+                                    .table = w->table[p],
+                                    .slot = p == 0 ? job->src_slot : job->dst_slot,
+                                    .n_stages = w->n_stages[w->n_pipelines == 1 ? 0 : p],
+                                    .layer_begin = w->split[w->n_pipelines == 1 ? 0 : p]};
+    tr_reshard_plan plan;
+    tr_error err;
+    if (tr_reshard_plan_init(&plan, &side[0], &side[1], job->tok0, job->tok1, job->tok_min.data, job->tok_min.len,
+                             &err) != TR_OK)
+        sim_fail(w, "%s", err.text);
+    uint64_t n = 0;
+    for (tr_reshard_op op; n < max_ops && tr_reshard_plan_next(&plan, &op); n++)
+        for (uint32_t t = 0; t < op.n_tok; t++) {
+            uint64_t *src = cell_at(w, 0, job->src_slot, op.layer, op.kv_head, op.pos + t);
+            uint64_t *dst = cell_at(w, 1, job->dst_slot, op.layer, op.kv_head, op.pos + t);
+            *dst = converted(*src);
+        }
+    return n;
+}
