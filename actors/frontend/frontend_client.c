@@ -26,14 +26,12 @@ tr_status tr_frontend_bind(tr_frontend *f, tr_error *err) {
     size_t n = strlen(c->runtime_dir);
     bool own = strncmp(c->endpoint, "ipc://", 6) == 0 && strncmp(c->endpoint + 6, c->runtime_dir, n) == 0;
     tr_zmq_socket_options options = {.type = ZMQ_ROUTER,
-                                     .endpoint = c->endpoint,
                                      .bind = true,
                                      .private_dir = own,
-                                     .send_hwm = 20000,
-                                     .recv_hwm = 20000,
-                                     .max_message = 2 * TR_MAX_TEXT_BYTES,
+                                     .hwm = 20000,
+                                     .max_message_bytes = 2 * TR_MAX_TEXT_BYTES,
                                      .heartbeat_ms = 1000};
-    return tr_zmq_socket_open(tr_runtime_zmq(f->rt), &options, &f->router, err);
+    return tr_zmq_socket_open(tr_runtime_zmq(f->rt), c->endpoint, &options, &f->router, err);
 }
 
 tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg, const void *payload,
