@@ -1,0 +1,420 @@
+#include "actors/runtime/company_build.h"
+
+#include "actors/runtime/control.h"
+#include "base/checked.h"
+#include "kv/kv_pool.h"
+#include "scheduler/journal.h"
+#include "stages/layer_split.h"
+#include "transport/codec.h"
+#include "transport/ring.h"
+#include "transport/wire.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    BATCH_DEFAULT = 16,
+    SERVE_CONTEXTS = 8,    /* full contexts that a company which stays holds, memory permitting */
+    SERVE_MEMORY_PART = 4, /* at most this part of the memory */
+    SPIN_NS = 5000         /* of an actor with cores of its own, before it sleeps */
+};
+
+/* ---- what the KV bookkeeping knows of the model
+ * ---------------------------------------------------------------------- */
+
+static tr_status kv_model(const tr_model_config *m, tr_kv_model *out, tr_error *err) {
+    memset(out, 0, sizeof *out);
+    if (m->n_layers > TR_KV_LAYERS_MAX)
+        return tr_error_set(err, TR_UNAVAILABLE, "a model of %u layers is not available yet in this version, %d are",
+                            m->n_layers, TR_KV_LAYERS_MAX);
+    out->n_layers = m->n_layers;
+    out->n_kv_heads = m->n_kv_heads;
+    out->head_dim = m->head_dim;
+    out->window = m->sliding_window;
+    for (uint32_t i = 0; i < m->n_layers; i++)
+        out->layer_is_global[i] = m->sliding_window == 0 || m->layer_is_global[i];
+    return TR_OK;
+}
+
+/* Group windows in the order of kv_layout: global first. */
+static uint32_t group_windows(const tr_kv_model *m, uint32_t window[TR_KV_GROUPS_MAX],
+                              uint32_t layers[TR_KV_GROUPS_MAX]) {
+    uint32_t global = 0, n = 0;
+    for (uint32_t i = 0; i < m->n_layers; i++) global += m->layer_is_global[i] != 0;
+    if (global) {
+        window[n] = 0;
+        layers[n++] = global;
+    }
+    if (global < m->n_layers) {
+        window[n] = m->window;
+        layers[n++] = m->n_layers - global;
+    }
+    return n;
+}
+
+uint64_t tr_company_build_kv_bytes(const tr_model_config *model, const tr_company_build_side *side, uint32_t tokens,
+                                   uint32_t chunk) {
+    tr_kv_model m;
+    uint32_t window[TR_KV_GROUPS_MAX], layers[TR_KV_GROUPS_MAX];
+    if (kv_model(model, &m, NULL) != TR_OK) return 0;
+    uint64_t bytes = 0, page = tr_kv_page_bytes(side->kv, m.head_dim, side->page);
+    uint32_t n = group_windows(&m, window, layers);
+    for (uint32_t g = 0; g < n; g++)
+        bytes += (uint64_t)tr_kv_layout_pages_needed(&m, window[g], side->page, tokens, chunk) * layers[g] *
+                 m.n_kv_heads * page;
+    return bytes;
+}
+
+uint64_t tr_company_build_weight_bytes(const tr_model_config *m, tr_precision precision) {
+    uint64_t q = (uint64_t)m->n_heads * m->head_dim, kv = (uint64_t)m->n_kv_heads * m->head_dim;
+    uint64_t layer = (uint64_t)m->hidden * (2 * q + 2 * kv + 3 * (uint64_t)m->ffn);
+    uint64_t matrix = (uint64_t)m->vocab * m->hidden;
+    if (precision == TR_PRECISION_INT8) return m->n_layers * layer + matrix + 2 * matrix;
+    return 2 * (m->n_layers * layer + (m->tied_embeddings ? 1 : 2) * matrix);
+}
+
+/* ---- context, slots, pools ------------------------------------------------------------------------------------------
+ */
+
+typedef struct build {
+    const tr_company_build_want *want;
+    const tr_model_config *model;
+    const tr_machine *machine;
+    tr_kv_model kv;
+    tr_placement placement;
+    tr_company *c;
+} build;
+
+static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+/* Bytes of one sequence over the pools. */
+static uint64_t sequence_bytes(const build *b, uint32_t tokens) {
+    uint64_t bytes = tr_company_build_kv_bytes(b->model, &b->want->side[0], tokens, b->c->chunk);
+    if (!b->c->one_pool) bytes += tr_company_build_kv_bytes(b->model, &b->want->side[1], tokens, b->c->chunk);
+    return bytes;
+}
+
+static uint64_t serve_budget(const build *b, uint32_t context) {
+    uint64_t part = b->machine->memory_bytes / SERVE_MEMORY_PART, full = SERVE_CONTEXTS * sequence_bytes(b, context);
+    return part < full ? part : full;
+}
+
+static tr_status choose_context(build *b, tr_error *err) {
+    const tr_company_build_want *w = b->want;
+    uint32_t most = min_u32(b->model->context_max, TR_MAX_TOKENS);
+    if (w->context > b->model->context_max)
+        return tr_error_set(err, TR_CONFIG, "-c %u: the model was made for a context of at most %u tokens", w->context,
+                            b->model->context_max);
+    if (w->context > TR_MAX_TOKENS)
+        return tr_error_set(err, TR_CONFIG, "-c %u: this version takes at most %d tokens", w->context, TR_MAX_TOKENS);
+    if (w->context) {
+        b->c->context = w->context;
+    } else if (w->n_requests) {
+        b->c->context = min_u32(most, (uint32_t)tr_align_up(w->request_tokens, 16));
+    } else {
+        uint64_t memory = w->kv_memory ? w->kv_memory : b->machine->memory_bytes / SERVE_MEMORY_PART;
+        while (most > 512 && sequence_bytes(b, most) > memory) most /= 2;
+        b->c->context = most;
+    }
+    if (w->request_tokens > b->c->context)
+        return tr_error_set(err, TR_DATA, "%u tokens do not fit into the context of %u tokens: raise -c or shorten",
+                            w->request_tokens, b->c->context);
+    return TR_OK;
+}
+
+static void choose_batch(build *b) {
+    const tr_company_build_want *w = b->want;
+    tr_company *c = b->c;
+    c->max_batch = w->max_batch ? w->max_batch : w->n_requests ? w->n_requests : BATCH_DEFAULT;
+    c->max_batch = min_u32(c->max_batch, TR_MAX_SPANS);
+    c->max_waiting = w->n_requests ? w->n_requests + 1 : w->max_waiting;
+    /* Entries that ended keep their slot until the client has its end. */
+    c->n_slots = w->n_requests ? 2 * w->n_requests + 2 : 2 * c->max_batch + c->max_waiting;
+    c->max_rows = c->chunk > c->max_batch ? c->chunk : c->max_batch;
+}
+
+/* Pages for exactly n sequences of that length; pipelined chunks of sliding groups have room to run ahead. */
+static void pages_for(const build *b, const tr_company_build_side *side, uint32_t n, uint32_t depth,
+                      uint32_t pages[TR_KV_GROUPS_MAX]) {
+    uint32_t window[TR_KV_GROUPS_MAX], layers[TR_KV_GROUPS_MAX], groups = group_windows(&b->kv, window, layers);
+    for (uint32_t g = 0; g < groups; g++) {
+        uint64_t all = (uint64_t)n * tr_kv_layout_pages_needed(&b->kv, window[g], side->page, b->want->request_tokens,
+                                                               b->c->chunk * depth);
+        pages[g] = all < TR_KV_NO_PAGE ? (uint32_t)all : TR_KV_NO_PAGE - 1;
+    }
+}
+
+static tr_status size_pool(build *b, uint32_t pool, uint64_t budget, tr_error *err) {
+    const tr_company_build_side *side = &b->want->side[pool];
+    tr_company *c = b->c;
+    uint32_t pages[TR_KV_GROUPS_MAX] = {0};
+    if (budget)
+        TR_TRY(tr_kv_layout_fit(&b->kv, side->kv, side->page, c->context, c->chunk, budget, c->n_slots, pages, err));
+    else
+        pages_for(b, side, b->want->n_requests, pool == 0 ? c->max_in_flight[0] : 1, pages);
+    return tr_kv_layout_init(&c->layout[pool], &b->kv, side->kv, side->page, c->n_slots, c->context, pages, err);
+}
+
+/* The budget goes to the pools in proportion to what one full context takes in each, so that both hold as many. */
+static tr_status size_pools(build *b, tr_error *err) {
+    tr_company *c = b->c;
+    uint64_t budget = b->want->kv_memory;
+    if (!budget && !b->want->n_requests) budget = serve_budget(b, c->context);
+    if (budget && sequence_bytes(b, c->context) > budget)
+        return tr_error_set(err, TR_CONFIG,
+                            "one sequence of %u tokens needs %" PRIu64 " KiB of KV in all, %" PRIu64
+                            " KiB are allowed: raise --kv-memory or lower -c",
+                            c->context, (sequence_bytes(b, c->context) >> 10) + 1, budget >> 10);
+    uint64_t share[2] = {budget, 0};
+    if (budget && !c->one_pool) {
+        uint64_t one[2];
+        for (int p = 0; p < 2; p++)
+            one[p] = tr_company_build_kv_bytes(b->model, &b->want->side[p], c->context, c->chunk);
+        uint64_t n = budget / (one[0] + one[1]), rest = budget - n * (one[0] + one[1]);
+        for (int p = 0; p < 2; p++)
+            share[p] = n * one[p] + (uint64_t)((double)rest * (double)one[p] / (double)(one[0] + one[1]));
+    }
+    TR_TRY(size_pool(b, 0, share[0], err));
+    if (c->one_pool) {
+        c->layout[1] = c->layout[0];
+        return TR_OK;
+    }
+    return size_pool(b, 1, share[1], err);
+}
+
+/* ---- actors ---------------------------------------------------------------------------------------------------------
+ */
+
+static tr_status split(const build *b, const tr_company_build_side *side, const char *name, uint32_t *begin,
+                       tr_error *err) {
+    tr_error inner = {0};
+    tr_status status;
+    if (side->n_layers && side->n_layers != side->pp)
+        return tr_error_set(err, TR_CONFIG, "%s.layers has %u entries for %u stages: give one a stage", name,
+                            side->n_layers, side->pp);
+    status = side->n_layers ? tr_layer_split_given(b->model, side->pp, side->layers, begin, &inner)
+                            : tr_layer_split_auto(b->model, side->pp, begin, &inner);
+    return status == TR_OK ? TR_OK : tr_error_set(err, status, "%s: %.400s", name, inner.text);
+}
+
+static tr_company_actor *add_actor(tr_company *c, tr_role role, const char *name) {
+    tr_check(c->n_actors < TR_COMPANY_ACTORS_MAX);
+    tr_company_actor *a = &c->actor[c->n_actors++];
+    a->role = (uint32_t)role;
+    a->numa_node = -1;
+    snprintf(a->name, sizeof a->name, "%s", name);
+    return a;
+}
+
+static void place(const build *b, const tr_placement_stage *p, tr_company_actor *a) {
+    a->workers = p->n_cpus;
+    if (!b->machine->is_this_system) { /* planned for another machine: run unbound on what there is */
+        long online = sysconf(_SC_NPROCESSORS_ONLN);
+        if (online > 0 && a->workers > (uint32_t)online) a->workers = (uint32_t)online;
+        return;
+    }
+    a->n_cpus = p->n_cpus;
+    memcpy(a->cpus, p->cpus, p->n_cpus * sizeof p->cpus[0]);
+    a->numa_node = p->numa_node;
+    a->spin_ns = b->placement.exclusive ? 0 : SPIN_NS;
+}
+
+static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_error *err) {
+    const tr_company_build_side *side = &b->want->side[pipeline];
+    uint32_t begin[TR_COMPANY_BUILD_STAGES_MAX + 1];
+    TR_TRY(split(b, side, name, begin, err));
+    for (uint32_t i = 0; i < side->pp; i++) {
+        char label[32];
+        snprintf(label, sizeof label, "%s.%u", name, i);
+        tr_company_actor *a = add_actor(b->c, TR_ROLE_STAGE, label);
+        a->pipeline = pipeline;
+        a->stage = i;
+        a->n_stages = side->pp;
+        a->lo = begin[i];
+        a->hi = begin[i + 1];
+        for (uint32_t phase = 0; phase < 2; phase++) {
+            if (!b->want->unified && phase != pipeline) continue;
+            a->phase[phase] = (tr_company_phase){
+                .active = 1, .precision = b->want->side[phase].dtype, .pool = b->c->one_pool ? 0 : phase};
+        }
+        place(b, &b->placement.stage[pipeline][i], a);
+    }
+    return TR_OK;
+}
+
+static tr_status add_actors(build *b, tr_error *err) {
+    tr_company *c = b->c;
+    add_actor(c, TR_ROLE_SUPERVISOR, "supervisor");
+    c->frontend = c->n_actors;
+    add_actor(c, TR_ROLE_FRONTEND, "frontend");
+    c->scheduler = c->n_actors;
+    add_actor(c, TR_ROLE_SCHEDULER, "scheduler");
+    c->resharder = TR_NOBODY;
+    if (!c->one_pool) {
+        c->resharder = c->n_actors;
+        add_actor(c, TR_ROLE_RESHARDER, "resharder");
+    }
+    if (b->want->unified) return add_pipeline(b, 0, "unified", err);
+    TR_TRY(add_pipeline(b, 0, "prefill", err));
+    return add_pipeline(b, 1, "decode", err);
+}
+
+/* ---- links ----------------------------------------------------------------------------------------------------------
+ */
+
+static uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+static void add_link(tr_company *c, tr_link_kind kind, uint32_t from, uint32_t to, uint64_t records,
+                     uint64_t record_max) {
+    tr_check(c->n_links < TR_COMPANY_LINKS_MAX);
+    tr_company_link *l = &c->link[c->n_links++];
+    *l = (tr_company_link){
+        .kind = (uint32_t)kind, .from = from, .to = to, .segment = TR_SEGMENT_LINKS, .record_max = record_max};
+    l->capacity = tr_ring_capacity(records, record_max);
+    l->bytes = tr_align_up(tr_ring_bytes(l->capacity), 64);
+    l->offset = c->segment[TR_SEGMENT_LINKS].bytes;
+    c->segment[TR_SEGMENT_LINKS].bytes += l->bytes;
+}
+
+/* Control links hold all that can be under way at once; what a full link to the frontend loses is in the journal. */
+static void add_control_links(tr_company *c) {
+    uint64_t submit = tr_codec_type_bound(TR_MSG_SUBMIT, c->context, 0);
+    uint64_t output = tr_codec_type_bound(TR_MSG_OUTPUT, c->context, 0);
+    uint64_t small = max_u64(tr_codec_type_bound(TR_MSG_CANCEL, 0, 0), tr_codec_type_bound(TR_MSG_ACCEPTED, 0, 0));
+    uint64_t flights = (uint64_t)c->max_in_flight[0] + c->max_in_flight[1];
+    uint64_t step = tr_codec_type_bound(TR_MSG_STEP, c->max_rows, min_u32(c->max_batch, TR_MAX_SPANS));
+    uint64_t done = tr_codec_type_bound(TR_MSG_STEP_DONE, TR_MAX_SPANS, 0);
+    uint64_t job = tr_codec_type_bound(TR_MSG_RESHARD, 8, 0);
+    uint64_t job_done = tr_codec_type_bound(TR_MSG_RESHARD_DONE, 0, 0);
+    uint64_t extra = small * 4 * c->n_slots / submit + 2;
+    add_link(c, TR_LINK_CONTROL, c->frontend, c->scheduler, 2 + extra, submit);
+    add_link(c, TR_LINK_CONTROL, c->scheduler, c->frontend, 2 + extra, output);
+    for (uint32_t a = 0; a < c->n_actors; a++) {
+        if (c->actor[a].role != TR_ROLE_STAGE) continue;
+        add_link(c, TR_LINK_CONTROL, c->scheduler, a, 2 * flights + 8, step);
+        add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, done);
+    }
+    if (c->resharder == TR_NOBODY) return;
+    add_link(c, TR_LINK_CONTROL, c->scheduler, c->resharder, 2 * (uint64_t)c->n_slots + 64, job);
+    add_link(c, TR_LINK_CONTROL, c->resharder, c->scheduler, 2 * (uint64_t)c->n_slots + 64, job_done);
+}
+
+static void add_data_links(const build *b, tr_company *c) {
+    uint64_t activation = sizeof(tr_wire_header) + (uint64_t)c->max_rows * c->hidden * sizeof(float);
+    uint64_t logits = sizeof(tr_wire_header) + tr_align_up(c->vocab, 16) * sizeof(float);
+    for (uint32_t a = 0; a < c->n_actors; a++) {
+        const tr_company_actor *actor = &c->actor[a];
+        if (actor->role != TR_ROLE_STAGE) continue;
+        if (actor->stage + 1 < actor->n_stages)
+            add_link(c, TR_LINK_ACTIVATION, a, a + 1, 2, activation);
+        else
+            add_link(c, TR_LINK_LOGITS, a, c->frontend, b->want->logits ? 8 : 2, logits);
+    }
+}
+
+/* ---- segments -------------------------------------------------------------------------------------------------------
+ */
+
+static tr_status size_segments(tr_company *c, tr_error *err) {
+    static const char *const names[TR_SEGMENT_COUNT] = {"control", "links",      "journal",
+                                                        "tables",  "prefill-kv", "decode-kv"};
+    uint64_t at = 0;
+    for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++)
+        snprintf(c->segment[i].name, sizeof c->segment[i].name, "troupe-%s", names[i]);
+    c->segment[TR_SEGMENT_CONTROL].bytes = sizeof(tr_control);
+    c->segment[TR_SEGMENT_JOURNAL].bytes = tr_journal_bytes(c->n_slots, c->context);
+    if (c->segment[TR_SEGMENT_JOURNAL].bytes == 0)
+        return tr_error_set(err, TR_CONFIG, "%u requests of %u tokens are too many: lower -c or scheduler.max_waiting",
+                            c->n_slots, c->context);
+    for (uint32_t p = 0; p < (c->one_pool ? 1u : 2u); p++) {
+        c->table_offset[p] = at;
+        at = tr_align_up(at + c->layout[p].table_bytes, 64);
+        c->bitmap_offset[p] = at;
+        at = tr_align_up(at + tr_kv_pool_bitmap_bytes(&c->layout[p]), 64);
+    }
+    if (c->one_pool) {
+        c->table_offset[1] = c->table_offset[0];
+        c->bitmap_offset[1] = c->bitmap_offset[0];
+    }
+    c->segment[TR_SEGMENT_TABLES].bytes = at;
+    c->segment[TR_SEGMENT_POOL_PREFILL].bytes = c->layout[0].pool_bytes;
+    c->segment[TR_SEGMENT_POOL_DECODE].bytes = c->one_pool ? 0 : c->layout[1].pool_bytes;
+    return TR_OK;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------------
+ */
+
+static tr_status check_want(const tr_company_build_want *w, const tr_model_config *m, tr_error *err) {
+    uint32_t stages = 0;
+    for (uint32_t p = 0; p < (w->unified ? 1u : 2u); p++) {
+        const tr_company_build_side *s = &w->side[p];
+        const char *name = w->unified ? "unified" : p == 0 ? "prefill" : "decode";
+        if (s->pp == 0 || s->pp > m->n_layers)
+            return tr_error_set(err, TR_CONFIG, "%s.pp: %u stages for the %u layers of the model: give at most %u",
+                                name, s->pp, m->n_layers, m->n_layers);
+        stages += s->pp;
+    }
+    if (stages > TR_COMPANY_BUILD_STAGES_MAX)
+        return tr_error_set(err, TR_CONFIG, "%u stages in all: at most %d are possible", stages,
+                            TR_COMPANY_BUILD_STAGES_MAX);
+    for (uint32_t p = 0; p < 2; p++) {
+        uint32_t page = w->side[p].page;
+        if (page != 16 && page != 32 && page != 64)
+            return tr_error_set(err, TR_CONFIG, "page: %u is not 16, 32 or 64 tokens", page);
+    }
+    if (w->chunk == 0 || w->chunk > TR_MAX_STEP_ROWS)
+        return tr_error_set(err, TR_CONFIG, "--chunk %u: 1 to %d tokens are possible", w->chunk, TR_MAX_STEP_ROWS);
+    return TR_OK;
+}
+
+static tr_status place_stages(build *b, tr_error *err) {
+    tr_placement_want want = {.n_pipelines = b->want->unified ? 1 : 2,
+                              .n_stages = {b->want->side[0].pp, b->want->unified ? 0 : b->want->side[1].pp},
+                              .max_cores = b->want->threads,
+                              .cores = b->want->cores};
+    TR_TRY(tr_placement_compute(b->machine, &want, &b->placement, err));
+    b->c->exclusive = b->placement.exclusive;
+    for (uint32_t p = 0; p < 2; p++) b->c->max_in_flight[p] = b->placement.max_in_flight[p];
+    return TR_OK;
+}
+
+/* Pages may change owner instead of being copied when they are the same bytes in the same place. */
+static bool same_pool(const build *b) {
+    const tr_company_build_side *s = b->want->side;
+    return s[0].kv == s[1].kv && s[0].page == s[1].page && (b->want->unified || b->machine->n_nodes == 1);
+}
+
+static void copy_model(const tr_model_config *m, tr_company *c) {
+    c->vocab = m->vocab;
+    c->hidden = m->hidden;
+    c->instruct = m->is_instruct;
+    for (uint32_t i = 0; i < m->n_eos && c->n_eos < sizeof c->eos / sizeof c->eos[0]; i++)
+        if (m->eos_ids[i] >= 0) c->eos[c->n_eos++] = (uint32_t)m->eos_ids[i];
+}
+
+tr_status tr_company_build(const tr_company_build_want *want, const tr_model_config *model, const tr_machine *machine,
+                           tr_company *c, tr_error *err) {
+    build b = {.want = want, .model = model, .machine = machine, .c = c};
+    memset(c, 0, sizeof *c);
+    c->magic = TR_COMPANY_MAGIC;
+    c->version = TR_COMPANY_VERSION;
+    c->image_fd[0] = c->image_fd[1] = -1;
+    c->unified = want->unified;
+    c->transport_zmq = want->zmq;
+    c->chunk = want->chunk;
+    TR_TRY(check_want(want, model, err));
+    TR_TRY(kv_model(model, &b.kv, err));
+    c->one_pool = same_pool(&b);
+    copy_model(model, c);
+    TR_TRY(place_stages(&b, err));
+    choose_batch(&b);
+    TR_TRY(choose_context(&b, err));
+    TR_TRY(size_pools(&b, err));
+    TR_TRY(add_actors(&b, err));
+    add_control_links(c);
+    add_data_links(&b, c);
+    return size_segments(c, err);
+}

@@ -1,0 +1,51 @@
+/* actors/runtime/company_build.h - from what is wanted (topology and request), a model and a machine to the flat plan
+ * of a company. Pure: reads no file, starts nothing. Sizes are computed checked; the first thing that does not fit is
+ * the error. The caller fills in what has no part in sizes: names, paths, endpoint, images, model hash, id. Errors:
+ * TR_CONFIG (layers, stages, context, memory), TR_UNAVAILABLE (a model that this version's KV cannot hold). */
+#ifndef TR_COMPANY_BUILD_H
+#define TR_COMPANY_BUILD_H
+#include "actors/runtime/company.h"
+#include "affinity/placement.h"
+#include "base/status.h"
+#include "model/model_config.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { TR_COMPANY_BUILD_STAGES_MAX = 64 };
+
+typedef struct tr_company_build_side {
+    uint32_t pp;
+    tr_precision dtype;
+    tr_kv_format kv;
+    uint32_t page;
+    uint32_t n_layers; /* entries of layers; 0: split by cost */
+    uint32_t layers[TR_COMPANY_BUILD_STAGES_MAX];
+} tr_company_build_side;
+
+typedef struct tr_company_build_want {
+    bool unified;                  /* one pipeline; side[0].pp and layers count, dtype and kv of both */
+    tr_company_build_side side[2]; /* prefill, decode */
+    bool zmq;
+    tr_placement_cores cores;
+    uint32_t threads;     /* 0: all cores */
+    uint32_t context;     /* 0: what requests need; without requests what the model can and the memory holds */
+    uint32_t chunk;       /* prompt tokens of a step */
+    uint32_t max_batch;   /* 0: n_requests, or 16 */
+    uint32_t max_waiting; /* of a company that stays */
+    uint64_t kv_memory;   /* bytes over both pools; 0: by the rule */
+    /* What a company that lives for one command will be asked; 0: it stays, and the rule for serve counts. */
+    uint32_t n_requests;     /* at once */
+    uint32_t request_tokens; /* positions of the longest one, prompt and output */
+    bool logits;             /* every position's logits will be asked for */
+} tr_company_build_want;
+
+tr_status tr_company_build(const tr_company_build_want *want, const tr_model_config *model, const tr_machine *machine,
+                           tr_company *company_out, tr_error *err);
+
+/* Bytes of KV of one sequence of that many tokens on one side. */
+uint64_t tr_company_build_kv_bytes(const tr_model_config *model, const tr_company_build_side *side, uint32_t tokens,
+                                   uint32_t chunk);
+/* Bytes of the weights in that precision, as packed (estimate for the plan, within a few percent). */
+uint64_t tr_company_build_weight_bytes(const tr_model_config *model, tr_precision precision);
+#endif
