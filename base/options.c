@@ -250,6 +250,13 @@ tr_option_id tr_options_find_key(const char *key) {
     return TR_OPTION_COUNT;
 }
 
+bool tr_options_is_number(tr_option_id id) {
+    tr_option_type type = tr_option_rows[id].type;
+    return type == TR_OPTION_TYPE_U32 || type == TR_OPTION_TYPE_U64 || type == TR_OPTION_TYPE_F64;
+}
+
+bool tr_options_takes_list(tr_option_id id) { return tr_option_rows[id].type == TR_OPTION_TYPE_LIST; }
+
 bool tr_options_is_section(const char *key) {
     size_t n = strlen(key);
     for (int id = 0; n > 0 && id < TR_OPTION_COUNT; id++)

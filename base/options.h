@@ -73,6 +73,8 @@ tr_status tr_options_set_key(tr_options *o, tr_source source, const char *key, c
 bool tr_options_is_section(const char *key);
 /* Id of a key, or TR_OPTION_COUNT. */
 tr_option_id tr_options_find_key(const char *key);
+bool tr_options_is_number(tr_option_id id);
+bool tr_options_takes_list(tr_option_id id);
 /* TR_CONFIG: "WHERE: unknown key 'x', did you mean 'y'?" */
 tr_status tr_options_unknown_key(const char *key, const char *where, tr_error *err);
 
