@@ -1,4 +1,5 @@
-/* model/tokenizer_merge.c - heap with four children a node (fewer cache lines a level than two) and the merge loop. */
+/* model/tokenizer_merge.c - heap with four children a node (fewer cache lines a level than two), its lanes, and the
+ * merge loop. */
 #include "model/tokenizer_merge.h"
 
 #include <stdlib.h>
@@ -20,15 +21,34 @@ static tr_status grow(void **items, size_t *cap, size_t n, size_t item_bytes) {
 
 tr_status tr_tokenizer_queue_reserve(tr_tokenizer_queue *q, size_t cap) {
     void *items = q->items;
-    tr_status status = grow(&items, &q->cap, cap, sizeof *q->items);
+    tr_status status = grow(&items, &q->cap, cap, (1 + TR_TOKENIZER_LANES) * sizeof *q->items);
     q->items = items;
-    q->n = 0;
+    q->n = q->n_heap = 0;
+    for (size_t i = 0; i < TR_TOKENIZER_LANES; i++) {
+        q->lanes[i] = (tr_tokenizer_lane){.items = items != NULL ? q->items + (i + 1) * q->cap : NULL};
+    }
     return status;
+}
+
+/* Put item at the end of the first lane that it keeps in order; false when there is none. */
+static bool push_lane(tr_tokenizer_queue *q, tr_tokenizer_pair item) {
+    for (size_t i = 0; i < TR_TOKENIZER_LANES; i++) {
+        tr_tokenizer_lane *lane = &q->lanes[i];
+        size_t end = lane->head + lane->n;
+        if (end >= q->cap) end -= q->cap;
+        if (lane->n > 0 && lane->items[end > 0 ? end - 1 : q->cap - 1].key > item.key) continue;
+        lane->items[end] = item;
+        lane->n++;
+        return true;
+    }
+    return false;
 }
 
 void tr_tokenizer_queue_push(tr_tokenizer_queue *q, tr_tokenizer_pair item) {
     tr_check(q->n < q->cap);
-    size_t hole = q->n++;
+    q->n++;
+    if (push_lane(q, item)) return;
+    size_t hole = q->n_heap++;
     for (; hole > 0; q->moves++) {
         size_t parent = (hole - 1) / FANOUT;
         if (q->items[parent].key <= item.key) break;
@@ -38,11 +58,12 @@ void tr_tokenizer_queue_push(tr_tokenizer_queue *q, tr_tokenizer_pair item) {
     q->items[hole] = item;
 }
 
-tr_tokenizer_pair tr_tokenizer_queue_pop(tr_tokenizer_queue *q) {
-    tr_tokenizer_pair top = q->items[0], last = q->items[--q->n];
+static tr_tokenizer_pair pop_heap(tr_tokenizer_queue *q) {
+    tr_tokenizer_pair top = q->items[0], last = q->items[--q->n_heap];
     size_t hole = 0;
-    for (; hole * FANOUT + 1 < q->n; q->moves++) {
-        size_t first = hole * FANOUT + 1, end = first + FANOUT < q->n ? first + FANOUT : q->n, best = first;
+    for (; hole * FANOUT + 1 < q->n_heap; q->moves++) {
+        size_t first = hole * FANOUT + 1, best = first;
+        size_t end = first + FANOUT < q->n_heap ? first + FANOUT : q->n_heap;
         for (size_t child = first + 1; child < end; child++) {
             if (q->items[child].key < q->items[best].key) best = child;
         }
@@ -52,6 +73,23 @@ tr_tokenizer_pair tr_tokenizer_queue_pop(tr_tokenizer_queue *q) {
     }
     q->items[hole] = last;
     return top;
+}
+
+tr_tokenizer_pair tr_tokenizer_queue_pop(tr_tokenizer_queue *q) {
+    tr_tokenizer_lane *best = NULL;
+    uint64_t key = q->n_heap > 0 ? q->items[0].key : UINT64_MAX;
+    for (size_t i = 0; i < TR_TOKENIZER_LANES; i++) {
+        tr_tokenizer_lane *lane = &q->lanes[i];
+        if (lane->n == 0 || lane->items[lane->head].key > key) continue;
+        best = lane;
+        key = lane->items[lane->head].key;
+    }
+    q->n--;
+    if (best == NULL) return pop_heap(q);
+    tr_tokenizer_pair first = best->items[best->head++];
+    if (best->head == q->cap) best->head = 0;
+    best->n--;
+    return first;
 }
 
 tr_status tr_tokenizer_scratch_symbols(tr_tokenizer_scratch *s, size_t n) {

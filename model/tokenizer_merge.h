@@ -27,11 +27,21 @@ typedef struct tr_tokenizer_pair {
     uint32_t result; /* token of the joined symbol */
 } tr_tokenizer_pair;
 
-/* Min-heap of fixed capacity. */
+enum { TR_TOKENIZER_LANES = 3 };
+
+/* Entries that came in order: a ring, ascending from head. */
+typedef struct tr_tokenizer_lane {
+    tr_tokenizer_pair *items; /* [cap of the queue] */
+    size_t head, n;
+} tr_tokenizer_lane;
+
+/* Min-queue of fixed capacity: a heap, and lanes for entries that come in order. Degenerate texts (a million equal
+ * characters) make their pairs from left to right in a few priorities, so that most of theirs never enter the heap. */
 typedef struct tr_tokenizer_queue {
-    tr_tokenizer_pair *items; /* [cap] */
-    size_t n, cap;
-    int64_t moves; /* entries moved so far: the work, for tests */
+    tr_tokenizer_pair *items; /* [cap] heap; the lanes lie behind it in the same allocation */
+    tr_tokenizer_lane lanes[TR_TOKENIZER_LANES];
+    size_t n_heap, n, cap; /* n: entries in all */
+    int64_t moves;         /* entries moved so far: the work, for tests */
 } tr_tokenizer_queue;
 
 typedef struct tr_tokenizer_scratch {
@@ -51,7 +61,7 @@ typedef bool (*tr_tokenizer_join)(const void *ctx, const tr_tokenizer_symbol *le
 
 tr_status tr_tokenizer_queue_reserve(tr_tokenizer_queue *q, size_t cap);
 void tr_tokenizer_queue_push(tr_tokenizer_queue *q, tr_tokenizer_pair item); /* room must be reserved */
-tr_tokenizer_pair tr_tokenizer_queue_pop(tr_tokenizer_queue *q);             /* q->n > 0 */
+tr_tokenizer_pair tr_tokenizer_queue_pop(tr_tokenizer_queue *q);             /* must not be empty */
 
 /* Room for n symbols and their pairs; contents are not kept. */
 tr_status tr_tokenizer_scratch_symbols(tr_tokenizer_scratch *s, size_t n);

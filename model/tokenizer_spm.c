@@ -41,16 +41,24 @@ static size_t escape(const char *text, size_t len, bool prefix, char *out) {
     return n;
 }
 
+/* Bytes of the character at i. A broken one may reach into the blank that follows, so that the blank's other bytes
+ * stand alone: there can be more characters than the input had. */
+static size_t char_size(const char *text, size_t i, size_t size) {
+    size_t bytes = tr_unicode_lead_size((uint8_t)text[i]);
+    return bytes < size - i ? bytes : size - i;
+}
+
 tr_status tr_tokenizer_spm_encode(const tr_tokenizer *t, tr_tokenizer_scratch *s, const char *text, size_t len,
                                   bool prefix, tr_tokenizer_sink *sink) {
     TR_TRY(tr_tokenizer_scratch_text(s, 3 * (len + 1)));
     size_t size = escape(text, len, prefix, s->text);
     if (size == 0) return TR_OK;
-    TR_TRY(tr_tokenizer_scratch_symbols(s, len + 1));
     size_t n = 0;
+    for (size_t i = 0; i < size; n++) i += char_size(s->text, i, size);
+    TR_TRY(tr_tokenizer_scratch_symbols(s, n));
+    n = 0;
     for (size_t i = 0; i < size; n++) {
-        size_t bytes = tr_unicode_lead_size((uint8_t)s->text[i]);
-        if (bytes > size - i) bytes = size - i;
+        size_t bytes = char_size(s->text, i, size);
         s->symbols[n] = (tr_tokenizer_symbol){.start = (uint32_t)i, .len = (uint32_t)bytes};
         s->symbols[n].id = tr_tokenizer_map_find(&t->map, s->text + i, bytes);
         i += bytes;

@@ -261,7 +261,8 @@ def reduce(src, dst, keep):
         plain = [i for i, t in enumerate(types) if t == 1]
         plain.sort(key=lambda i: (-scores[i], i))
         single = [i for i in plain if len(tokens[i].decode(errors="replace")) == 1]
-        chosen |= set(plain[:keep]) | set(single[:keep // 2])
+        basic = [i for i in single if tokens[i] == "▁".encode() or len(tokens[i]) == 1]
+        chosen |= set(plain[:keep]) | set(single[:keep // 2]) | set(basic)
     else:
         index = {t: i for i, t in enumerate(tokens)}
         chosen |= {i for i, t in enumerate(tokens) if types[i] == 1 and len(t.decode()) == 1}
