@@ -1,0 +1,117 @@
+/* client/troupe_client.h - public C library of troupe: talk to a running company over ZeroMQ.
+ *
+ *   tr_client *c = NULL;
+ *   tr_error err;
+ *   tr_client_event e;
+ *   tr_client_connect("ipc:///run/user/1000/troupe/default/api", NULL, &c, &err);
+ *   tr_client_add(c, &(tr_client_params){.prompt = "Once", .prompt_len = 4, .max_tokens = 32}, &id, &err);
+ *   do {
+ *       s = tr_client_poll(c, 1000, &e, &err);
+ *       if (s == TR_OK && e.kind <= TR_CLIENT_END) fwrite(e.text, 1, e.text_bytes, stdout);
+ *   } while (s == TR_AGAIN || (s == TR_OK && e.kind == TR_CLIENT_TEXT));
+ *   tr_client_close(&c);
+ *
+ * Every request that was added ends in exactly one TR_CLIENT_END or TR_CLIENT_ERROR. The library pings, connects again,
+ * adds open requests again after a restart of the frontend, and drops what it has delivered already. The wire form is
+ * in docs/protocol.md.
+ * Threads: a client belongs to one thread; several clients, each in its own thread, are fine. Not usable after fork.
+ * Blocks: connect up to its timeout, poll up to its timeout, close up to 250 ms; nothing else.
+ * Call poll at least every few seconds while requests are open: the pings go out in there, and the company aborts the
+ * requests of a client that is silent for 10 s.
+ * Installed: compile and link with `pkg-config troupe-client`. */
+#ifndef TR_TROUPE_CLIENT_H
+#define TR_TROUPE_CLIENT_H
+#include "base/status.h"
+#include "transport/schema.h" /* tr_finish, limits */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct tr_client tr_client;
+
+/* Zero values are the defaults. */
+typedef struct tr_client_options {
+    const char *name;        /* of the program, for logs; "client" */
+    int connect_timeout_ms;  /* how long a starting company is waited for; 5000 */
+    int lost_timeout_ms;     /* silence after which open requests are given up; 30000 */
+    int64_t max_frame_bytes; /* largest frame accepted (logits); 256 MiB */
+    void *zmq_context;       /* the process's context, where it has one; else the client makes its own */
+} tr_client_options;
+
+typedef struct tr_client_info {
+    char model[257]; /* served name */
+    uint32_t vocab, context;
+    bool instruct;    /* the model has a chat template */
+    uint64_t company; /* random id of this start of the company */
+} tr_client_info;
+
+/* A request. Zero values are the defaults; text and lists are copied. prompt or tokens, not both. */
+typedef struct tr_client_params {
+    const char *prompt; /* UTF-8, prompt_len bytes, at most TR_MAX_TEXT_BYTES */
+    size_t prompt_len;
+    const uint32_t *tokens;
+    size_t n_tokens;
+    uint32_t max_tokens;
+    float temperature, top_p; /* 0: greedy; 0 or 1: off */
+    uint32_t top_k;           /* 0: off */
+    uint64_t seed;
+    const char *const *stop; /* NUL-terminated, 1 to TR_MAX_STOP_BYTES bytes each */
+    size_t n_stop;           /* at most TR_MAX_STOPS */
+    bool ignore_eos, parse_special, no_bos;
+    uint32_t forced; /* tokens at the end of the prompt that the decode path computes */
+    bool logits;     /* send the logits of every position computed */
+} tr_client_params;
+
+typedef enum tr_client_event_kind {
+    TR_CLIENT_TEXT,  /* more tokens, text or logits of a request */
+    TR_CLIENT_END,   /* the same and the last; finish and the figures are set */
+    TR_CLIENT_ERROR, /* the request ended with an error; id 0: the connection's own */
+    TR_CLIENT_STATUS
+} tr_client_event_kind;
+
+/* Pointers are valid until the next call with this client. */
+typedef struct tr_client_event {
+    tr_client_event_kind kind;
+    uint64_t id; /* of the request, or of tr_client_status */
+    uint32_t index, n_tokens;
+    const uint32_t *tokens; /* [n_tokens], the first is generated token number index */
+    const char *text;       /* whole code points, not NUL-terminated */
+    size_t text_bytes;
+    uint32_t pos0, rows, cols; /* logits of positions pos0..; rows 0: none. After a restart rows may come again */
+    const float *logits;       /* [rows][cols] */
+    uint32_t finish;           /* END: tr_finish */
+    uint32_t prompt_tokens, generated_tokens;
+    uint64_t queue_ns, ttft_ns, handoff_ns, handoff_bytes, total_ns;
+    uint32_t code;     /* ERROR: exit-code style class (64, 65, 69, 70) */
+    const char *error; /* ERROR: one line */
+    const char *json;  /* STATUS: NUL-terminated */
+} tr_client_event;
+
+/* Errors: TR_USAGE the endpoint, TR_UNAVAILABLE nobody answers or the company refuses, TR_PROTO not a troupe that this
+ * library understands. options may be NULL. */
+tr_status tr_client_connect(const char *endpoint, const tr_client_options *options, tr_client **out, tr_error *err);
+/* Aborts what is open, waits up to 250 ms until that is sent. Nulls; idempotent. */
+void tr_client_close(tr_client **c);
+const tr_client_info *tr_client_about(const tr_client *c);
+
+/* Errors: TR_USAGE a parameter out of its bounds, TR_DATA a prompt that is not UTF-8; whether the prompt fits the model
+ * is the company's answer. Works while the connection is down: sent when it is back. */
+tr_status tr_client_add(tr_client *c, const tr_client_params *params, uint64_t *id_out, tr_error *err);
+/* The request goes on to its TR_CLIENT_END (finish is TR_FINISH_ABORT unless it ended before). TR_INVALID: not open. */
+tr_status tr_client_abort(tr_client *c, uint64_t id);
+/* Answered by TR_CLIENT_STATUS with that id. TR_AGAIN: not connected now. */
+tr_status tr_client_status(tr_client *c, uint64_t *id_out);
+/* The company takes nothing new; stop: it ends when its last stream has ended. TR_AGAIN: not connected now. */
+tr_status tr_client_drain(tr_client *c, bool stop);
+
+/* TR_OK: event filled. TR_AGAIN: nothing within timeout_ms (negative: no limit), or a signal came. TR_PEER: silence for
+ * lost_timeout_ms and no request left to report it under (once a silence; polling may go on). TR_PROTO: the company
+ * behind the endpoint now speaks another protocol. */
+tr_status tr_client_poll(tr_client *c, int timeout_ms, tr_client_event *event, tr_error *err);
+size_t tr_client_open_requests(const tr_client *c);
+/* For event loops: edge-triggered descriptor (ZMQ_FD). When it is readable, after every other call, and once a second:
+ * poll with timeout 0 until it says TR_AGAIN. */
+int tr_client_fd(const tr_client *c);
+
+#endif
