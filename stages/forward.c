@@ -69,6 +69,7 @@ static tr_status allocate_step(tr_forward *f) {
     const size_t rows = f->config.max_rows, hidden = f->model->hidden;
     f->row_slot = calloc(rows, sizeof *f->row_slot);
     f->row_pos = calloc(rows, sizeof *f->row_pos);
+    f->slot_used = calloc(f->config.kv.layout->n_slots, sizeof *f->slot_used);
     f->norm = aligned_floats(rows * hidden);
     f->qkv = aligned_floats(rows * f->n_qkv);
     f->attn = aligned_floats(rows * f->n_q);
@@ -77,8 +78,8 @@ static tr_status allocate_step(tr_forward *f) {
     f->act = aligned_floats(rows * f->model->ffn);
     f->q8 = aligned_alloc(64, tr_align_up(rows * widest(f), 64));
     f->q8_scale = aligned_floats(rows);
-    if (!f->row_slot || !f->row_pos || !f->norm || !f->qkv || !f->attn || !f->proj || !f->gate_up || !f->act ||
-        !f->q8 || !f->q8_scale)
+    if (!f->row_slot || !f->row_pos || !f->slot_used || !f->norm || !f->qkv || !f->attn || !f->proj || !f->gate_up ||
+        !f->act || !f->q8 || !f->q8_scale)
         return TR_UNAVAILABLE;
     return TR_OK;
 }
@@ -166,10 +167,10 @@ void tr_forward_destroy(tr_forward **forward) {
         free(f->worker[i].scratch);
         free(f->worker[i].tmp);
     }
-    void *owned[] = {f->worker,         f->layer,   f->inv_freq[0], f->inv_freq[1], f->rope[0],   f->rope[1],
-                     f->row_slot,       f->row_pos, f->norm,        f->qkv,         f->attn,      f->proj,
-                     f->gate_up,        f->act,     f->q8,          f->q8_scale,    f->logit_row, f->best,
-                     f->sampler_scratch};
+    void *owned[] = {f->worker,          f->layer,    f->inv_freq[0], f->inv_freq[1], f->rope[0],   f->rope[1],
+                     f->row_slot,        f->row_pos,  f->norm,        f->qkv,         f->attn,      f->proj,
+                     f->gate_up,         f->act,      f->q8,          f->q8_scale,    f->logit_row, f->best,
+                     f->sampler_scratch, f->slot_used};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     if (f->logits) munmap(f->logits, f->logits_bytes);
     free(f);
@@ -202,6 +203,17 @@ static bool span_ok(const tr_forward *f, const tr_span *s, uint32_t row) {
     return true;
 }
 
+/* Two spans of one sequence could write one page from two workers, or read what the other has not written yet. */
+static bool slot_twice(tr_forward *f, const tr_micro_batch *b) {
+    bool twice = false;
+    for (uint32_t i = 0; i < b->n_spans; i++) {
+        twice |= f->slot_used[b->spans[i].slot];
+        f->slot_used[b->spans[i].slot] = true;
+    }
+    for (uint32_t i = 0; i < b->n_spans; i++) f->slot_used[b->spans[i].slot] = false;
+    return twice;
+}
+
 static tr_status load_batch(tr_forward *f, const tr_micro_batch *b) {
     uint32_t row = 0;
     if (b->n_rows == 0 || b->n_rows > f->config.max_rows || b->n_spans > f->config.max_spans) return TR_INVALID;
@@ -209,7 +221,7 @@ static tr_status load_batch(tr_forward *f, const tr_micro_batch *b) {
         if (!span_ok(f, &b->spans[i], row)) return TR_INVALID;
         row += b->spans[i].rows;
     }
-    if (row != b->n_rows) return TR_INVALID;
+    if (row != b->n_rows || slot_twice(f, b)) return TR_INVALID;
     for (uint32_t r = 0; f->first && r < b->n_rows; r++)
         if (b->tokens[r] >= f->model->vocab) return TR_INVALID;
     f->n_logit_rows = 0;

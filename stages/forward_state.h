@@ -38,6 +38,7 @@ struct tr_forward {
     const tr_micro_batch *batch;
     float *x; /* residual stream [rows, hidden] */
     uint32_t *row_slot, *row_pos;
+    bool *slot_used; /* [n_slots] all false between steps */
     float *rope[2];              /* [rows, head_dim]: cos then sin */
     float *norm, *qkv, *attn;    /* [rows, hidden], [rows, n_qkv], [rows, n_q] */
     float *proj, *gate_up, *act; /* [rows, hidden], [rows, 2 ffn], [rows, ffn] */

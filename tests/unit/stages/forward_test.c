@@ -1,0 +1,324 @@
+/* The forward passes against transformers on tiny models, and "same numbers": logits and KV do not depend on the
+ * instruction set, the number of workers, where the pipeline is cut, the chunk, the page size, where pages lie, or what
+ * else is in the micro-batch. Every comparison but the first is bit for bit. */
+#include "tests/unit/stages/reference.h"
+#include "tests/unit/stages/rig.h"
+
+enum { N = 96, CONTEXT = 128 };
+
+typedef struct model {
+    const char *name;
+    reference ref;
+    tr_image *image[2]; /* bf16, int8 */
+} model;
+static model models[2] = {{.name = "tests/golden/tiny/gemma3"}, {.name = "tests/golden/tiny/llama"}};
+
+static int open_models(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        char path[256];
+        snprintf(path, sizeof path, "%s.gguf", models[i].name);
+        if (!reference_open(&models[i].ref, models[i].name, ".logits.npy") || models[i].ref.n != N) return -1;
+        models[i].image[0] = rig_image(path, TR_PRECISION_BF16);
+        models[i].image[1] = rig_image(path, TR_PRECISION_INT8);
+    }
+    return 0;
+}
+static int close_models(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        reference_close(&models[i].ref);
+        for (int p = 0; p < 2; p++) tr_image_close(&models[i].image[p]);
+    }
+    return 0;
+}
+
+static rig_config plain(const model *m, int precision, tr_kv_format kv) {
+    return (rig_config){.image = m->image[precision],
+                        .kv = kv,
+                        .page_tok = 16,
+                        .workers = 1,
+                        .max_rows = N,
+                        .n_slots = 8,
+                        .context = CONTEXT,
+                        .seed = 1};
+}
+
+static float *logits_of(const model *m, const rig_config *c, uint32_t chunk) {
+    rig r;
+    float *out = malloc((size_t)N * m->ref.vocab * sizeof *out);
+    rig_init(&r, c);
+    rig_logits(&r, 3, m->ref.ids, N, chunk, out);
+    rig_fini(&r);
+    return out;
+}
+
+/* ---- equal to the reference ---- */
+
+static distance measure(const model *m, const rig_config *c) {
+    distance d = {0};
+    float *got = logits_of(m, c, N);
+    for (uint32_t i = 0; i < N; i++)
+        distance_add(&d, m->ref.logits + (size_t)i * m->ref.vocab, got + (size_t)i * m->ref.vocab, m->ref.vocab);
+    free(got);
+    return d;
+}
+
+/* Weights are bf16-exact, so all that is rounded is K and V. A wrong window, base, norm or permutation costs 0.01 or
+ * more (tests/tools/export_tiny_models.py checks that). */
+static void equals_reference(void **state) {
+    (void)state;
+    static const struct {
+        int precision;
+        tr_kv_format kv;
+        double kl;
+    } want[] = {{0, TR_KV_BF16, 2e-4}, {0, TR_KV_INT8, 2e-3}, {1, TR_KV_BF16, 9e-3}, {1, TR_KV_INT8, 9e-3}};
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 4; j++) {
+            rig_config c = plain(&models[i], want[j].precision, want[j].kv);
+            distance d = measure(&models[i], &c);
+            print_message("%s %s kv %s: mean KL %.2g, worst %.2g, largest difference %.2g, same top %d of %d\n",
+                          models[i].name, want[j].precision ? "int8" : "bf16", tr_kv_format_name(want[j].kv), d.kl / N,
+                          d.kl_max, d.diff_max, (int)d.same_top, N);
+            assert_true(d.kl / N < want[j].kl);
+        }
+}
+
+/* ---- same numbers ---- */
+
+static void same(const model *m, const float *want, const rig_config *c, uint32_t chunk, const char *what) {
+    float *got = logits_of(m, c, chunk);
+    for (size_t i = 0; i < (size_t)N * m->ref.vocab; i++)
+        if (memcmp(&want[i], &got[i], 4) != 0)
+            fail_msg("%s, %s, kv %s: logit %zu of position %zu is %a, not %a", m->name, what, tr_kv_format_name(c->kv),
+                     i % m->ref.vocab, i / m->ref.vocab, (double)got[i], (double)want[i]);
+    free(got);
+}
+
+static void vary(const model *m, int precision, tr_kv_format kv) {
+    const uint32_t n_layers = tr_image_config(m->image[0])->n_layers;
+    rig_config base = plain(m, precision, kv), c;
+    base.ops = "ref";
+    float *want = logits_of(m, &base, N);
+    for (const tr_ops *const *ops = tr_ops_available(); *ops; ops++) {
+        c = base, c.ops = (*ops)->name;
+        same(m, want, &c, N, c.ops);
+    }
+    base.ops = NULL;
+    for (uint32_t workers = 2; workers <= 5; workers++) {
+        c = base, c.workers = workers;
+        same(m, want, &c, N, "workers");
+        same(m, want, &c, 1, "workers, row by row");
+    }
+    static const uint32_t chunks[] = {1, 2, 3, 7, 16, 31, 48, 95};
+    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) same(m, want, &base, chunks[i], "chunk");
+    for (uint32_t page = 32; page <= 64; page *= 2) {
+        c = base, c.page_tok = page, c.seed = page;
+        same(m, want, &c, 17, "page");
+    }
+    c = base, c.n_stages = 2, c.cuts[1] = 1, c.cuts[2] = n_layers, c.workers = 2;
+    same(m, want, &c, 20, "pp=2");
+    c.n_stages = 3, c.cuts[1] = n_layers - 2, c.cuts[2] = n_layers - 1, c.cuts[3] = n_layers;
+    same(m, want, &c, 33, "pp=3");
+    free(want);
+}
+
+static void same_numbers_bf16(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) vary(&models[i], 0, TR_KV_BF16), vary(&models[i], 0, TR_KV_INT8);
+}
+static void same_numbers_int8(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) vary(&models[i], 1, TR_KV_INT8), vary(&models[i], 1, TR_KV_BF16);
+}
+
+/* Eight sequences at different positions and lengths in one micro-batch: each has the logits that it has alone. */
+static void batch_of(const model *m, int precision, tr_kv_format kv, uint32_t workers) {
+    rig_config c = plain(m, precision, kv);
+    c.workers = workers, c.max_rows = 8 * N;
+    const uint32_t vocab = m->ref.vocab;
+    float *want = logits_of(m, &c, N);
+    rig r;
+    rig_init(&r, &c);
+    uint32_t done[8] = {0}, tokens[8 * N];
+    tr_rng rng = {workers};
+    for (int step = 0; step < 12; step++) {
+        tr_span spans[8];
+        uint32_t rows = 0, n = 0;
+        for (uint32_t i = 0; i < 8; i++) {
+            uint32_t slot = (i * 5 + (uint32_t)step) % 8, left = N - done[slot];
+            uint32_t take = (uint32_t)tr_rng_below(&rng, step % 3 ? 3 : 25);
+            if (take > left) take = left;
+            if (take == 0) continue;
+            memcpy(tokens + rows, m->ref.ids + done[slot], take * sizeof *tokens);
+            spans[n++] = (tr_span){.slot = slot,
+                                   .pos0 = done[slot],
+                                   .rows = take,
+                                   .row0 = rows,
+                                   .flags = i % 2 ? TR_SPAN_LOGITS : TR_SPAN_SAMPLE,
+                                   .sampling = rig_greedy};
+            rows += take;
+        }
+        if (n == 0) continue;
+        rig_run(&r, &(tr_micro_batch){.n_rows = rows, .n_spans = n, .spans = spans, .tokens = tokens});
+        size_t at = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            const tr_span *s = &spans[i];
+            done[s->slot] += s->rows;
+            uint32_t from = s->flags == TR_SPAN_SAMPLE ? s->rows - 1 : 0;
+            for (uint32_t k = from; k < s->rows; k++, at++)
+                assert_memory_equal(r.logits + at * rig_stride(&r), want + (size_t)(s->pos0 + k) * vocab, vocab * 4);
+            if (s->flags != TR_SPAN_SAMPLE) continue;
+            const float *row = want + (size_t)(s->pos0 + s->rows - 1) * vocab;
+            uint32_t top = 0;
+            for (uint32_t v = 1; v < vocab; v++)
+                if (row[v] > row[top]) top = v;
+            assert_int_equal(r.sampled[i], top);
+        }
+    }
+    rig_fini(&r);
+    free(want);
+}
+static void batches(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        for (uint32_t workers = 1; workers <= 3; workers++) {
+            batch_of(&models[i], 0, TR_KV_BF16, workers);
+            batch_of(&models[i], 1, TR_KV_INT8, workers);
+        }
+}
+
+/* A step run twice leaves the same bytes everywhere. */
+static void idempotent(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        for (int p = 0; p < 2; p++) {
+            rig_config c = plain(&models[i], p, p ? TR_KV_INT8 : TR_KV_BF16);
+            rig r;
+            rig_init(&r, &c);
+            rig_rows(&r, 2, models[i].ref.ids, 0, 40, 0);
+            assert_null(r.logits); /* nobody asked */
+            rig_rows(&r, 2, models[i].ref.ids, 40, 9, TR_SPAN_LOGITS);
+            size_t bytes = (size_t)9 * rig_stride(&r) * sizeof(float);
+            float *logits = malloc(bytes);
+            uint8_t *pool = malloc(r.layout.pool_bytes);
+            memcpy(logits, r.logits, bytes);
+            memcpy(pool, r.pool, r.layout.pool_bytes);
+            rig_rows(&r, 2, models[i].ref.ids, 40, 9, TR_SPAN_LOGITS);
+            assert_memory_equal(logits, r.logits, bytes);
+            assert_memory_equal(pool, r.pool, r.layout.pool_bytes);
+            free(logits), free(pool);
+            rig_fini(&r);
+        }
+}
+
+/* Tempered draws do not depend on workers or on the batch either. */
+static void draws(void **state) {
+    (void)state;
+    static const tr_sampling how[] = {{.temperature = 0.8f, .top_p = 1, .seed = 5},
+                                      {.temperature = 1.3f, .top_p = 0.7f, .seed = 6},
+                                      {.temperature = 2, .top_p = 0.9f, .top_k = 20, .sample = 3, .seed = 5}};
+    for (int i = 0; i < 2; i++) {
+        uint32_t drawn[3][3 * 40];
+        for (uint32_t workers = 1; workers <= 3; workers++) {
+            rig_config c = plain(&models[i], 1, TR_KV_INT8);
+            c.workers = workers;
+            rig r;
+            rig_init(&r, &c);
+            rig_rows(&r, 0, models[i].ref.ids, 0, 10, 0);
+            rig_rows(&r, 1, models[i].ref.ids, 0, 10, 0);
+            rig_rows(&r, 2, models[i].ref.ids, 0, 10, 0);
+            for (uint32_t t = 0; t < 40; t++) {
+                uint32_t tokens[3];
+                tr_span s[3];
+                for (uint32_t k = 0; k < 3; k++) {
+                    tokens[k] = models[i].ref.ids[10 + t];
+                    s[k] = (tr_span){
+                        .slot = k, .pos0 = 10 + t, .rows = 1, .row0 = k, .flags = TR_SPAN_SAMPLE, .sampling = how[k]};
+                }
+                rig_run(&r, &(tr_micro_batch){.n_rows = 3, .n_spans = 3, .spans = s, .tokens = tokens});
+                memcpy(&drawn[workers - 1][3 * t], r.sampled, sizeof tokens);
+            }
+            rig_fini(&r);
+            assert_memory_equal(drawn[0], drawn[workers - 1], sizeof drawn[0]);
+        }
+        uint32_t distinct = 0;
+        for (uint32_t t = 1; t < 40; t++) distinct += drawn[0][3 * t] != drawn[0][3 * t - 3];
+        assert_true(distinct > 20);
+    }
+}
+
+/* ---- refusals: nothing is written ---- */
+
+static void refused(void **state) {
+    (void)state;
+    const model *m = &models[0];
+    rig_config c = plain(m, 0, TR_KV_BF16);
+    c.max_rows = 32;
+    rig r;
+    rig_init(&r, &c);
+    uint8_t *before = malloc(r.layout.pool_bytes);
+    memcpy(before, r.pool, r.layout.pool_bytes);
+    tr_span good = {.slot = 1, .pos0 = 0, .rows = 4, .flags = TR_SPAN_SAMPLE, .sampling = rig_greedy};
+    uint32_t tokens[64] = {1, 2, 3, 4};
+    enum { CASES = 15 };
+    for (int k = 0; k < CASES; k++) {
+        tr_span s[2] = {good, good};
+        s[1].slot = 2, s[1].row0 = 4;
+        tr_micro_batch b = {.n_rows = 8, .n_spans = 2, .spans = s, .tokens = tokens};
+        uint32_t *entry = &r.table[tr_kv_layout_entry(&r.layout, 1, k == 13, 0)], page = *entry;
+        uint32_t token = tokens[7];
+        switch (k) {
+        case 0: s[1].slot = r.layout.n_slots; break;
+        case 1: s[1].rows = 0; break;
+        case 2: s[1].row0 = 5; break;
+        case 3: b.n_rows = 7; break;
+        case 4: b.n_rows = 0, b.n_spans = 0; break;
+        case 5: s[1].pos0 = CONTEXT - 3; break;
+        case 6: s[1].pos0 = UINT32_MAX - 1; break;
+        case 7: s[1].rows = UINT32_MAX - 3; break;
+        case 8: tokens[7] = m->ref.vocab; break;
+        case 9: s[1].slot = 1; break; /* twice in one step */
+        case 10: s[1].sampling.temperature = NAN; break;
+        case 11: s[1].sampling.top_p = 0; break;
+        case 12: *entry = TR_KV_NO_PAGE; break;
+        case 13: *entry = r.layout.group[1].n_pages; break;
+        case 14: b.n_spans = 65; break;
+        }
+        tr_forward_output out = {.sampled = r.sampled};
+        if (tr_forward_run(r.stage[0], &b, r.x[0], &out) != TR_INVALID) fail_msg("case %d was let in", k);
+        *entry = page, tokens[7] = token;
+    }
+    assert_memory_equal(before, r.pool, r.layout.pool_bytes);
+    free(before);
+    rig_fini(&r);
+}
+
+/* Pages behind the window may be gone. */
+static void window_pages_freed(void **state) {
+    (void)state;
+    const model *m = &models[0];
+    const uint32_t window = tr_image_config(m->image[0])->sliding_window;
+    for (int p = 0; p < 2; p++) {
+        rig_config c = plain(m, p, p ? TR_KV_INT8 : TR_KV_BF16);
+        float *want = logits_of(m, &c, N);
+        rig r;
+        rig_init(&r, &c);
+        for (uint32_t pos = 0; pos < N; pos++) {
+            for (uint32_t page = 0; pos + 1 > window && (page + 1) * 16 <= pos + 1 - window; page++)
+                r.table[tr_kv_layout_entry(&r.layout, 3, 1, page)] = TR_KV_NO_PAGE;
+            rig_rows(&r, 3, m->ref.ids, pos, 1, TR_SPAN_LOGITS);
+            assert_memory_equal(r.logits, want + (size_t)pos * m->ref.vocab, m->ref.vocab * 4);
+        }
+        rig_fini(&r);
+        free(want);
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(equals_reference),  cmocka_unit_test(same_numbers_bf16),
+                                       cmocka_unit_test(same_numbers_int8), cmocka_unit_test(batches),
+                                       cmocka_unit_test(idempotent),        cmocka_unit_test(draws),
+                                       cmocka_unit_test(refused),           cmocka_unit_test(window_pages_freed)};
+    return cmocka_run_group_tests(tests, open_models, close_models);
+}

@@ -1,0 +1,171 @@
+/* tests/unit/stages/rig.h - a pipeline of forward passes in one process: packed image in memory, a KV pool with
+ * scattered pages, stages cut at given layers, each stage with a residual stream of its own that is handed on by copy.
+ */
+#ifndef TR_TEST_RIG_H
+#define TR_TEST_RIG_H
+#include "base/rng.h"
+#include "kv/kv_layout.h"
+#include "model/model_file.h"
+#include "model/pack.h"
+#include "stages/forward.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { RIG_STAGES_MAX = 8 };
+
+#define RIG_OK(expr)                                                                                                   \
+    do {                                                                                                               \
+        tr_error err = {0};                                                                                            \
+        tr_status s_ = (expr);                                                                                         \
+        if (s_ != TR_OK) fail_msg("%s: %s (%s)", #expr, tr_status_text(s_), err.text);                                 \
+    } while (0)
+
+static inline tr_image *rig_image(const char *model, tr_precision precision) {
+    tr_model_file *mf = NULL;
+    tr_image *image = NULL;
+    char path[64];
+    int fd = memfd_create("image", MFD_CLOEXEC);
+    assert_true(fd >= 0);
+    RIG_OK(tr_model_file_open(model, &mf, &err));
+    RIG_OK(tr_pack_image(mf, precision, 7, fd, 2, NULL, NULL, &err));
+    tr_model_file_close(&mf);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    RIG_OK(tr_image_open(path, &image, &err));
+    close(fd);
+    return image;
+}
+
+typedef struct rig_config {
+    const tr_image *image;
+    const char *ops; /* NULL: best */
+    tr_kv_format kv;
+    uint32_t page_tok, workers, max_rows, n_slots, context;
+    uint32_t cuts[RIG_STAGES_MAX + 1]; /* first layers of the stages, ended by n_layers; all 0: one stage */
+    uint32_t n_stages;
+    uint64_t seed; /* of the scattering of pages */
+} rig_config;
+
+typedef struct rig {
+    const tr_model_config *model;
+    tr_kv_layout layout;
+    uint8_t *pool;
+    uint32_t *table;
+    tr_team *team;
+    uint32_t n_stages, max_rows;
+    tr_forward *stage[RIG_STAGES_MAX];
+    float *x[RIG_STAGES_MAX];
+    uint32_t sampled[64];
+    const float *logits;
+    uint64_t kernel_ns;
+} rig;
+
+static inline tr_kv_model rig_kv_model(const tr_model_config *m) {
+    tr_kv_model k = {
+        .n_layers = m->n_layers, .n_kv_heads = m->n_kv_heads, .head_dim = m->head_dim, .window = m->sliding_window};
+    memcpy(k.layer_is_global, m->layer_is_global, m->n_layers);
+    return k;
+}
+
+/* Every slot gets pages for the whole context, in random order. */
+static inline void rig_scatter(rig *r, uint64_t seed) {
+    tr_rng rng = {seed};
+    const tr_kv_layout *l = &r->layout;
+    for (uint32_t g = 0; g < l->n_groups; g++) {
+        uint32_t n = l->n_slots * l->pages_per_seq, *page = malloc(n * sizeof *page);
+        for (uint32_t i = 0; i < n; i++) page[i] = i;
+        for (uint32_t i = n; i > 1; i--) {
+            uint32_t j = (uint32_t)tr_rng_below(&rng, i), t = page[i - 1];
+            page[i - 1] = page[j], page[j] = t;
+        }
+        for (uint32_t s = 0; s < l->n_slots; s++)
+            for (uint32_t i = 0; i < l->pages_per_seq; i++)
+                r->table[tr_kv_layout_entry(l, s, g, i)] = page[s * l->pages_per_seq + i];
+        free(page);
+    }
+}
+
+static inline void rig_init(rig *r, const rig_config *c) {
+    *r = (rig){.model = tr_image_config(c->image), .n_stages = c->n_stages ? c->n_stages : 1, .max_rows = c->max_rows};
+    tr_kv_model m = rig_kv_model(r->model);
+    uint32_t n = c->n_slots * ((c->context + c->page_tok - 1) / c->page_tok), pages[TR_KV_GROUPS_MAX] = {n, n};
+    RIG_OK(tr_kv_layout_init(&r->layout, &m, c->kv, c->page_tok, c->n_slots, c->context, pages, &err));
+    r->pool = aligned_alloc(4096, r->layout.pool_bytes);
+    r->table = aligned_alloc(64, r->layout.table_bytes);
+    assert_true(r->pool && r->table);
+    memset(r->pool, 0xff, r->layout.pool_bytes); /* NaN wherever nothing was written */
+    rig_scatter(r, c->seed);
+    const tr_ops *ops = c->ops ? tr_ops_find(c->ops) : NULL;
+    if (!ops) RIG_OK(tr_ops_select(&ops, &err));
+    RIG_OK(tr_team_create(c->workers ? c->workers : 1, NULL, &r->team, &err));
+    for (uint32_t i = 0; i < r->n_stages; i++) {
+        tr_forward_config f = {.image = c->image,
+                               .ops = ops,
+                               .team = r->team,
+                               .kv = {&r->layout, r->pool, r->table},
+                               .lo = c->n_stages ? c->cuts[i] : 0,
+                               .hi = c->n_stages ? c->cuts[i + 1] : r->model->n_layers,
+                               .max_rows = c->max_rows,
+                               .max_spans = 64,
+                               .context = c->context};
+        RIG_OK(tr_forward_create(&f, &r->stage[i], &err));
+        r->x[i] = aligned_alloc(64, (size_t)c->max_rows * r->model->hidden * sizeof(float));
+    }
+}
+
+static inline void rig_fini(rig *r) {
+    for (uint32_t i = 0; i < r->n_stages; i++) {
+        tr_forward_destroy(&r->stage[i]);
+        free(r->x[i]);
+    }
+    tr_team_destroy(&r->team);
+    free(r->pool);
+    free(r->table);
+}
+
+static inline void rig_run(rig *r, const tr_micro_batch *b) {
+    for (uint32_t i = 0; i < r->n_stages; i++) {
+        size_t bytes = (size_t)b->n_rows * r->model->hidden * sizeof(float);
+        tr_forward_output out = {.sampled = r->sampled};
+        tr_micro_batch later = *b;
+        if (i > 0) {
+            memcpy(r->x[i], r->x[i - 1], bytes);
+            later.tokens = NULL; /* only the first stage may look */
+        }
+        RIG_OK(tr_forward_run(r->stage[i], i ? &later : b, r->x[i], &out));
+        r->logits = out.logits;
+        r->kernel_ns = out.kernel_ns;
+    }
+}
+
+static const tr_sampling rig_greedy = {.temperature = 0, .top_p = 1};
+
+/* Rows [pos, pos + rows) of one sequence alone; the logits of all of them come back through r->logits. */
+static inline void rig_rows(rig *r, uint32_t slot, const uint32_t *tokens, uint32_t pos, uint32_t rows,
+                            uint32_t flags) {
+    tr_span s = {.slot = slot, .pos0 = pos, .rows = rows, .flags = flags, .sampling = rig_greedy};
+    rig_run(r, &(tr_micro_batch){.n_rows = rows, .n_spans = 1, .spans = &s, .tokens = tokens + pos});
+}
+
+static inline uint32_t rig_stride(const rig *r) { return (r->model->vocab + 15) / 16 * 16; }
+
+/* All logits of a sequence, computed in chunks: out [n, vocab]. */
+static inline void rig_logits(rig *r, uint32_t slot, const uint32_t *tokens, uint32_t n, uint32_t chunk, float *out) {
+    for (uint32_t pos = 0; pos < n; pos += chunk) {
+        uint32_t rows = n - pos < chunk ? n - pos : chunk;
+        rig_rows(r, slot, tokens, pos, rows, TR_SPAN_LOGITS);
+        for (uint32_t i = 0; i < rows; i++)
+            memcpy(out + (size_t)(pos + i) * r->model->vocab, r->logits + (size_t)i * rig_stride(r),
+                   r->model->vocab * sizeof(float));
+    }
+}
+#endif
