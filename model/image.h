@@ -19,11 +19,13 @@ typedef enum tr_precision { TR_PRECISION_BF16 = 1, TR_PRECISION_INT8 = 2 } tr_pr
 const char *tr_precision_name(tr_precision p); /* "bf16", "int8" */
 
 /* Matrices are [n outputs, k inputs]; QKV = rows of Q, K, V one after another; GATE_UP = gate rows, then up rows. */
+/* clang-format off */
 #define TR_IMAGE_ROLES(X)                                                                                              \
     X(EMBED) /* bf16 rows for look-up, packed like HEAD in a bf16 image when tied, else row-major */                   \
     X(HEAD)                                                                                                            \
-    X(OUTPUT_NORM) X(ATTN_NORM) X(QKV) X(Q_NORM) X(K_NORM) X(O) X(ATTN_POST_NORM) X(FFN_NORM) X(GATE_UP) X(DOWN)       \
-        X(FFN_POST_NORM) X(ROPE_FREQS)
+    X(OUTPUT_NORM) X(ATTN_NORM) X(QKV) X(Q_NORM) X(K_NORM) X(O)                                                        \
+    X(ATTN_POST_NORM) X(FFN_NORM) X(GATE_UP) X(DOWN) X(FFN_POST_NORM) X(ROPE_FREQS)
+/* clang-format on */
 typedef enum tr_image_role {
 #define X(name) TR_IMAGE_##name,
     TR_IMAGE_ROLES(X)

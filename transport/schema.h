@@ -26,18 +26,19 @@ enum {
     TR_MAX_CLIENT_ID_BYTES = 255 /* ZeroMQ routing id */
 };
 
-/* ---- client <-> frontend -------------------------------------------------------------------------------------------
- */
+/* ---- client <-> frontend ---- */
 #define TR_FIELDS_HELLO(F)                                                                                             \
     F(u32, major, 0, "protocol version; another major is refused")                                                     \
     F(u32, minor, 0, "")                                                                                               \
     F(str, name, 64, "of the client program, for logs")
 #define TR_FIELDS_WELCOME(F)                                                                                           \
     F(u32, major, 0, "")                                                                                               \
-    F(u32, minor, 0, "") F(str, model, 256, "served model name") F(u32, vocab, 0, "")                                  \
-        F(u32, context, 0, "tokens, prompt and output together")                                                       \
-            F(u32, instruct, 1, "1: the model has a chat template")                                                    \
-                F(u64, company, 0, "random id of this start of the company")
+    F(u32, minor, 0, "")                                                                                               \
+    F(str, model, 256, "served model name")                                                                            \
+    F(u32, vocab, 0, "")                                                                                               \
+    F(u32, context, 0, "tokens, prompt and output together")                                                           \
+    F(u32, instruct, 1, "1: the model has a chat template")                                                            \
+    F(u64, company, 0, "random id of this start of the company")
 #define TR_FIELDS_SAMPLING(F)                                                                                          \
     F(u32, max_tokens, TR_MAX_TOKENS, "tokens to generate at most")                                                    \
     F(f32, temperature, 100, "0: greedy")                                                                              \
@@ -78,60 +79,84 @@ enum {
 #define TR_FIELDS_STATUS_REPLY(F) F(u64, id, 0, "") F(str, json, TR_MAX_TEXT_BYTES, "as `troupe status --json`")
 #define TR_FIELDS_DRAIN(F)        F(u32, stop, 1, "1: stop the company when the last stream has ended")
 
-/* ---- frontend <-> scheduler ----------------------------------------------------------------------------------------
- */
+/* ---- frontend <-> scheduler ---- */
 #define TR_FIELDS_SUBMIT(F)                                                                                            \
     F(u64, rid, 0, "request id inside the company; a repeat is answered, not run again")                               \
     F(bin, client, TR_MAX_CLIENT_ID_BYTES, "routing id")                                                               \
-    F(u64, id, 0, "the client's id") F(u32v, tokens, TR_MAX_TOKENS, "") F(u32, forced, TR_MAX_TOKENS, "as in ADD")     \
-        TR_FIELDS_SAMPLING(F) F(strv, stop, TR_MAX_STOPS, "") F(u32, logits, 1, "")
+    F(u64, id, 0, "the client's id")                                                                                   \
+    F(u32v, tokens, TR_MAX_TOKENS, "")                                                                                 \
+    F(u32, forced, TR_MAX_TOKENS, "as in ADD")                                                                         \
+    TR_FIELDS_SAMPLING(F)                                                                                              \
+    F(strv, stop, TR_MAX_STOPS, "")                                                                                    \
+    F(u32, logits, 1, "")
 #define TR_FIELDS_ACCEPTED(F) F(u64, rid, 0, "now in the journal") F(u32, slot, 0, "")
 #define TR_FIELDS_CANCEL(F)                                                                                            \
     F(u64, rid, 0, "")                                                                                                 \
     F(u32, finish, 5, "what the request ends with")                                                                    \
-        F(u32, keep, 0, "tokens that count (a stop text may end before the last one)")
+    F(u32, keep, 0, "tokens that count (a stop text may end before the last one)")
 #define TR_FIELDS_OUTPUT(F)                                                                                            \
     F(u64, rid, 0, "")                                                                                                 \
-    F(u32, index, 0, "of the first token here") F(u32v, tokens, TR_MAX_TOKENS, "") F(u32, finish, 5, "")               \
-        F(u32, code, 0, "with finish error") F(str, error, TR_MAX_ERROR_BYTES, "") F(u64, queue_ns, 0, "")             \
-            F(u64, ttft_ns, 0, "") F(u64, handoff_ns, 0, "") F(u64, handoff_bytes, 0, "") F(u64, total_ns, 0, "")
+    F(u32, index, 0, "of the first token here")                                                                        \
+    F(u32v, tokens, TR_MAX_TOKENS, "")                                                                                 \
+    F(u32, finish, 5, "")                                                                                              \
+    F(u32, code, 0, "with finish error")                                                                               \
+    F(str, error, TR_MAX_ERROR_BYTES, "")                                                                              \
+    F(u64, queue_ns, 0, "")                                                                                            \
+    F(u64, ttft_ns, 0, "")                                                                                             \
+    F(u64, handoff_ns, 0, "")                                                                                          \
+    F(u64, handoff_bytes, 0, "")                                                                                       \
+    F(u64, total_ns, 0, "")
 #define TR_FIELDS_RELEASE(F) F(u64, rid, 0, "the client has its end: forget the journal entry")
 
-/* ---- scheduler <-> stage -------------------------------------------------------------------------------------------
- */
+/* ---- scheduler <-> stage ---- */
 /* One span = consecutive rows of one sequence. */
 #define TR_FIELDS_SPAN(F)                                                                                              \
     F(u64, rid, 0, "")                                                                                                 \
-    F(u32, slot, 0, "row of the page tables") F(u32, pos0, 0, "") F(u32, rows, TR_MAX_STEP_ROWS, "")                   \
-        F(u32, flags, 3, "TR_SPAN_SAMPLE 1, TR_SPAN_LOGITS 2") F(u32, table_version, 0, "")                            \
-            F(f32, temperature, 100, "") F(f32, top_p, 1, "") F(u32, top_k, 0, "") F(u32, sample, 0, "")               \
-                F(u64, seed, 0, "")
+    F(u32, slot, 0, "row of the page tables")                                                                          \
+    F(u32, pos0, 0, "")                                                                                                \
+    F(u32, rows, TR_MAX_STEP_ROWS, "")                                                                                 \
+    F(u32, flags, 3, "TR_SPAN_SAMPLE 1, TR_SPAN_LOGITS 2")                                                             \
+    F(u32, table_version, 0, "")                                                                                       \
+    F(f32, temperature, 100, "")                                                                                       \
+    F(f32, top_p, 1, "")                                                                                               \
+    F(u32, top_k, 0, "")                                                                                               \
+    F(u32, sample, 0, "")                                                                                              \
+    F(u64, seed, 0, "")
 #define TR_FIELDS_STEP(F)                                                                                              \
     F(u32, epoch, 0, "of the pipeline; a stage drops what is older")                                                   \
     F(u64, step, 0, "monotonic in an epoch")                                                                           \
-        F(u32, phase, 2, "1 prefill, 2 decode: which precision and pool a unified stage uses")                         \
-            F(spanv, spans, TR_MAX_SPANS, "")                                                                          \
-                F(u32v, tokens, TR_MAX_STEP_ROWS, "one a row; TR_TOKEN_OF_STEP: see source_step")                      \
-                    F(u64, source_step, 0, "step whose sampled token a row of TR_TOKEN_OF_STEP takes")
+    F(u32, phase, 2, "1 prefill, 2 decode: which precision and pool a unified stage uses")                             \
+    F(spanv, spans, TR_MAX_SPANS, "")                                                                                  \
+    F(u32v, tokens, TR_MAX_STEP_ROWS, "one a row; TR_TOKEN_OF_STEP: see source_step")                                  \
+    F(u64, source_step, 0, "step whose sampled token a row of TR_TOKEN_OF_STEP takes")
 #define TR_FIELDS_STEP_DONE(F)                                                                                         \
     F(u32, epoch, 0, "")                                                                                               \
-    F(u64, step, 0, "") F(u32, phase, 2, "") F(u32, status, 0, "0 or 1 + index of the span at fault")                  \
-        F(str, error, TR_MAX_ERROR_BYTES, "")                                                                          \
-            F(u32v, sampled, TR_MAX_SPANS, "one a span; 0 where the span did not sample")                              \
-                F(u64, kernel_ns, 0, "inside kernels, this stage")                                                     \
-                    F(u64, total_ns, 0, "step received to output published")
+    F(u64, step, 0, "")                                                                                                \
+    F(u32, phase, 2, "")                                                                                               \
+    F(u32, status, 0, "0 or 1 + index of the span at fault")                                                           \
+    F(str, error, TR_MAX_ERROR_BYTES, "")                                                                              \
+    F(u32v, sampled, TR_MAX_SPANS, "one a span; 0 where the span did not sample")                                      \
+    F(u64, kernel_ns, 0, "inside kernels, this stage")                                                                 \
+    F(u64, total_ns, 0, "step received to output published")
 #define TR_FIELDS_RESET(F)      F(u32, epoch, 0, "forget all steps of older epochs; answered by RESET_DONE when idle")
 #define TR_FIELDS_RESET_DONE(F) F(u32, epoch, 0, "")
 
-/* ---- scheduler <-> resharder ---------------------------------------------------------------------------------------
- */
+/* ---- scheduler <-> resharder ---- */
 #define TR_FIELDS_RESHARD(F)                                                                                           \
     F(u32, epoch, 0, "")                                                                                               \
-    F(u64, job, 0, "") F(u64, rid, 0, "") F(u32, src_slot, 0, "") F(u32, dst_slot, 0, "")                              \
-        F(u32, tok0, 0, "positions [tok0, tok1) of every group, less those outside tok_min") F(u32, tok1, 0, "")       \
-            F(u32v, tok_min, 8, "per group: first position that the destination still needs")
+    F(u64, job, 0, "")                                                                                                 \
+    F(u64, rid, 0, "")                                                                                                 \
+    F(u32, src_slot, 0, "")                                                                                            \
+    F(u32, dst_slot, 0, "")                                                                                            \
+    F(u32, tok0, 0, "positions [tok0, tok1) of every group, less those outside tok_min")                               \
+    F(u32, tok1, 0, "")                                                                                                \
+    F(u32v, tok_min, 8, "per group: first position that the destination still needs")
 #define TR_FIELDS_RESHARD_DONE(F)                                                                                      \
-    F(u32, epoch, 0, "") F(u64, job, 0, "") F(u32, status, 0, "") F(u64, bytes, 0, "written") F(u64, ns, 0, "")
+    F(u32, epoch, 0, "")                                                                                               \
+    F(u64, job, 0, "")                                                                                                 \
+    F(u32, status, 0, "")                                                                                              \
+    F(u64, bytes, 0, "written")                                                                                        \
+    F(u64, ns, 0, "")
 
 /* M(NAME, name, id, "from -> to: meaning") */
 #define TR_MSGS(M)                                                                                                     \
@@ -168,8 +193,7 @@ typedef enum tr_finish {
 enum { TR_PHASE_PREFILL = 1, TR_PHASE_DECODE = 2 };
 #define TR_TOKEN_OF_STEP UINT32_MAX
 
-/* ---- structs -------------------------------------------------------------------------------------------------------
- */
+/* ---- structs ---- */
 typedef struct tr_str {
     const char *data;
     uint32_t len;

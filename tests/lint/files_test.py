@@ -7,11 +7,17 @@ import unittest
 import tree
 
 LIMIT = {".h": 250, ".c": 500, ".inc": 500, ".py": 600}
+TESTS = 650  # sources below tests/
 HARD = 900
 # Longer than the budget for a reason; never above HARD.
 EXCEPTIONS = {
+    "transport/schema.h": 300,  # every message of the company, a field a line
     "kernels/simd/attn.inc": 600,  # one attention over three formats; its parts share every local type
 }
+
+
+def limit_of(name):
+    return TESTS if name.startswith("tests/") else LIMIT[os.path.splitext(name)[1]]
 
 
 class Files(tree.Rule):
@@ -19,14 +25,14 @@ class Files(tree.Rule):
         bad = []
         for name in tree.files(*LIMIT):
             n = tree.read(name).count("\n")
-            limit = min(EXCEPTIONS.get(name, LIMIT[os.path.splitext(name)[1]]), HARD)
+            limit = min(EXCEPTIONS.get(name, limit_of(name)), HARD)
             if n > limit:
                 bad.append("%s has %d lines, %d are allowed" % (name, n, limit))
         self.holds(bad)
 
     def test_exceptions_are_needed(self):
         self.holds([n for n in EXCEPTIONS if n not in tree.files(*LIMIT) or
-                    tree.read(n).count("\n") <= LIMIT[os.path.splitext(n)[1]]])
+                    tree.read(n).count("\n") <= limit_of(n)])
 
     def test_stems_are_unique(self):
         """The stem is the symbol prefix: one header and one source of a name in the whole tree."""
