@@ -29,7 +29,10 @@ static tr_status open_frontend(tr_frontend *f, tr_error *err) {
     f->arena_memory = malloc(arena);
     f->text_cap = 65536;
     f->text = malloc(f->text_cap);
-    if (!f->arena_memory || !f->text || tr_request_table_create(2 * c->n_slots + c->max_waiting, &f->requests) != TR_OK)
+    f->piece_cap = f->tokenizer ? tr_detokenizer_bound(f->tokenizer) : TR_DETOKENIZER_TAIL;
+    f->piece = malloc(f->piece_cap);
+    if (!f->arena_memory || !f->text || !f->piece ||
+        tr_request_table_create(2 * c->n_slots + c->max_waiting, &f->requests) != TR_OK)
         return tr_error_set(err, TR_UNAVAILABLE, "no memory for the frontend");
     tr_codec_arena_init(&f->arena, f->arena_memory, arena);
     return tr_frontend_bind(f, err);
@@ -42,6 +45,7 @@ static void close_frontend(tr_frontend *f) {
     free(f->arena_memory);
     free(f->ids);
     free(f->text);
+    free(f->piece);
     free(f);
 }
 

@@ -38,6 +38,8 @@ typedef struct tr_frontend {
     size_t ids_cap;
     char *text; /* text of one OUTPUT */
     size_t text_cap;
+    char *piece; /* [piece_cap] text of one token */
+    size_t piece_cap;
     uint64_t refused, dropped;
 } tr_frontend;
 

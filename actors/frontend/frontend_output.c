@@ -63,17 +63,17 @@ static tr_request *adopt(tr_frontend *f, uint64_t rid) {
 
 /* Text of new tokens into f->text; stops inside the token that completes a stop text. Returns the bytes. */
 static size_t make_text(tr_frontend *f, tr_request *r, const uint32_t *tokens, uint32_t n, bool last) {
-    char piece[4096];
+    char *piece = f->piece;
     size_t out = 0, got = 0;
     for (uint32_t i = 0; i < n && f->tokenizer && !r->stop.found; i++) {
-        if (out + sizeof piece + TR_MAX_STOP_BYTES > f->text_cap) {
-            size_t cap = 2 * f->text_cap + sizeof piece + TR_MAX_STOP_BYTES;
+        if (out + f->piece_cap + TR_MAX_STOP_BYTES > f->text_cap) {
+            size_t cap = 2 * f->text_cap + f->piece_cap + TR_MAX_STOP_BYTES;
             char *bigger = realloc(f->text, cap);
             if (!bigger) break;
             f->text = bigger;
             f->text_cap = cap;
         }
-        if (tr_detokenizer_push(&r->detokenizer, f->tokenizer, tokens[i], piece, sizeof piece, &got) != TR_OK) got = 0;
+        if (tr_detokenizer_push(&r->detokenizer, f->tokenizer, tokens[i], piece, f->piece_cap, &got) != TR_OK) got = 0;
         out += tr_stop_match_push(&r->stop, piece, got, f->text + out);
         r->shown++;
     }
