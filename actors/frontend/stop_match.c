@@ -11,23 +11,25 @@ void tr_stop_match_init(tr_stop_match *m, const tr_str *stops, uint32_t n) {
     }
 }
 
-/* Does some stop text begin at text? whole: it is all there. */
-static bool begins(const tr_stop_match *m, const char *text, size_t len, bool *whole) {
-    bool partial = false;
-    for (uint32_t i = 0; i < m->n_stops; i++) {
-        size_t n = m->stop_len[i] < len ? m->stop_len[i] : len;
-        if (memcmp(m->stop[i], text, n) != 0) continue;
-        if (n == m->stop_len[i]) {
-            *whole = true;
-            return true;
-        }
-        partial = true;
-    }
-    *whole = false;
-    return partial;
+/* Could the held text still become a stop text? */
+static bool begins_one(const tr_stop_match *m) {
+    for (uint32_t i = 0; i < m->n_stops; i++)
+        if (m->held <= m->stop_len[i] && memcmp(m->stop[i], m->text, m->held) == 0) return true;
+    return false;
 }
 
-/* A byte at a time: the held text is the longest tail that begins some stop text. */
+/* Length of the longest stop text that the held text ends with; 0: none. */
+static uint32_t complete(const tr_stop_match *m) {
+    uint32_t longest = 0;
+    for (uint32_t i = 0; i < m->n_stops; i++) {
+        uint32_t n = m->stop_len[i];
+        if (n > longest && n <= m->held && memcmp(m->stop[i], m->text + m->held - n, n) == 0) longest = n;
+    }
+    return longest;
+}
+
+/* A byte at a time. The held text is the longest tail of all text that begins some stop text, so a stop text that is
+ * complete lies in it as a whole, perhaps behind the begin of another one. */
 size_t tr_stop_match_push(tr_stop_match *m, const char *text, size_t len, char *out) {
     size_t n_out = 0;
     for (size_t i = 0; i < len && !m->found; i++) {
@@ -36,15 +38,16 @@ size_t tr_stop_match_push(tr_stop_match *m, const char *text, size_t len, char *
             continue;
         }
         m->text[m->held++] = text[i];
-        bool whole = false;
-        while (m->held > 0 && !begins(m, m->text, m->held, &whole)) {
+        while (m->held > 0 && !begins_one(m)) {
             out[n_out++] = m->text[0];
             memmove(m->text, m->text + 1, --m->held);
         }
-        if (whole) {
-            m->found = true;
-            m->held = 0;
-        }
+        uint32_t n = complete(m);
+        if (n == 0) continue;
+        memcpy(out + n_out, m->text, m->held - n);
+        n_out += m->held - n;
+        m->found = true;
+        m->held = 0;
     }
     return n_out;
 }

@@ -1,5 +1,5 @@
-/* actors/frontend/stop_match.h - ends a text before the first of its stop texts, without ever showing a part of one.
- * Pure. Text that could still become a stop text is held back (at most the longest stop text less one byte).
+/* actors/frontend/stop_match.h - ends a text before the stop text that is complete first, without ever showing a part
+ * of one. Pure. Text that could still become a stop text is held back (at most the longest stop text less one byte).
  * Owns: nothing; the stop texts are copied in. */
 #ifndef TR_STOP_MATCH_H
 #define TR_STOP_MATCH_H
