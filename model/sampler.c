@@ -1,9 +1,8 @@
+/* Numbers: only +, *, / and kernels/fixed_math.h, no libm: a draw is the same on every machine. */
 #include "model/sampler.h"
 
 #include "base/rng.h"
-
-#include <math.h>
-#include <stdlib.h>
+#include "kernels/fixed_math.h"
 
 typedef struct candidate {
     float logit;
@@ -12,22 +11,36 @@ typedef struct candidate {
 
 bool tr_sampler_splits(const tr_sampler_params *p) { return p->temperature <= 0 || (p->top_k == 0 && p->top_p >= 1); }
 
-/* 1 - u of the draw of one id, in (0, 1]. */
-static double complement(uint64_t key, uint32_t id) { return (double)((tr_rng_hash(key, id) >> 11) + 1) * 0x1.0p-53; }
+/* ---- Gumbel noise ---- */
+
+/* log(x) of a normal x > 0, exact to about 1e-16 relative: x = 2^e m, log m = 2 atanh((m - 1) / (m + 1)). */
+static double natural_log(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    int e = (int)(bits >> 52) - 1023;
+    bits = (bits & 0xfffffffffffffull) | 0x3ff0000000000000ull;
+    double m;
+    memcpy(&m, &bits, sizeof m);
+    if (m > 1.4142135623730951) m *= 0.5, e++;
+    double s = (m - 1) / (m + 1), z = s * s, sum = 0; /* |s| <= 0.1716, z <= 0.0295 */
+    for (int i = 21; i >= 1; i -= 2) sum = sum * z + 1.0 / i;
+    return e * 0.693147180559945309417 + 2 * s * sum;
+}
 
 static uint64_t draw_key(const tr_sampler_params *p) {
     return tr_rng_hash(tr_rng_hash(tr_rng_mix(p->seed), p->sample), p->position);
 }
 
-/* Gumbel noise -log(-log u) from c = 1 - u. */
-static double gumbel(double c) { return -log(-log1p(-c)); }
-
+/* Score of one id, if it can still win. The noise is -log(-log u), u = (k + 1/2) / 2^52 with k from the hash. Since
+ * -log u >= 1 - u, the noise is at most -log(1 - u), and that at most (leading zeros + 1) log 2 of the complement of k:
+ * most ids are passed over without a logarithm. */
 static void consider(tr_sampler_best *best, uint64_t key, double logit, uint32_t id) {
-    double c = complement(key, id);
-    /* -log u >= 1 - u, so the noise is at most -log c: most ids cannot win and need no logarithm. */
-    double lead = best->score - logit;
-    if (lead > 37.0 || (lead > 0 && c > exp(-lead) * 1.000001)) return;
-    double score = logit + (c < 1 ? gumbel(c) : -1e30);
+    const uint64_t ones = 0xfffffffffffffull;
+    if (!(logit + 37.5 > best->score)) return; /* -log(2^-53) is 36.8; also a NaN */
+    uint64_t k = tr_rng_hash(key, id) >> 12, rest = ones - k;
+    int zeros = rest ? __builtin_clzll(rest) - 12 : 52;
+    if (!(logit + (zeros + 1) * 0.6931471805599454 + 1e-9 > best->score)) return;
+    double noise = -natural_log(-natural_log(((double)k + 0.5) * 0x1.0p-52)), score = logit + noise;
     if (score > best->score || (score == best->score && id < best->id)) *best = (tr_sampler_best){score, id};
 }
 
@@ -35,7 +48,7 @@ tr_sampler_best tr_sampler_scan(const tr_sampler_params *p, const float *logits,
     tr_sampler_best best = TR_SAMPLER_NONE;
     if (p->temperature <= 0) {
         for (uint32_t i = id0; i < id1; i++)
-            if ((double)logits[i] > best.score) best = (tr_sampler_best){logits[i], i};
+            if ((double)logits[i] > best.score) best = (tr_sampler_best){(double)logits[i], i};
         return best;
     }
     const uint64_t key = draw_key(p);
@@ -50,68 +63,76 @@ tr_sampler_best tr_sampler_merge(tr_sampler_best a, tr_sampler_best b) {
     return b.score > a.score || (b.score == a.score && b.id < a.id) ? b : a;
 }
 
-static int by_logit(const void *a, const void *b) {
-    const candidate *x = a, *y = b;
-    if (x->logit != y->logit) return x->logit > y->logit ? -1 : 1;
-    return x->id < y->id ? -1 : x->id > y->id;
+/* ---- top-k and top-p: a heap with the best candidate on top ---- */
+
+static bool before(candidate a, candidate b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
+
+static void sink(candidate *heap, uint32_t n, uint32_t at) {
+    candidate c = heap[at];
+    for (uint32_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && before(heap[child + 1], heap[child])) child++;
+        if (!before(heap[child], c)) break;
+        heap[at] = heap[child];
+    }
+    heap[at] = c;
 }
 
-size_t tr_sampler_scratch_bytes(uint32_t vocab) { return (size_t)vocab * sizeof(candidate); }
-
-/* All ids with a logit of at least floor, best first. */
-static uint32_t collect(const float *logits, uint32_t vocab, float floor, candidate *out) {
+/* All ids but those of NaN and -infinity. */
+static uint32_t make_heap(const float *logits, uint32_t vocab, candidate *heap) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < vocab; i++)
-        if (logits[i] >= floor) out[n++] = (candidate){logits[i], i};
-    qsort(out, n, sizeof *out, by_logit);
+        if (logits[i] > -INFINITY) heap[n++] = (candidate){logits[i], i};
+    for (uint32_t i = n / 2; i-- > 0;) sink(heap, n, i);
     return n;
 }
 
-/* Mass of exp((logit - max) / T) over the whole row, added in index order. */
-static double row_mass(const float *logits, uint32_t vocab, float max, double inverse) {
-    double sum = 0;
-    for (uint32_t i = 0; i < vocab; i++) sum += (double)expf((float)((double)(logits[i] - max) * inverse));
-    return sum;
+/* exp((logit - max) / T): unnormalized probability. */
+static double weight(float logit, float max, double inverse) {
+    return logit == max ? 1.0 : (double)tr_fixed_math_exp((float)(((double)logit - (double)max) * inverse));
 }
 
-/* Largest candidates that top-k and top-p leave, found by lowering a floor under the maximum until they are all there.
- */
-static uint32_t nucleus(const tr_sampler_params *p, const float *logits, uint32_t vocab, candidate *out) {
+/* What top-k and top-p leave, best first; the sorted ones come to lie at the end of the array: *first_out. */
+static uint32_t nucleus(const tr_sampler_params *p, const float *logits, uint32_t vocab, candidate *c,
+                        candidate **first_out) {
     const double inverse = 1.0 / (double)p->temperature;
-    float max = -INFINITY;
-    for (uint32_t i = 0; i < vocab; i++) max = logits[i] > max ? logits[i] : max;
-    const uint32_t k = p->top_k && p->top_k < vocab ? p->top_k : vocab;
-    const double mass = k == vocab ? row_mass(logits, vocab, max, inverse) : 0;
-    for (double depth = 4;; depth *= 2) {
-        bool all = depth > 1e6;
-        uint32_t n =
-            collect(logits, vocab, all ? -INFINITY : (float)((double)max - depth * (double)p->temperature), out);
-        if (n < k && k < vocab && !all) continue;
-        if (n > k) n = k;
-        if (p->top_p >= 1) return n;
-        double total = mass, sum = 0;
-        if (k < vocab) {
-            total = 0;
-            for (uint32_t i = 0; i < n; i++) total += exp((double)(out[i].logit - max) * inverse);
-        }
-        for (uint32_t i = 0; i < n; i++) {
-            sum += exp((double)(out[i].logit - max) * inverse);
-            if (sum >= (double)p->top_p * total) return i + 1;
-        }
-        if (all || k < vocab) return n;
+    const uint32_t all = make_heap(logits, vocab, c), most = p->top_k && p->top_k < all ? p->top_k : all;
+    const bool by_mass = p->top_p < 1;
+    if (all == 0) return 0;
+    const float max = c[0].logit;
+    double total = 0, sum = 0;
+    for (uint32_t i = 0; by_mass && most == all && i < vocab; i++) /* in the order of ids */
+        if (logits[i] > -INFINITY) total += weight(logits[i], max, inverse);
+    uint32_t n = 0;
+    for (; n < most && !(by_mass && most == all && n > 0 && sum >= (double)p->top_p * total); n++) {
+        candidate top = c[0];
+        c[0] = c[all - 1 - n];
+        sink(c, all - 1 - n, 0);
+        c[all - 1 - n] = top;
+        sum += weight(top.logit, max, inverse);
     }
+    *first_out = &c[all - 1]; /* descending addresses */
+    if (!by_mass || most == all) return n;
+    total = sum;
+    sum = 0;
+    uint32_t kept = 0;
+    while (kept < n && (kept == 0 || sum < (double)p->top_p * total))
+        sum += weight(first_out[0][-(ptrdiff_t)kept++].logit, max, inverse);
+    return kept;
 }
+
+size_t tr_sampler_scratch_bytes(uint32_t vocab) { return (size_t)vocab * sizeof(candidate); }
 
 uint32_t tr_sampler_draw(const tr_sampler_params *p, const float *logits, uint32_t vocab, void *scratch) {
     tr_sampler_best best = TR_SAMPLER_NONE;
     if (tr_sampler_splits(p))
         best = tr_sampler_scan(p, logits, 0, vocab);
     else {
-        candidate *c = scratch;
-        uint32_t n = nucleus(p, logits, vocab, c);
+        candidate *first = NULL;
+        uint32_t n = nucleus(p, logits, vocab, scratch, &first);
         const uint64_t key = draw_key(p);
         const double inverse = 1.0 / (double)p->temperature;
-        for (uint32_t i = 0; i < n; i++) consider(&best, key, (double)c[i].logit * inverse, c[i].id);
+        for (uint32_t i = 0; i < n; i++)
+            consider(&best, key, (double)first[-(ptrdiff_t)i].logit * inverse, first[-(ptrdiff_t)i].id);
     }
-    return best.id == UINT32_MAX ? 0 : best.id; /* a row of NaN */
+    return tr_sampler_id(best);
 }

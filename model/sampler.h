@@ -3,7 +3,8 @@
  * logit / T + g(id), with g from a hash of (seed, sample, position, id): the draw depends on nothing else, so a
  * repeated step draws the same token. top-k keeps the k largest logits (ties by lower id); top-p then keeps the
  * smallest set of largest probabilities (softmax of logit / T over what top-k left) that reaches p, at least one. The
- * row may be split over workers: each scans its share, the shares merge in any order to the same result. */
+ * row may be split over workers: each scans its share, the shares merge in any order to the same result. NaN and
+ * -infinity are never drawn. No heap, no libm. Cost of top-k and top-p: O(vocab + kept log vocab). */
 #ifndef TR_SAMPLER_H
 #define TR_SAMPLER_H
 #include <stdbool.h>
@@ -11,10 +12,10 @@
 #include <stdint.h>
 
 typedef struct tr_sampler_params {
-    float temperature; /* 0: greedy */
-    float top_p;       /* 1: off */
-    uint32_t top_k;    /* 0: off */
-    uint32_t sample, position;
+    float temperature;         /* 0: greedy */
+    float top_p;               /* 1: off */
+    uint32_t top_k;            /* 0: off */
+    uint32_t sample, position; /* index of the sample; position of the row that the logits belong to */
     uint64_t seed;
 } tr_sampler_params;
 
@@ -30,6 +31,8 @@ bool tr_sampler_splits(const tr_sampler_params *p);
 /* Best of ids [id0, id1) of a row; logits points at id 0 of the row. */
 tr_sampler_best tr_sampler_scan(const tr_sampler_params *p, const float *logits, uint32_t id0, uint32_t id1);
 tr_sampler_best tr_sampler_merge(tr_sampler_best a, tr_sampler_best b);
+/* Always a token: 0 for a row in which nothing is above -infinity (NaN). */
+static inline uint32_t tr_sampler_id(tr_sampler_best b) { return b.id == UINT32_MAX ? 0 : b.id; }
 
 /* Scratch for tr_sampler_draw, in bytes. */
 size_t tr_sampler_scratch_bytes(uint32_t vocab);

@@ -295,7 +295,7 @@ static void sample(const ctx *c) {
             if (phase == 0 || c->id != 0) continue;
             tr_sampler_best best = TR_SAMPLER_NONE;
             for (uint32_t w = 0; w < c->n; w++) best = tr_sampler_merge(best, f->best[w * f->config.max_spans + i]);
-            f->sampled[i] = tr_sampler_splits(&p) ? best.id : tr_sampler_draw(&p, logits, vocab, f->sampler_scratch);
+            f->sampled[i] = tr_sampler_splits(&p) ? tr_sampler_id(best) : tr_sampler_draw(&p, logits, vocab, f->sampler_scratch);
         }
         if (phase == 0) sync(c);
     }
