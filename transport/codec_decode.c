@@ -361,7 +361,7 @@ tr_status tr_codec_decode(const void *buf, size_t len, tr_codec_arena *arena, tr
     cursor c = {.p = buf, .end = (const uint8_t *)buf + len, .arena = arena, .err = err};
     token map = next(&c);
     if (map.kind != TOKEN_MAP) return malformed(&c, NULL, "is not a msgpack map or is cut off");
-    const tr_schema_record *r;
+    const tr_schema_record *r = NULL;
     TR_TRY(find_type(c, map.u, &r));
     c.record = r;
     tr_msg m = {.type = r->type};

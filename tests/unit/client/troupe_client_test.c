@@ -254,8 +254,10 @@ static void test_connect_fails(void **state) {
 
 static void test_pings(void **state) {
     (void)state;
-    fake *f = start(NULL);
+    fake *f = start(&(tr_client_options){.lost_timeout_ms = 400}); /* answered in time, nothing is given up */
     uint64_t start_ns = tr_clock_now_ns();
+    add(f);
+    expect(f, TR_MSG_ADD);
     for (int i = 0; i < 2; i++) {
         tr_msg m = expect(f, TR_MSG_PING);
         answer(f, &m, NULL, 0);
@@ -402,6 +404,13 @@ static void test_frontend_restart(void **state) {
     expect(f, TR_MSG_HELLO);
     welcome(f);
     assert_int_equal(expect(f, TR_MSG_ADD).as.add.id, added_while_down);
+    /* Down and back while nobody polled: still HELLO before anything else. */
+    tr_zmq_socket_close(&f->router);
+    usleep(50000);
+    listen_again(f);
+    usleep(400000);
+    add(f);
+    expect(f, TR_MSG_HELLO);
     stop(f);
 }
 
