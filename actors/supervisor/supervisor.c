@@ -233,12 +233,12 @@ static void run(void) {
     }
 }
 
-static void open_signals(void) {
+/* Signals wait until the loop reads them; the descriptor comes after the segments, which take fixed numbers. */
+static void block_signals(void) {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    self.signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     signal(SIGINT, SIG_IGN);
     signal(SIGHUP, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
@@ -260,6 +260,11 @@ static tr_status init(int notify_fd, tr_error *err) {
     }
     TR_TRY(tr_segment_create_all(c, self.segment, err));
     self.control = self.segment[TR_SEGMENT_CONTROL];
+    sigset_t term;
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    self.signal_fd = signalfd(-1, &term, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (self.signal_fd < 0) return tr_error_set(err, TR_SYSTEM, "cannot watch signals: %s", strerror(errno));
     tr_control_block *mine = &self.control->actor[self.index];
     atomic_store(&mine->pid, getpid());
     atomic_store(&mine->incarnation, 1);
@@ -275,7 +280,7 @@ static tr_status init(int notify_fd, tr_error *err) {
 int tr_supervisor_main(int notify_fd) {
     tr_log_init("supervisor");
     tr_error err = {0};
-    open_signals();
+    block_signals();
     tr_status status = init(notify_fd, &err);
     if (status != TR_OK) {
         fprintf(stderr, "troupe: %s\n", err.text[0] ? err.text : tr_status_text(status));
