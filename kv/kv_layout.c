@@ -14,8 +14,17 @@ static tr_status check_model(const tr_kv_model *m, uint32_t page_tok, tr_error *
     if (m->n_kv_heads == 0 || m->n_kv_heads > 1024 || m->head_dim == 0 || m->head_dim % 16 || m->head_dim > 1024)
         return tr_error_set(err, TR_CONFIG, "%u kv heads of %u dimensions are not supported", m->n_kv_heads,
                             m->head_dim);
+    for (uint32_t i = 0; i < m->n_layers; i++)
+        if (!m->layer_is_global[i] && m->window == 0)
+            return tr_error_set(err, TR_CONFIG, "layer %u is a sliding one, but the model has no window", i);
     if (page_tok != 16 && page_tok != 32 && page_tok != 64)
         return tr_error_set(err, TR_CONFIG, "page: %u is not 16, 32 or 64 tokens", page_tok);
+    return TR_OK;
+}
+
+static tr_status check_context(uint32_t n_slots, uint32_t context, tr_error *err) {
+    if (n_slots == 0 || n_slots > 65536 || context == 0 || context > (1u << 24))
+        return tr_error_set(err, TR_CONFIG, "%u sequences of %u tokens are out of bounds", n_slots, context);
     return TR_OK;
 }
 
@@ -57,8 +66,7 @@ static tr_status size_groups(tr_kv_layout *l, const uint32_t *pages, tr_error *e
 tr_status tr_kv_layout_init(tr_kv_layout *layout_out, const tr_kv_model *m, tr_kv_format format, uint32_t page_tok,
                             uint32_t n_slots, uint32_t context, const uint32_t pages[TR_KV_GROUPS_MAX], tr_error *err) {
     TR_TRY(check_model(m, page_tok, err));
-    if (n_slots == 0 || n_slots > 65536 || context == 0 || context > (1u << 24))
-        return tr_error_set(err, TR_CONFIG, "%u sequences of %u tokens are out of bounds", n_slots, context);
+    TR_TRY(check_context(n_slots, context, err));
     tr_kv_layout l;
     memset(&l, 0, sizeof l);
     l.format = format;
@@ -90,30 +98,50 @@ uint32_t tr_kv_layout_pages_needed(const tr_kv_model *m, uint32_t group_window, 
     return all < sliding ? all : sliding;
 }
 
+/* A pool of `parts` / FIT_PARTS full sequences: what is left over holds shorter ones. */
+enum { FIT_PARTS = 64 };
+static uint32_t fit_pages(uint32_t one, uint64_t parts) {
+    uint64_t pages = one * parts / FIT_PARTS;
+    return pages < TR_KV_NO_PAGE ? (uint32_t)pages : TR_KV_NO_PAGE - 1;
+}
+static uint64_t fit_bytes(const tr_kv_layout *l, const tr_kv_model *m, uint64_t page_bytes, const uint32_t *one,
+                          uint64_t parts) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < l->n_groups; i++) {
+        uint64_t bytes = UINT64_MAX;
+        if (!tr_checked_mul(fit_pages(one[i], parts), page_bytes * m->n_kv_heads, &bytes) ||
+            !tr_checked_mul(bytes, l->group[i].n_layers, &bytes) || !tr_checked_add(sum, bytes, &sum))
+            return UINT64_MAX;
+    }
+    return sum;
+}
+
 tr_status tr_kv_layout_fit(const tr_kv_model *m, tr_kv_format format, uint32_t page_tok, uint32_t context,
                            uint32_t chunk, uint64_t budget_bytes, uint32_t n_slots,
                            uint32_t pages_out[TR_KV_GROUPS_MAX], tr_error *err) {
     TR_TRY(check_model(m, page_tok, err));
+    TR_TRY(check_context(n_slots, context, err));
     tr_kv_layout l;
     memset(&l, 0, sizeof l);
     assign_groups(&l, m);
-    uint64_t per_sequence = 0, page_bytes = tr_kv_page_bytes(format, m->head_dim, page_tok);
     uint32_t one[TR_KV_GROUPS_MAX] = {0};
-    for (uint32_t i = 0; i < l.n_groups; i++) {
+    for (uint32_t i = 0; i < l.n_groups; i++)
         one[i] = tr_kv_layout_pages_needed(m, l.group[i].window, page_tok, context, chunk);
-        per_sequence += (uint64_t)one[i] * l.group[i].n_layers * m->n_kv_heads * page_bytes;
-    }
-    uint64_t sequences = budget_bytes / per_sequence;
-    if (sequences == 0)
+    const uint64_t page_bytes = tr_kv_page_bytes(format, m->head_dim, page_tok);
+    uint64_t parts = FIT_PARTS, limit = (uint64_t)FIT_PARTS * n_slots; /* of a full sequence */
+    if (fit_bytes(&l, m, page_bytes, one, parts) > budget_bytes)
         return tr_error_set(err, TR_CONFIG,
                             "one sequence of %u tokens needs %" PRIu64 " MiB of %s KV, the budget is %" PRIu64
                             " MiB: raise --kv-memory or lower -c",
-                            context, (per_sequence >> 20) + 1, tr_kv_format_name(format), budget_bytes >> 20);
-    if (sequences > n_slots) sequences = n_slots;
-    for (uint32_t i = 0; i < l.n_groups; i++) {
-        uint64_t pages = one[i] * sequences;
-        if (pages >= TR_KV_NO_PAGE) pages = TR_KV_NO_PAGE - 1;
-        pages_out[i] = (uint32_t)pages;
+                            context, (fit_bytes(&l, m, page_bytes, one, parts) >> 20) + 1, tr_kv_format_name(format),
+                            budget_bytes >> 20);
+    while (parts < limit) { /* the largest that fits */
+        uint64_t middle = parts + (limit - parts + 1) / 2;
+        if (fit_bytes(&l, m, page_bytes, one, middle) <= budget_bytes)
+            parts = middle;
+        else
+            limit = middle - 1;
     }
+    for (uint32_t i = 0; i < l.n_groups; i++) pages_out[i] = fit_pages(one[i], parts);
     return TR_OK;
 }

@@ -47,8 +47,8 @@ tr_status tr_kv_layout_init(tr_kv_layout *l, const tr_kv_model *m, tr_kv_format 
 /* Pages of group g that one sequence can hold at once: all of the context, or window plus chunk for a sliding group. */
 uint32_t tr_kv_layout_pages_needed(const tr_kv_model *m, uint32_t group_window, uint32_t page_tok, uint32_t tokens,
                                    uint32_t chunk);
-/* Split a budget of bytes into pages[g] so that as many full sequences as possible fit; TR_CONFIG when not even one
- * does. */
+/* Split a budget of bytes into pages[g] for as many full sequences as fit, at most n_slots; what is left over holds
+ * shorter ones. The rounding of each layer to 4096 bytes is not counted. TR_CONFIG when not even one fits. */
 tr_status tr_kv_layout_fit(const tr_kv_model *m, tr_kv_format format, uint32_t page_tok, uint32_t context,
                            uint32_t chunk, uint64_t budget_bytes, uint32_t n_slots,
                            uint32_t pages_out[TR_KV_GROUPS_MAX], tr_error *err);
