@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+enum { OWN_CORES_MIN = 4 }; /* cores a stage, below which the stages of one NUMA node share all of them */
+
 /* Working view: the cores that may be used, and one entry a stage of both pipelines. */
 typedef struct plan {
     const tr_machine *machine;
@@ -127,8 +129,11 @@ tr_status tr_placement_compute(const tr_machine *machine, const tr_placement_wan
                             "%u stages cannot have cores of their own on %u cores: use fewer stages, or "
                             "scheduler.cores: auto",
                             p.n_stages, p.n_cores);
-    if (want->cores == TR_PLACEMENT_SHARED) own = false;
     find_nodes(&p);
+    if (want->cores == TR_PLACEMENT_SHARED) own = false;
+    /* On one node a lone stream would run on a fraction of the cores that could all serve it. */
+    if (want->cores == TR_PLACEMENT_AUTO && p.n_stages > 1 && p.n_nodes == 1 && p.n_cores < OWN_CORES_MIN * p.n_stages)
+        own = false;
     if (own)
         place_own(&p, want, out);
     else

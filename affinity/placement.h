@@ -1,10 +1,10 @@
 /* affinity/placement.h - which stage runs on which cores: a pure function of the machine and the wish.
- * Own cores (at least one core a stage): every stage gets cores of its own. Stages of a pipeline are spread over the
- *   NUMA nodes in layer order, in proportion to the cores there, so that both phases use the memory bandwidth of all
- *   nodes and a layer tends to have its two KV pools on one node. A stage stays on one node wherever stages are at
- *   least as many as nodes. All stages of a pipeline can run at once: max_in_flight = its stages.
- * Shared (fewer cores than stages, or wished): every stage gets all cores, one stage computes at a time
- *   (exclusive, max_in_flight 1): on a small machine that is the fastest, every step has the whole machine.
+ * Own cores (at least one core a stage; on a single node at least four, unless wished): every stage gets cores of its
+ * own. Stages of a pipeline are spread over the NUMA nodes in layer order, in proportion to the cores there, so that
+ * both phases use the memory bandwidth of all nodes and a layer tends to have its two KV pools on one node. A stage
+ * stays on one node wherever stages are at least as many as nodes. All stages of a pipeline can run at once:
+ * max_in_flight = its stages. Shared (fewer cores than that, or wished): every stage gets all cores, one stage computes
+ * at a time (exclusive, max_in_flight 1): on a small machine that is the fastest, every step has the whole machine.
  * Errors: TR_CONFIG (more stages than bounds; own cores wished where there are too few). */
 #ifndef TR_PLACEMENT_H
 #define TR_PLACEMENT_H

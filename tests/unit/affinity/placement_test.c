@@ -102,6 +102,17 @@ static void test_two_cores_are_shared(void **state) {
     for (uint32_t i = 0; i < 3; i++) STAGE(1, i, 0, 0, 1);
 }
 
+static void test_one_node_shares_until_stages_are_wide(void **state) {
+    (void)state;
+    describe("node:1 core:8 pu:1");
+    assert_int_equal(place(1, 1, 0, TR_PLACEMENT_AUTO), TR_OK);
+    assert_false(placement.exclusive);
+    assert_int_equal(place(1, 2, 0, TR_PLACEMENT_AUTO), TR_OK);
+    assert_true(placement.exclusive);
+    assert_int_equal(place(1, 2, 0, TR_PLACEMENT_OWN), TR_OK);
+    assert_false(placement.exclusive);
+}
+
 static void test_one_stage_gets_all(void **state) {
     (void)state;
     describe("node:2 core:4 pu:1");
@@ -149,7 +160,7 @@ static void test_every_shape_is_disjoint(void **state) {
         describe(shapes[k]);
         for (uint32_t p = 1; p <= machine.n_cores; p++)
             for (uint32_t d = 0; p + d <= machine.n_cores; d++) {
-                assert_int_equal(place(p, d, 0, TR_PLACEMENT_AUTO), TR_OK);
+                assert_int_equal(place(p, d, 0, TR_PLACEMENT_OWN), TR_OK);
                 assert_false(placement.exclusive);
                 assert_disjoint(p, d);
                 if (p + d < machine.n_nodes) continue;
@@ -180,6 +191,7 @@ int main(void) {
         cmocka_unit_test(test_bad_description),
         cmocka_unit_test(test_both_pipelines_spread_over_both_nodes),
         cmocka_unit_test(test_two_cores_are_shared),
+        cmocka_unit_test(test_one_node_shares_until_stages_are_wide),
         cmocka_unit_test(test_one_stage_gets_all),
         cmocka_unit_test(test_one_and_one_take_a_node_each),
         cmocka_unit_test(test_thread_limit),
