@@ -132,12 +132,13 @@ static bool set_int(void *socket, int option, int value) {
     return zmq_setsockopt(socket, option, &value, sizeof value) == 0;
 }
 
-static bool set_options(void *socket, const tr_zmq_socket_options *o) {
+/* v6 only where the address is: else libzmq reports 127.0.0.1 as a mapped IPv6 address. */
+static bool set_options(void *socket, const tr_zmq_socket_options *o, bool v6) {
     int hwm = o->hwm > 0 ? o->hwm : HWM_DEFAULT;
     bool ok = set_int(socket, ZMQ_LINGER, 0) && set_int(socket, ZMQ_SNDHWM, hwm) && set_int(socket, ZMQ_RCVHWM, hwm) &&
               set_int(socket, ZMQ_IMMEDIATE, o->immediate) &&
               zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &o->max_message_bytes, sizeof o->max_message_bytes) == 0 &&
-              set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) && set_int(socket, ZMQ_IPV6, 1) &&
+              set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) && set_int(socket, ZMQ_IPV6, v6) &&
               set_int(socket, ZMQ_RECONNECT_IVL, o->reconnect_ms > 0 ? o->reconnect_ms : RECONNECT_MS) &&
               set_int(socket, ZMQ_RECONNECT_IVL_MAX, o->reconnect_max_ms);
     if (ok && o->heartbeat_ms > 0)
@@ -173,7 +174,7 @@ tr_status tr_zmq_socket_open(void *context, const char *endpoint, const tr_zmq_s
     void *socket = zmq_socket(context, o->type);
     if (!socket) return tr_error_set(err, TR_SYSTEM, "cannot open a socket: %s", zmq_strerror(errno));
     tr_status status = TR_OK;
-    if (!set_options(socket, o))
+    if (!set_options(socket, o, strchr(resolved, '[') != NULL))
         status = tr_error_set(err, TR_SYSTEM, "cannot set up a socket: %s", zmq_strerror(errno));
     else if (o->bind)
         status = bind_socket(socket, o, resolved, err);
