@@ -79,6 +79,7 @@ tr_status tr_frontend_run(tr_runtime *rt, tr_error *err) {
     tr_frontend *f = calloc(1, sizeof *f);
     if (!f) return tr_error_set(err, TR_UNAVAILABLE, "no memory for the frontend");
     f->rt = rt;
+    f->born_ns = tr_clock_now_ns();
     tr_status status = open_frontend(f, err);
     if (status == TR_OK) {
         tr_runtime_ready(rt);

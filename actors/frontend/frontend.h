@@ -32,6 +32,7 @@ typedef struct tr_frontend {
     tr_request_table requests;
     tr_frontend_client client[TR_FRONTEND_CLIENTS_MAX];
     bool draining, stop_after_drain;
+    uint64_t born_ns; /* of this life */
     void *arena_memory;
     tr_codec_arena arena; /* of client messages */
     uint32_t *ids;        /* [ids_cap] tokenizer output */
@@ -50,7 +51,10 @@ bool tr_frontend_pump_clients(tr_frontend *f);
 /* Send a message, with payload as a second frame when given. TR_PEER: unreachable; TR_AGAIN: its queue is full. */
 tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg, const void *payload,
                            size_t payload_bytes);
+/* Silent clients are gone, and so are those that never came back to this life of the frontend. */
 void tr_frontend_sweep_clients(tr_frontend *f, uint64_t now_ns);
+/* The client has said hello to this life. */
+bool tr_frontend_knows(tr_frontend *f, const uint8_t *client, uint32_t len);
 
 /* frontend_output.c: tokens and logits on their way to clients. */
 void tr_frontend_on_scheduler(void *self, const tr_event *event);
@@ -58,5 +62,9 @@ bool tr_frontend_pump_logits(tr_frontend *f);
 /* Send the ends that waited for their logits. True when one went out or still waits. */
 bool tr_frontend_finish_ready(tr_frontend *f, uint64_t now_ns);
 void tr_frontend_cancel(tr_frontend *f, tr_request *r, uint32_t finish, uint32_t keep);
+/* Take up all journaled requests of a client that is back. */
+void tr_frontend_adopt_client(tr_frontend *f, const uint8_t *client, uint32_t len);
+/* End the journaled requests that nobody has taken up. */
+void tr_frontend_sweep_orphans(tr_frontend *f);
 void tr_frontend_client_gone(tr_frontend *f, const uint8_t *client, uint32_t len);
 #endif

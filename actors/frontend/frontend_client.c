@@ -111,6 +111,11 @@ static void on_hello(tr_frontend *f, sender from, const tr_msg_hello *m) {
     memcpy(c->id, from.id, from.len);
     c->seen_ns = tr_clock_now_ns();
     welcome(f, from);
+    tr_frontend_adopt_client(f, from.id, from.len);
+}
+
+bool tr_frontend_knows(tr_frontend *f, const uint8_t *client, uint32_t len) {
+    return find_client(f, (sender){client, len}) != NULL;
 }
 
 void tr_frontend_sweep_clients(tr_frontend *f, uint64_t now_ns) {
@@ -120,6 +125,7 @@ void tr_frontend_sweep_clients(tr_frontend *f, uint64_t now_ns) {
         c->used = false;
         tr_frontend_client_gone(f, c->id, c->len);
     }
+    if (now_ns - f->born_ns > CLIENT_SILENT_NS) tr_frontend_sweep_orphans(f);
 }
 
 /* ---- requests ---- */

@@ -44,11 +44,10 @@ static tr_status send_to(tr_frontend *f, tr_request *r, const tr_msg *m) {
     return status;
 }
 
-/* First OUTPUT of a request that an earlier life of this actor accepted. */
-static tr_request *adopt(tr_frontend *f, uint64_t rid) {
-    tr_journal_entry *e = tr_request_journal(f->rt->segment[TR_SEGMENT_JOURNAL], rid);
-    if (!e) return NULL;
-    tr_request *r = tr_request_add(&f->requests, rid, e->client, e->client_len, e->id);
+/* A request that an earlier life of this actor accepted, from the journal; its text is made again from the first token.
+ */
+static tr_request *adopt(tr_frontend *f, tr_journal_entry *e) {
+    tr_request *r = tr_request_add(&f->requests, e->rid, e->client, e->client_len, e->id);
     if (!r) return NULL;
     r->accepted = true;
     r->prompt_len = e->prompt_len;
@@ -59,6 +58,14 @@ static tr_request *adopt(tr_frontend *f, uint64_t rid) {
     tr_stop_match_init(&r->stop, stops, e->n_stops);
     if (f->tokenizer) tr_detokenizer_init(&r->detokenizer, f->tokenizer, TR_DETOKENIZE_CONTINUE);
     return r;
+}
+
+/* Known request, or one of a client that has said hello to this life. Those of other clients wait in the journal. */
+static tr_request *find_or_adopt(tr_frontend *f, uint64_t rid) {
+    tr_request *r = tr_request_find(&f->requests, rid);
+    if (r) return r;
+    tr_journal_entry *e = tr_request_journal(f->rt->segment[TR_SEGMENT_JOURNAL], rid);
+    return e && tr_frontend_knows(f, e->client, e->client_len) ? adopt(f, e) : NULL;
 }
 
 /* Text of new tokens into f->text; stops inside the token that completes a stop text. Returns the bytes. */
@@ -129,8 +136,7 @@ static bool logits_complete(const tr_request *r) {
 }
 
 static void on_output(tr_frontend *f, const tr_msg_output *m) {
-    tr_request *r = tr_request_find(&f->requests, m->rid);
-    if (!r) r = adopt(f, m->rid);
+    tr_request *r = find_or_adopt(f, m->rid);
     if (!r || r->finish) return;
     r->accepted = true;
     if (m->index > r->n_tokens) {
@@ -149,6 +155,48 @@ static void on_output(tr_frontend *f, const tr_msg_output *m) {
     snprintf(r->error, sizeof r->error, "%.*s", (int)m->error.len, m->error.len ? m->error.data : "");
     r->finish_deadline_ns = tr_clock_now_ns() + LOGITS_WAIT_NS;
     if (logits_complete(r)) finish_now(f, r);
+}
+
+/* OUTPUT of an entry as the journal has it now. */
+static void replay(tr_frontend *f, tr_journal_entry *e) {
+    uint32_t state = atomic_load_explicit(&e->state, memory_order_acquire);
+    uint32_t n = atomic_load_explicit(&e->n_tokens, memory_order_acquire);
+    tr_msg_output m = {.rid = e->rid, .tokens = {e->tokens + e->prompt_len, n > e->prompt_len ? n - e->prompt_len : 0}};
+    if (state == TR_JOURNAL_DONE) {
+        m.finish = e->finish;
+        m.code = e->code;
+        m.error = (tr_str){e->error, (uint32_t)strnlen(e->error, sizeof e->error)};
+        m.queue_ns = e->first_step_ns ? e->first_step_ns - e->accepted_ns : 0;
+        m.ttft_ns = e->first_token_ns ? e->first_token_ns - e->accepted_ns : 0;
+        m.total_ns = e->last_token_ns ? e->last_token_ns - e->accepted_ns : 0;
+        m.handoff_ns = e->handoff_ns;
+        m.handoff_bytes = e->handoff_bytes;
+    }
+    on_output(f, &m);
+}
+
+void tr_frontend_adopt_client(tr_frontend *f, const uint8_t *client, uint32_t len) {
+    tr_journal *journal = f->rt->segment[TR_SEGMENT_JOURNAL];
+    for (uint32_t slot = 0; slot < journal->n_slots; slot++) {
+        tr_journal_entry *e = tr_journal_at(journal, slot);
+        if (atomic_load_explicit(&e->state, memory_order_acquire) == TR_JOURNAL_FREE || e->client_len != len ||
+            memcmp(e->client, client, len) != 0 || tr_request_find(&f->requests, e->rid))
+            continue;
+        replay(f, e);
+    }
+}
+
+void tr_frontend_sweep_orphans(tr_frontend *f) {
+    tr_journal *journal = f->rt->segment[TR_SEGMENT_JOURNAL];
+    for (uint32_t slot = 0; slot < journal->n_slots; slot++) {
+        tr_journal_entry *e = tr_journal_at(journal, slot);
+        uint32_t state = atomic_load_explicit(&e->state, memory_order_acquire);
+        if (state == TR_JOURNAL_FREE || tr_request_find(&f->requests, e->rid)) continue;
+        tr_msg m = {.type = TR_MSG_RELEASE, .as.release = {.rid = e->rid}};
+        if (state == TR_JOURNAL_OPEN)
+            m = (tr_msg){.type = TR_MSG_CANCEL, .as.cancel = {.rid = e->rid, .finish = TR_FINISH_ABORT}};
+        tr_runtime_send(f->rt, f->rt->company->scheduler, &m);
+    }
 }
 
 static void on_accepted(tr_frontend *f, uint64_t rid) {
@@ -186,8 +234,7 @@ static bool forward_logits(tr_frontend *f, const void *data, size_t bytes) {
     tr_wire_header h;
     if (bytes < sizeof h) return true;
     memcpy(&h, data, sizeof h);
-    tr_request *r = tr_request_find(&f->requests, h.rid);
-    if (!r) r = adopt(f, h.rid);
+    tr_request *r = find_or_adopt(f, h.rid);
     if (!r || r->gone || !r->logit_seen || h.pos0 >= f->rt->company->context) return true;
     tr_msg m = {.type = TR_MSG_TEXT, .as.text = {.id = r->id, .index = r->n_tokens, .offset = r->offset}};
     tr_status status = tr_frontend_send(f, r->client, r->client_len, &m, data, bytes);

@@ -1,5 +1,5 @@
 /* actors/frontend/request.h - the open requests as the frontend sees them: who asked, how far its text is.
- * Everything here can be rebuilt from the journal: a new frontend adopts a request when the first OUTPUT of it arrives
+ * Everything here can be rebuilt from the journal: a new frontend adopts the requests of a client that says hello again
  * and makes the same text again from the first token; clients recognize the repeat by token index and text offset.
  * Owns: the table (fixed size). Threads: one. */
 #ifndef TR_REQUEST_H
