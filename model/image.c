@@ -58,6 +58,19 @@ static tr_status bad(tr_error *err, const char *path, const char *what) {
                         what);
 }
 
+/* What reading the struct as its type takes for granted. */
+static bool sound_config(const tr_model_config *c) {
+    const bool *const flags[] = {&c->has_rope_freq_factors, &c->has_qk_norm, &c->has_post_norms, &c->tied_embeddings,
+                                 &c->norm_plus_one,         &c->add_bos,     &c->is_instruct};
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        uint8_t byte;
+        memcpy(&byte, flags[i], 1);
+        if (byte > 1) return false;
+    }
+    return memchr(c->name, 0, sizeof c->name) != NULL &&
+           (c->act == TR_MODEL_ACT_SILU || c->act == TR_MODEL_ACT_GELU_TANH);
+}
+
 static tr_status check_header(const tr_file_map *map, const char *path, tr_error *err) {
     const tr_image_format_header *h = (const void *)map->data;
     uint64_t index_bytes;
@@ -65,7 +78,8 @@ static tr_status check_header(const tr_file_map *map, const char *path, tr_error
     if (h->version != TR_IMAGE_VERSION || h->config_bytes != sizeof(tr_model_config)) return bad(err, path, "version");
     if (h->complete != TR_IMAGE_FORMAT_MAGIC || h->file_bytes != map->size) return bad(err, path, "incomplete");
     if (h->precision != TR_PRECISION_BF16 && h->precision != TR_PRECISION_INT8) return bad(err, path, "precision");
-    if (tr_model_config_check(&h->config, path, err) != TR_OK) return TR_DATA;
+    if (!sound_config(&h->config) || tr_model_config_check(&h->config, path, err) != TR_OK)
+        return bad(err, path, "configuration");
     if (h->n_tensors > TR_IMAGE_FORMAT_TENSORS_MAX ||
         !tr_checked_mul(h->n_tensors, sizeof(tr_image_format_entry), &index_bytes) || h->index_offset % 64 ||
         !tr_checked_range(h->index_offset, index_bytes, map->size))
@@ -90,8 +104,7 @@ static tr_status read_entry(tr_image *image, const tr_image_format_entry *e, con
         return bad(err, path, "tensor shape");
     bool int8 = e->kind == TR_IMAGE_INT8_PACK;
     if (e->data % 64 || e->comp % 64 || e->scale % 64 || e->rotation == 0 || e->rotation > 128 ||
-        (e->rotation & (e->rotation - 1)) || k % e->rotation ||
-        (e->kind != TR_IMAGE_F32 && e->kind != TR_IMAGE_BF16_ROWS && k % 32) ||
+        (e->rotation & (e->rotation - 1)) || k % e->rotation || (e->kind != TR_IMAGE_F32 && (k % 32 || k > 65536)) ||
         !tr_checked_range(e->data, tr_image_format_data_bytes(e->kind, n, k), size) ||
         (int8 && (!tr_checked_range(e->comp, tr_image_format_padded(n) * 4, size) ||
                   !tr_checked_range(e->scale, tr_image_format_padded(n) * 4, size))))

@@ -2,6 +2,7 @@
 
 #include "base/checked.h"
 #include "base/numeric.h"
+#include "kernels/fixed_math.h"
 #include "kernels/ops.h"
 #include "model/image_format.h"
 
@@ -17,7 +18,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { PARTS_MAX = 3 };
+enum { PARTS_MAX = 3, PROGRESS_BLOCKS = 64 };
+enum { FAILED_NOT = 0, FAILED_VALUE, FAILED_MEMORY };
 
 /* One tensor of the image and the tensors of the file whose rows follow each other in it. */
 typedef struct plan_entry {
@@ -37,10 +39,12 @@ typedef struct packer {
     const tr_ops *ops;
     const plan *plan;
     uint8_t *image;
-    _Atomic uint32_t next_tensor_block; /* work counter of the current tensor */
+    _Atomic uint32_t next_block; /* work counter of the current tensor */
     const plan_entry *current;
     tr_model_file_view view[PARTS_MAX];
-    _Atomic int failed; /* a weight is not finite */
+    _Atomic int failed; /* FAILED_* */
+    tr_pack_progress progress;
+    void *progress_arg;
 } packer;
 
 static uint32_t rotation_of(uint32_t k) {
@@ -52,8 +56,10 @@ static uint32_t rotation_of(uint32_t k) {
 
 static tr_status place(plan *p, tr_image_role role, uint32_t layer, tr_image_kind kind, uint32_t n, uint32_t k,
                        uint32_t n_parts, const tr_tensor_role *part, tr_error *err) {
-    if (kind != TR_IMAGE_F32 && k % 32)
-        return tr_error_set(err, TR_DATA, "%s of layer %u has %u inputs: the kernels take multiples of 32",
+    if (kind != TR_IMAGE_F32 && (k % 32 || k > 65536))
+        return tr_error_set(err, TR_DATA,
+                            "%s of layer %u has %u inputs: the kernels take multiples of 32 up to 65536; this model "
+                            "cannot be run",
                             tr_model_file_role_name(part[0]), layer, k);
     plan_entry *e = &p->at[p->n++];
     *e = (plan_entry){.e = {.role = role, .layer = layer, .kind = kind, .n = n, .k = k, .rotation = 1},
@@ -142,24 +148,28 @@ static void pack_bf16(const plan_entry *p, uint32_t block, const float *rows, ui
                 tr_f32_to_bf16(rows[(size_t)r * p->e.k + k]);
 }
 
+/* Rotate, then the same rounding as activations get (kernels/fixed_math.h). */
 static void pack_int8(packer *pk, const plan_entry *p, uint32_t block, float *rows) {
     int8_t *out = (int8_t *)pk->image + p->e.data + (uint64_t)block * 16 * p->e.k;
     int32_t *comp = (int32_t *)(void *)(pk->image + p->e.comp);
     float *scale = (float *)(void *)(pk->image + p->e.scale);
     for (uint32_t r = 0; r < 16; r++) {
-        float *row = rows + (size_t)r * p->e.k, absmax = 0;
+        float *row = rows + (size_t)r * p->e.k;
+        uint32_t absmax = 0; /* as bits: a NaN or an infinity wins */
         int32_t sum = 0;
         pk->ops->hadamard(row, p->e.k, p->e.rotation);
-        for (uint32_t k = 0; k < p->e.k; k++) absmax = fmaxf(absmax, fabsf(row[k]));
-        float inverse = absmax > 0 ? 127.0f / absmax : 0;
         for (uint32_t k = 0; k < p->e.k; k++) {
-            float q = nearbyintf(row[k] * inverse);
-            int8_t v = (int8_t)(q > 127 ? 127 : q < -127 ? -127 : q);
-            out[((uint64_t)(k / 4) * 16 + r) * 4 + k % 4] = v;
+            uint32_t bits = tr_fixed_math_bits(row[k]) & 0x7fffffffu;
+            absmax = bits > absmax ? bits : absmax;
+        }
+        float by = tr_fixed_math_quant_scale(absmax, &scale[block * 16 + r]);
+        if (!isfinite(scale[block * 16 + r])) atomic_store(&pk->failed, FAILED_VALUE);
+        for (uint32_t k = 0; k < p->e.k; k++) {
+            int32_t v = tr_fixed_math_quant(row[k], by);
+            out[((uint64_t)(k / 4) * 16 + r) * 4 + k % 4] = (int8_t)v;
             sum += v;
         }
         comp[block * 16 + r] = -128 * sum;
-        scale[block * 16 + r] = absmax / 127.0f;
     }
 }
 
@@ -172,7 +182,7 @@ static void pack_block(packer *pk, const plan_entry *p, uint32_t block, float *r
         }
         source_row(pk, block * 16 + r, row);
         for (uint32_t k = 0; k < p->e.k; k++)
-            if (!isfinite(row[k])) atomic_store(&pk->failed, 1);
+            if (!isfinite(row[k])) atomic_store(&pk->failed, FAILED_VALUE);
     }
     if (atomic_load(&pk->failed)) return;
     if (p->e.kind == TR_IMAGE_BF16_PACK)
@@ -188,18 +198,27 @@ static void pack_block(packer *pk, const plan_entry *p, uint32_t block, float *r
         }
 }
 
-static void *pack_thread(void *arg) {
-    packer *pk = arg;
+static void work(packer *pk, bool report) {
     const plan_entry *p = pk->current;
+    const uint32_t blocks = (uint32_t)tr_div_up(p->e.n, 16);
     float *rows = aligned_alloc(64, tr_align_up((size_t)16 * p->e.k * sizeof(float), 64));
     if (!rows) {
-        atomic_store(&pk->failed, 2);
-        return NULL;
+        atomic_store(&pk->failed, FAILED_MEMORY);
+        return;
     }
-    uint32_t blocks = (uint32_t)tr_div_up(p->e.n, 16);
-    for (uint32_t b; (b = atomic_fetch_add(&pk->next_tensor_block, 1)) < blocks && !atomic_load(&pk->failed);)
+    uint32_t done = 0;
+    for (uint32_t b; (b = atomic_fetch_add(&pk->next_block, 1)) < blocks && !atomic_load(&pk->failed); done++) {
         pack_block(pk, p, b, rows);
+        if (report && done % PROGRESS_BLOCKS == 0)
+            pk->progress(pk->progress_arg,
+                         p->e.data + tr_image_format_data_bytes(p->e.kind, p->e.n, p->e.k) / blocks * b,
+                         pk->plan->bytes);
+    }
     free(rows);
+}
+
+static void *pack_thread(void *arg) {
+    work(arg, false);
     return NULL;
 }
 
@@ -207,15 +226,16 @@ static tr_status pack_tensor(packer *pk, const plan_entry *p, uint32_t n_threads
     for (uint32_t i = 0; i < p->n_parts; i++)
         TR_TRY(tr_model_file_tensor(pk->mf, p->part[i], p->e.layer, &pk->view[i], err));
     pk->current = p;
-    atomic_store(&pk->next_tensor_block, 0);
+    atomic_store(&pk->next_block, 0);
     pthread_t thread[64];
     uint32_t started = 0;
     if (n_threads > 64) n_threads = 64;
     if (p->e.n >= 256)
         while (started + 1 < n_threads && pthread_create(&thread[started], NULL, pack_thread, pk) == 0) started++;
-    pack_thread(pk);
+    work(pk, pk->progress != NULL);
     for (uint32_t i = 0; i < started; i++) pthread_join(thread[i], NULL);
-    if (atomic_load(&pk->failed) == 2) return tr_error_set(err, TR_UNAVAILABLE, "no memory to pack the weights");
+    if (atomic_load(&pk->failed) == FAILED_MEMORY)
+        return tr_error_set(err, TR_UNAVAILABLE, "no memory to pack the weights");
     if (atomic_load(&pk->failed))
         return tr_error_set(err, TR_DATA, "%s: %s of layer %u holds a weight that is not a finite number",
                             tr_model_file_path(pk->mf), tr_model_file_role_name(p->part[0]), p->e.layer);
@@ -249,24 +269,22 @@ static void write_head(packer *pk, const tr_model_config *config, tr_precision p
     for (uint32_t i = 0; i < pk->plan->n; i++) index[i] = pk->plan->at[i].e;
 }
 
-static tr_status pack_all(packer *pk, const tr_model_config *config, uint32_t n_threads, tr_pack_progress progress,
-                          void *arg, tr_error *err) {
+static tr_status pack_all(packer *pk, const tr_model_config *config, uint32_t n_threads, tr_error *err) {
     for (uint32_t i = 0; i < pk->plan->n; i++) {
         const plan_entry *p = &pk->plan->at[i];
         if (p->e.role == TR_IMAGE_ROPE_FREQS)
             memcpy(pk->image + p->e.data, config->rope_freq_factors, p->e.k * sizeof(float));
         else if (p->n_parts)
             TR_TRY(pack_tensor(pk, p, n_threads, err));
-        if (progress)
-            progress(arg, i + 1 < pk->plan->n ? pk->plan->at[i + 1].e.data : pk->plan->bytes, pk->plan->bytes);
     }
+    if (pk->progress) pk->progress(pk->progress_arg, pk->plan->bytes, pk->plan->bytes);
     return TR_OK;
 }
 
 tr_status tr_pack_image(const tr_model_file *mf, tr_precision precision, uint64_t model_hash, int fd,
                         uint32_t n_threads, tr_pack_progress progress, void *progress_arg, tr_error *err) {
     const tr_model_config *config = tr_model_file_config(mf);
-    packer pk = {.mf = mf};
+    packer pk = {.mf = mf, .progress = progress, .progress_arg = progress_arg};
     plan *p = malloc(sizeof *p);
     if (!p) return tr_error_set(err, TR_UNAVAILABLE, "no memory to plan a packed image");
     pk.plan = p;
@@ -279,7 +297,7 @@ tr_status tr_pack_image(const tr_model_file *mf, tr_precision precision, uint64_
     if (status == TR_OK) {
         pk.image = map;
         write_head(&pk, config, precision, model_hash);
-        status = pack_all(&pk, config, n_threads, progress, progress_arg, err);
+        status = pack_all(&pk, config, n_threads, err);
         if (status == TR_OK) ((tr_image_format_header *)map)->complete = TR_IMAGE_FORMAT_MAGIC;
     }
     if (map != MAP_FAILED) munmap(map, p->bytes);

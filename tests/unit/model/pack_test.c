@@ -1,0 +1,296 @@
+/* Packed images against plain arithmetic on the rows of the model file, both formats and precisions, any number of
+ * threads; damaged images; no room. */
+#include "model/pack.h"
+
+#include "base/numeric.h"
+#include "kernels/ops.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static const char *const models[] = {"tests/golden/tiny/gemma3.gguf", "tests/golden/tiny/llama.gguf",
+                                     "tests/golden/tiny/llama-hf", "tests/golden/model_file/gemma3",
+                                     "tests/golden/model_file/llama.gguf"};
+enum { MODELS = sizeof models / sizeof *models };
+
+static tr_model_file *open_model(const char *path) {
+    tr_model_file *mf = NULL;
+    tr_error err = {0};
+    if (tr_model_file_open(path, &mf, &err) != TR_OK) fail_msg("%s", err.text);
+    return mf;
+}
+
+static void report(void *arg, uint64_t done, uint64_t total) {
+    uint64_t *last = arg;
+    assert_true(done >= *last && done <= total);
+    *last = done == total ? 0 : done;
+}
+
+/* A descriptor with the packed image; -1 when these shapes cannot be packed. */
+static int pack(const tr_model_file *mf, tr_precision precision, uint32_t threads) {
+    int fd = memfd_create("image", MFD_CLOEXEC);
+    tr_error err = {0};
+    uint64_t progress = 0;
+    tr_status s = tr_pack_image(mf, precision, 0x1234567890abcdef, fd, threads, report, &progress, &err);
+    if (s != TR_OK) fail_msg("%s", err.text);
+    assert_int_equal(progress, 0); /* the last report was the whole */
+    return fd;
+}
+
+static tr_status open_fd(int fd, tr_image **image, tr_error *err) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return tr_image_open(path, image, err);
+}
+
+/* Rows of the parts of an image tensor, one after another, as fp32. */
+static float *rows_of(const tr_model_file *mf, const tr_tensor_role *part, uint32_t n_parts, uint32_t layer, uint32_t n,
+                      uint32_t k) {
+    float *out = malloc((size_t)n * k * sizeof *out);
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < n_parts; i++) {
+        tr_model_file_view v;
+        assert_int_equal(tr_model_file_tensor(mf, part[i], layer, &v, NULL), TR_OK);
+        assert_int_equal(v.cols, k);
+        for (uint32_t r = 0; r < v.rows; r++) tr_model_file_row(mf, &v, r, out + (size_t)at++ * k);
+    }
+    assert_int_equal(at, n);
+    return out;
+}
+
+static void check_bf16(const tr_image_tensor *t, const float *w) {
+    const uint16_t *data = t->data;
+    for (uint32_t r = 0; r < (t->n + 15) / 16 * 16; r++)
+        for (uint32_t k = 0; k < t->k; k++) {
+            uint16_t want = r < t->n ? tr_f32_to_bf16(w[(size_t)r * t->k + k]) : 0;
+            size_t at = t->kind == TR_IMAGE_BF16_ROWS
+                            ? (size_t)r * t->k + k
+                            : (size_t)(r / 16) * 16 * t->k + ((size_t)(k / 2) * 16 + r % 16) * 2 + k % 2;
+            if (t->kind == TR_IMAGE_BF16_ROWS && r >= t->n) continue;
+            if (data[at] != want) fail_msg("row %u, input %u: %04x, not %04x", r, k, data[at], want);
+        }
+}
+
+/* Rotated by the definition: row times the orthonormal Sylvester matrix, block by block. */
+static double rotated(const float *row, uint32_t k, uint32_t block) {
+    double sum = 0;
+    for (uint32_t i = 0; i < block; i++)
+        sum += (double)row[k / block * block + i] * (__builtin_popcount(i & (k % block)) % 2 ? -1 : 1);
+    return sum / sqrt(block);
+}
+
+static void check_int8(const tr_image_tensor *t, const float *w) {
+    const int8_t *data = t->data;
+    assert_true(t->rotation >= 32 && t->k % t->rotation == 0 && (t->rotation == 128 || t->k % (2 * t->rotation) != 0));
+    for (uint32_t r = 0; r < (t->n + 15) / 16 * 16; r++) {
+        int32_t sum = 0;
+        int largest = 0;
+        for (uint32_t k = 0; k < t->k; k++) {
+            int q = data[(size_t)(r / 16) * 16 * t->k + ((size_t)(k / 4) * 16 + r % 16) * 4 + k % 4];
+            sum += q;
+            largest = abs(q) > largest ? abs(q) : largest;
+            if (r >= t->n) continue;
+            double error = q * (double)t->scale[r] - rotated(w + (size_t)r * t->k, k, t->rotation);
+            if (fabs(error) > 0.5001 * (double)t->scale[r]) fail_msg("row %u, input %u: off by %g", r, k, error);
+        }
+        assert_int_equal(t->comp[r], -128 * sum);
+        assert_int_equal(largest, r < t->n ? 127 : 0);
+        if (r >= t->n) assert_true(t->scale[r] == 0);
+    }
+}
+
+static void check_tensor(const tr_model_file *mf, const tr_image *image, tr_image_role role, uint32_t layer,
+                         const tr_tensor_role *part, uint32_t n_parts, bool matrix) {
+    const tr_image_tensor *t = tr_image_get(image, role, layer);
+    const bool int8 = tr_image_precision(image) == TR_PRECISION_INT8;
+    tr_model_file_view v;
+    bool there = tr_model_file_tensor(mf, part[0], layer, &v, NULL) == TR_OK;
+    assert_int_equal(t != NULL, there);
+    if (!t) return;
+    assert_int_equal((uintptr_t)t->data % 64, 0);
+    float *w = rows_of(mf, part, n_parts, layer, t->n, t->k);
+    if (!matrix) {
+        assert_int_equal(t->kind, TR_IMAGE_F32);
+        assert_memory_equal(t->data, w, t->k * sizeof *w);
+    } else if (int8 && role != TR_IMAGE_EMBED) {
+        assert_int_equal(t->kind, TR_IMAGE_INT8_PACK);
+        check_int8(t, w);
+    } else {
+        assert_int_equal(t->kind == TR_IMAGE_BF16_PACK,
+                         !int8 && (role != TR_IMAGE_EMBED || tr_image_config(image)->tied_embeddings));
+        check_bf16(t, w);
+    }
+    free(w);
+}
+
+#define PARTS(...)                                                                                                     \
+    (const tr_tensor_role[]){__VA_ARGS__}, sizeof((tr_tensor_role[]){__VA_ARGS__}) / sizeof(tr_tensor_role)
+
+static void check_image(const tr_model_file *mf, const tr_image *image) {
+    const tr_model_config *c = tr_model_file_config(mf), *in = tr_image_config(image);
+    assert_int_equal(in->n_layers, c->n_layers);
+    assert_int_equal(in->vocab, c->vocab);
+    assert_true(in->rope_base_global == c->rope_base_global && in->embed_scale == c->embed_scale);
+    assert_memory_equal(in->layer_is_global, c->layer_is_global, sizeof c->layer_is_global);
+    assert_int_equal(tr_image_model_hash(image), 0x1234567890abcdef);
+    check_tensor(mf, image, TR_IMAGE_EMBED, 0, PARTS(TR_TENSOR_EMBED), true);
+    check_tensor(mf, image, TR_IMAGE_HEAD, 0, PARTS(c->tied_embeddings ? TR_TENSOR_EMBED : TR_TENSOR_OUTPUT), true);
+    check_tensor(mf, image, TR_IMAGE_OUTPUT_NORM, 0, PARTS(TR_TENSOR_OUTPUT_NORM), false);
+    for (uint32_t i = 0; i < c->n_layers; i++) {
+        check_tensor(mf, image, TR_IMAGE_ATTN_NORM, i, PARTS(TR_TENSOR_ATTN_NORM), false);
+        check_tensor(mf, image, TR_IMAGE_QKV, i, PARTS(TR_TENSOR_Q, TR_TENSOR_K, TR_TENSOR_V), true);
+        check_tensor(mf, image, TR_IMAGE_Q_NORM, i, PARTS(TR_TENSOR_Q_NORM), false);
+        check_tensor(mf, image, TR_IMAGE_K_NORM, i, PARTS(TR_TENSOR_K_NORM), false);
+        check_tensor(mf, image, TR_IMAGE_O, i, PARTS(TR_TENSOR_O), true);
+        check_tensor(mf, image, TR_IMAGE_ATTN_POST_NORM, i, PARTS(TR_TENSOR_ATTN_POST_NORM), false);
+        check_tensor(mf, image, TR_IMAGE_FFN_NORM, i, PARTS(TR_TENSOR_FFN_NORM), false);
+        check_tensor(mf, image, TR_IMAGE_GATE_UP, i, PARTS(TR_TENSOR_GATE, TR_TENSOR_UP), true);
+        check_tensor(mf, image, TR_IMAGE_DOWN, i, PARTS(TR_TENSOR_DOWN), true);
+        check_tensor(mf, image, TR_IMAGE_FFN_POST_NORM, i, PARTS(TR_TENSOR_FFN_POST_NORM), false);
+    }
+    assert_null(tr_image_get(image, TR_IMAGE_QKV, c->n_layers));
+}
+
+static bool packable(const tr_model_file *mf, tr_precision precision) {
+    tr_error err = {0};
+    uint64_t bytes;
+    tr_status s = tr_pack_bytes(tr_model_file_config(mf), precision, &bytes, &err);
+    if (s == TR_OK) return true;
+    assert_int_equal(s, TR_DATA);
+    assert_non_null(strstr(err.text, "multiples of 32"));
+    return false;
+}
+
+static void holds_the_weights(void **state) {
+    (void)state;
+    int packed = 0;
+    for (int i = 0; i < MODELS; i++)
+        for (tr_precision p = TR_PRECISION_BF16; p <= TR_PRECISION_INT8; p++) {
+            tr_model_file *mf = open_model(models[i]);
+            tr_image *image = NULL;
+            tr_error err = {0};
+            uint64_t bytes = 0;
+            if (packable(mf, p)) {
+                packed++;
+                int fd = pack(mf, p, 1);
+                assert_int_equal(tr_pack_bytes(tr_model_file_config(mf), p, &bytes, NULL), TR_OK);
+                assert_int_equal(lseek(fd, 0, SEEK_END), bytes);
+                if (open_fd(fd, &image, &err) != TR_OK) fail_msg("%s", err.text);
+                assert_int_equal(tr_image_precision(image), p);
+                check_image(mf, image);
+                tr_image_close(&image);
+                assert_null(image);
+                close(fd);
+            }
+            tr_model_file_close(&mf);
+        }
+    assert_true(packed >= 6);
+}
+
+static uint8_t *map_fd(int fd, size_t *bytes) {
+    *bytes = (size_t)lseek(fd, 0, SEEK_END);
+    uint8_t *map = mmap(NULL, *bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    assert_true(map != MAP_FAILED);
+    return map;
+}
+
+static void threads_make_no_difference(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        for (tr_precision p = TR_PRECISION_BF16; p <= TR_PRECISION_INT8; p++) {
+            tr_model_file *mf = open_model(models[i]);
+            int one = pack(mf, p, 1), four = pack(mf, p, 4);
+            size_t a, b;
+            uint8_t *x = map_fd(one, &a), *y = map_fd(four, &b);
+            assert_int_equal(a, b);
+            assert_memory_equal(x, y, a);
+            munmap(x, a), munmap(y, b);
+            close(one), close(four);
+            tr_model_file_close(&mf);
+        }
+}
+
+/* Every byte of header and index changed in several ways, and every cut: refused or read, never a crash, and what is
+ * read stays inside the file. */
+static void damaged(void **state) {
+    (void)state;
+    tr_model_file *mf = open_model(models[1]);
+    int fd = pack(mf, TR_PRECISION_INT8, 2);
+    size_t bytes, refused = 0, accepted = 0;
+    uint8_t *map = map_fd(fd, &bytes);
+    const tr_model_config *c = tr_model_file_config(mf);
+    for (size_t at = 0; at < 24 * 1024; at += at < 4096 ? 1 : 3)
+        for (int way = 0; way < 3; way++) {
+            uint8_t was = map[at];
+            map[at] = way == 0 ? 0xff : way == 1 ? (uint8_t)(was ^ 1) : (uint8_t)(was + 64);
+            tr_image *image = NULL;
+            tr_error err = {0};
+            tr_status s = open_fd(fd, &image, &err);
+            if (s != TR_OK) {
+                assert_int_equal(s, TR_DATA);
+                assert_true(err.text[0] != '\0');
+                refused++;
+            } else {
+                accepted++;
+                for (uint32_t l = 0; l < tr_image_config(image)->n_layers; l++)
+                    for (int r = 0; r < TR_IMAGE_ROLE_COUNT; r++) {
+                        const tr_image_tensor *t = tr_image_get(image, (tr_image_role)r, l);
+                        if (!t) continue;
+                        volatile uint8_t last = ((const uint8_t *)t->data)[(size_t)t->k - 1];
+                        (void)last;
+                        assert_true(t->n <= c->vocab + 2 * c->ffn && t->k <= 65536);
+                    }
+                tr_image_close(&image);
+            }
+            map[at] = was;
+        }
+    assert_true(refused > 1000 && accepted > 1000); /* spare bytes and weights may change unseen */
+    tr_image *image = NULL;
+    for (size_t cut = bytes; cut > 0; cut = cut * 7 / 8) {
+        assert_int_equal(ftruncate(fd, (off_t)(cut - 1)), 0);
+        assert_int_equal(open_fd(fd, &image, NULL), TR_DATA);
+    }
+    munmap(map, bytes);
+    close(fd);
+    tr_model_file_close(&mf);
+}
+
+/* A file size limit stands for a full disk. */
+static void no_room(void **state) {
+    (void)state;
+    tr_model_file *mf = open_model(models[0]);
+    char path[] = "/tmp/troupe-pack-XXXXXX";
+    int fd = mkstemp(path);
+    struct rlimit old, small = {200 * 1024, RLIM_INFINITY};
+    tr_error err = {0};
+    assert_true(fd >= 0);
+    unlink(path);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small.rlim_max = old.rlim_max;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    tr_status s = tr_pack_image(mf, TR_PRECISION_BF16, 1, fd, 2, NULL, NULL, &err);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    assert_int_equal(s, TR_CANNOT_CREATE);
+    assert_non_null(strstr(err.text, "needed"));
+    close(fd);
+    tr_model_file_close(&mf);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(holds_the_weights),
+                                       cmocka_unit_test(threads_make_no_difference), cmocka_unit_test(damaged),
+                                       cmocka_unit_test(no_room)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
