@@ -108,7 +108,7 @@
     X(API_KEY_FILE, "server.api_key_file", "", 0, TEXT, 0, 0, 0, "", "", "FILE", 0, "HTTP: not available yet")         \
     X(METRICS, "server.metrics", "", 0, TEXT, 0, 0, 0, "", "", "on|off", 0, "HTTP: not available yet")                 \
     X(HOSTS, "hosts", "", 0, TEXT, 0, 0, 0, "local", "", "NAMES", 0, "only local so far")                              \
-    X(PREDICT, "", "--predict", 'n', U32, 0, 131072, 0, "256", "", "N", TR_CMD_ASK, "tokens to generate at most")      \
+    X(PREDICT, "", "--predict", 'n', U32, 1, 131072, 0, "256", "", "N", TR_CMD_ASK, "tokens to generate at most")      \
     X(TEMP, "", "--temp", 0, F64, 0, 100, 0, "0", "", "T", TR_CMD_ASK, "temperature; 0 is greedy")                     \
     X(TOP_K, "", "--top-k", 0, U32, 0, 2097152, 0, "0", "", "K", TR_CMD_ASK, "draw among the K likeliest; 0: off")     \
     X(TOP_P, "", "--top-p", 0, F64, 0, 1, 0, "1", "", "P", TR_CMD_ASK, "draw among the likeliest of mass P; 1: off")   \

@@ -1,0 +1,201 @@
+#include "actors/cli/cli_ask.h"
+
+#include "base/clock.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { POLL_MS = 100 };
+
+void tr_cli_answer_fini(tr_cli_answer *a) {
+    free(a->gap_ns);
+    *a = (tr_cli_answer){0};
+}
+
+tr_status tr_cli_ask_code(uint32_t code) {
+    switch (code) {
+    case 64: return TR_USAGE;
+    case 65: return TR_DATA;
+    case 69: return TR_UNAVAILABLE;
+    default: return TR_INTERNAL;
+    }
+}
+
+tr_client_params tr_cli_ask_params(const tr_options *o, const char **stop) {
+    for (uint32_t i = 0; i < o->n_stops; i++) stop[i] = o->stop[i];
+    return (tr_client_params){.max_tokens = tr_options_u32(o, TR_OPTION_PREDICT),
+                              .temperature = (float)tr_options_f64(o, TR_OPTION_TEMP),
+                              .top_p = (float)tr_options_f64(o, TR_OPTION_TOP_P),
+                              .top_k = tr_options_u32(o, TR_OPTION_TOP_K),
+                              .seed = tr_options_u64(o, TR_OPTION_SEED),
+                              .stop = stop,
+                              .n_stop = o->n_stops,
+                              .ignore_eos = tr_options_flag(o, TR_OPTION_IGNORE_EOS),
+                              .parse_special = tr_options_flag(o, TR_OPTION_SPECIAL),
+                              .no_bos = tr_options_flag(o, TR_OPTION_NO_BOS)};
+}
+
+/* ---- streaming
+ * ------------------------------------------------------------------------------------------------------- */
+
+static void add_gap(tr_cli_answer *a, uint64_t ns) {
+    if (a->n_gaps == a->cap_gaps) {
+        uint32_t cap = a->cap_gaps ? 2 * a->cap_gaps : 256;
+        uint64_t *more = realloc(a->gap_ns, cap * sizeof *more);
+        if (!more) return; /* figures only */
+        a->gap_ns = more;
+        a->cap_gaps = cap;
+    }
+    a->gap_ns[a->n_gaps++] = ns;
+}
+
+/* Tokens that come together share the time since the last ones. */
+static void count_tokens(tr_cli_answer *a, uint32_t n) {
+    uint64_t now = tr_clock_now_ns();
+    if (n == 0) return;
+    uint32_t new_gaps = a->n_tokens ? n : n - 1;
+    for (uint32_t i = 0; i < new_gaps; i++) add_gap(a, a->n_tokens ? (now - a->last_ns) / n : 0);
+    if (a->n_tokens == 0) a->first_ns = now;
+    a->last_ns = now;
+    a->n_tokens += n;
+}
+
+static tr_status on_event(const tr_client_event *e, tr_cli_answer *a, bool *done, tr_error *err) {
+    if (e->kind == TR_CLIENT_ERROR) {
+        *done = true;
+        return tr_error_set(err, tr_cli_ask_code(e->code), "%s", e->error ? e->error : "the request failed");
+    }
+    if (e->kind == TR_CLIENT_STATUS) return TR_OK;
+    count_tokens(a, e->n_tokens);
+    if (e->kind == TR_CLIENT_END) {
+        *done = true;
+        a->finish = e->finish;
+        a->prompt_tokens = e->prompt_tokens;
+        a->ttft_ns = e->ttft_ns;
+        a->total_ns = e->total_ns;
+        a->handoff_ns = e->handoff_ns;
+        a->handoff_bytes = e->handoff_bytes;
+    }
+    return e->text_bytes ? tr_cli_write(e->text, e->text_bytes, err) : TR_OK;
+}
+
+/* After a signal: the request's last words, at most a moment. */
+static void abort_request(tr_client *client, uint64_t id, tr_cli_answer *a) {
+    uint64_t end = tr_clock_now_ns() + 200 * TR_NS_PER_MS;
+    tr_client_abort(client, id);
+    for (bool done = false; !done && tr_clock_now_ns() < end;) {
+        tr_client_event e;
+        tr_error err = {0};
+        if (tr_client_poll(client, 20, &e, &err) == TR_OK && on_event(&e, a, &done, &err) != TR_OK) break;
+    }
+}
+
+tr_status tr_cli_ask(tr_client *client, const tr_client_params *params, tr_cli_alive alive, void *arg, tr_cli_answer *a,
+                     tr_error *err) {
+    uint64_t id = 0;
+    *a = (tr_cli_answer){.prompt_tokens = (uint32_t)params->n_tokens};
+    TR_TRY(tr_client_add(client, params, &id, err));
+    for (bool done = false; !done;) {
+        tr_client_event e;
+        if (tr_cli_signalled()) {
+            abort_request(client, id, a);
+            return TR_CANCELLED;
+        }
+        tr_status status = tr_client_poll(client, POLL_MS, &e, err);
+        if (status == TR_OK) status = on_event(&e, a, &done, err);
+        if (status == TR_AGAIN) status = alive ? alive(arg, err) : TR_OK;
+        TR_TRY(status);
+    }
+    return TR_OK;
+}
+
+/* ---- table
+ * ------------------------------------------------------------------------------------------------------------ */
+
+char *tr_cli_ask_status(tr_client *client, int wait_ms, tr_error *err) {
+    uint64_t id = 0, end = tr_clock_now_ns() + (uint64_t)wait_ms * TR_NS_PER_MS;
+    bool asked = false;
+    while (tr_clock_now_ns() < end) {
+        tr_client_event e;
+        if (!asked) asked = tr_client_status(client, &id) == TR_OK;
+        tr_status status = tr_client_poll(client, 20, &e, err);
+        if (status == TR_OK && e.kind == TR_CLIENT_STATUS && e.id == id) return strdup(e.json);
+        if (status == TR_OK && e.kind == TR_CLIENT_ERROR && e.id == id) {
+            tr_error_set(err, tr_cli_ask_code(e.code), "%s", e.error ? e.error : "status was refused");
+            return NULL;
+        }
+        if (status < 0) return NULL;
+    }
+    tr_error_set(err, TR_UNAVAILABLE, "the company did not answer within %d ms", wait_ms);
+    return NULL;
+}
+
+/* "0-3,8" from a JSON list. */
+static void core_text(const json_t *cores, char *out, size_t cap) {
+    size_t used = 0, n = json_array_size(cores);
+    snprintf(out, cap, "-");
+    for (size_t i = 0; i < n && used + 24 < cap; i++) {
+        json_int_t from = json_integer_value(json_array_get(cores, i)), to = from;
+        while (i + 1 < n && json_integer_value(json_array_get(cores, i + 1)) == to + 1) to++, i++;
+        used += (size_t)snprintf(out + used, cap - used, to > from ? "%s%d-%d" : "%s%d", used ? "," : "", (int)from,
+                                 (int)to);
+    }
+}
+
+static void print_actor(FILE *out, const json_t *a) {
+    char cores[256], pid[16] = "-", numa[16] = "-";
+    core_text(json_object_get(a, "cores"), cores, sizeof cores);
+    const json_t *p = json_object_get(a, "pid"), *n = json_object_get(a, "numa");
+    if (json_is_integer(p)) snprintf(pid, sizeof pid, "%d", (int)json_integer_value(p));
+    if (json_is_integer(n)) snprintf(numa, sizeof numa, "%d", (int)json_integer_value(n));
+    const char *name = json_string_value(json_object_get(a, "name"));
+    fprintf(out, "%-12s %8s  %-10s %4s %8.1f MiB\n", name ? name : "?", pid, cores, numa,
+            (double)json_integer_value(json_object_get(a, "rss")) / (1 << 20));
+}
+
+void tr_cli_ask_print_actors(void *file, const char *json) {
+    FILE *out = file;
+    json_t *root = json_loads(json, 0, NULL), *a;
+    size_t i;
+    fprintf(out, "%-12s %8s  %-10s %4s %12s\n", "actor", "pid", "cores", "numa", "memory");
+    json_array_foreach(json_object_get(root, "actors"), i, a) print_actor(out, a);
+    json_decref(root);
+}
+
+static int by_size(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double ms(uint64_t ns) { return (double)ns / 1e6; }
+
+static void print_figures(const tr_cli_answer *a) {
+    static const char *const ends[] = {"interrupted", "stop", "length", "interrupted", "error"};
+    fprintf(stderr, "%u prompt tokens, %u generated, ended by %s\n", a->prompt_tokens, a->n_tokens,
+            ends[a->finish < 5 ? a->finish : 0]);
+    if (a->ttft_ns) fprintf(stderr, "TTFT %.1f ms", ms(a->ttft_ns));
+    if (a->n_gaps) {
+        uint64_t sum = 0;
+        uint32_t n = a->n_gaps;
+        qsort(a->gap_ns, n, sizeof a->gap_ns[0], by_size);
+        for (uint32_t i = 0; i < n; i++) sum += a->gap_ns[i];
+        fprintf(stderr, "%sinter-token mean %.2f ms, p50 %.2f, p99 %.2f; %.1f tok/s", a->ttft_ns ? "; " : "",
+                ms(sum / n), ms(a->gap_ns[n / 2]), ms(a->gap_ns[(n - 1) * 99ull / 100]),
+                sum ? n * 1e9 / (double)sum : 0.0);
+    }
+    if (a->ttft_ns || a->n_gaps) fputc('\n', stderr);
+    if (a->handoff_bytes) fprintf(stderr, "hand-off %.2f ms, %" PRIu64 " bytes\n", ms(a->handoff_ns), a->handoff_bytes);
+}
+
+void tr_cli_ask_table(tr_client *client, const tr_cli_answer *a, int wait_ms) {
+    tr_error err = {0};
+    if (isatty(STDOUT_FILENO) && isatty(STDERR_FILENO)) fputc('\n', stderr);
+    print_figures(a);
+    char *json = tr_cli_ask_status(client, wait_ms, &err);
+    if (json) tr_cli_ask_print_actors(stderr, json);
+    free(json);
+}

@@ -1,0 +1,292 @@
+/* troupe plan: the resolved placement and memory of a company, for people or as JSON; starts nothing. --verify proves
+ * that the hand-off plan writes every KV cell of the decode pool exactly once, from the right place. */
+#include "actors/cli/cli_session.h"
+#include "kv/reshard_plan.h"
+#include "model/pack.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct memory {
+    uint64_t weights[2]; /* by precision - 1; 0: not used */
+    uint64_t kv[2], other;
+} memory;
+
+static bool uses(const tr_company *c, uint32_t precision) {
+    for (uint32_t a = 0; a < c->n_actors; a++)
+        for (int p = 0; p < 2; p++)
+            if (c->actor[a].phase[p].active && c->actor[a].phase[p].precision == precision) return true;
+    return false;
+}
+
+static tr_status measure(const tr_cli_session *s, memory *m, tr_error *err) {
+    const tr_company *c = &s->company;
+    memset(m, 0, sizeof *m);
+    for (uint32_t p = TR_PRECISION_BF16; p <= TR_PRECISION_INT8; p++)
+        if (uses(c, p)) TR_TRY(tr_pack_bytes(tr_model_file_config(s->model), (tr_precision)p, &m->weights[p - 1], err));
+    m->kv[0] = c->segment[TR_SEGMENT_POOL_PREFILL].bytes;
+    m->kv[1] = c->segment[TR_SEGMENT_POOL_DECODE].bytes;
+    for (uint32_t i = 0; i < TR_SEGMENT_POOL_PREFILL; i++) m->other += c->segment[i].bytes;
+    return TR_OK;
+}
+
+/* ---- text -----------------------------------------------------------------------------------------------------------
+ */
+
+static double mib(uint64_t bytes) { return (double)bytes / (1 << 20); }
+
+/* "0-3,8" */
+static void cpu_text(const uint32_t *cpus, uint32_t n, char *out, size_t cap) {
+    size_t used = 0;
+    out[0] = 0;
+    for (uint32_t i = 0; i < n && used + 24 < cap; i++) {
+        uint32_t j = i;
+        while (j + 1 < n && cpus[j + 1] == cpus[j] + 1) j++;
+        used += (size_t)snprintf(out + used, cap - used, j > i ? "%s%u-%u" : "%s%u", used ? "," : "", cpus[i], cpus[j]);
+        i = j;
+    }
+    if (n == 0) snprintf(out, cap, "-");
+}
+
+/* What the stages of the plan would get on the planned machine, also where it is not this one. */
+static const tr_placement_stage *placed(const tr_placement *p, const tr_company_actor *a) {
+    return &p->stage[a->pipeline][a->stage];
+}
+
+static void print_stage(const tr_company *c, const tr_company_actor *a, const tr_placement_stage *at) {
+    char cores[256], node[16] = "-", what[64] = "";
+    cpu_text(at->cpus, at->n_cpus, cores, sizeof cores);
+    if (at->numa_node >= 0) snprintf(node, sizeof node, "%d", at->numa_node);
+    for (int p = 0; p < 2; p++)
+        if (a->phase[p].active)
+            snprintf(what + strlen(what), sizeof what - strlen(what), "%s%s", what[0] ? "/" : "",
+                     tr_precision_name((tr_precision)a->phase[p].precision));
+    printf("  %-12s layers %3u..%-3u  %-10s cores %-12s numa %s\n", a->name, a->lo, a->hi - 1, what, cores, node);
+    (void)c;
+}
+
+static void print_text(const tr_cli_session *s, const tr_placement *placement, const memory *m) {
+    const tr_company *c = &s->company;
+    const tr_model_config *config = tr_model_file_config(s->model);
+    printf("model      %s (%s, %u layers, hidden %u, vocabulary %u)\n", c->model_name,
+           tr_model_config_arch_name(config->arch), config->n_layers, config->hidden, config->vocab);
+    printf("machine    %u cores, %u NUMA nodes%s, kernels %s\n", s->machine.n_cores, s->machine.n_nodes,
+           s->machine.is_this_system ? "" : " (described, not this system)", c->ops);
+    printf("context    %u tokens, chunk %u, batch %u, transport %s\n", c->context, c->chunk, c->max_batch,
+           c->transport_zmq ? "zmq" : "shm");
+    for (uint32_t a = 0; a < c->n_actors; a++)
+        if (c->actor[a].role == TR_ROLE_STAGE) print_stage(c, &c->actor[a], placed(placement, &c->actor[a]));
+    if (c->exclusive)
+        puts("  stages share cores: one computes at a time, on all of them");
+    else if (c->unified)
+        printf("  micro-batches in flight: %u\n", c->max_in_flight[0]);
+    else
+        printf("  micro-batches in flight: prefill %u, decode %u\n", c->max_in_flight[0], c->max_in_flight[1]);
+    uint64_t sum = m->kv[0] + m->kv[1] + m->other + m->weights[0] + m->weights[1];
+    for (int p = 0; p < 2; p++)
+        if (m->weights[p])
+            printf("weights    %-7s %9.1f MiB (cached file, mapped shared)\n", tr_precision_name((tr_precision)(p + 1)),
+                   mib(m->weights[p]));
+    for (int p = 0; p < (c->one_pool ? 1 : 2); p++) {
+        printf("kv %-7s %-7s %9.1f MiB, pages of %u tokens:",
+               c->one_pool ? "shared"
+               : p == 0    ? "prefill"
+                           : "decode",
+               tr_kv_format_name(c->layout[p].format), mib(m->kv[p]), c->layout[p].page_tok);
+        for (uint32_t g = 0; g < c->layout[p].n_groups; g++) {
+            const tr_kv_group *group = &c->layout[p].group[g];
+            if (group->window)
+                printf(" %u (window %u)", group->n_pages, group->window);
+            else
+                printf(" %u", group->n_pages);
+        }
+        putchar('\n');
+    }
+    printf("hand-off   %s\n", c->one_pool ? "pages change owner, nothing is copied" : "copied by the resharder");
+    printf("other      shared %9.1f MiB (rings, tables, journal)\n", mib(m->other));
+    printf("in all     %17.1f MiB of %.1f MiB\n", mib(sum), mib(s->machine.memory_bytes));
+}
+
+/* ---- JSON -----------------------------------------------------------------------------------------------------------
+ */
+
+static json_t *stage_json(const tr_company_actor *a, const tr_placement_stage *at) {
+    json_t *j = json_object(), *cores = json_array(), *dtype = json_object();
+    for (uint32_t i = 0; i < at->n_cpus; i++) json_array_append_new(cores, json_integer(at->cpus[i]));
+    if (a->phase[0].active)
+        json_object_set_new(dtype, "prefill", json_string(tr_precision_name((tr_precision)a->phase[0].precision)));
+    if (a->phase[1].active)
+        json_object_set_new(dtype, "decode", json_string(tr_precision_name((tr_precision)a->phase[1].precision)));
+    json_object_set_new(j, "name", json_string(a->name));
+    json_object_set_new(j, "layers", json_pack("[i,i]", (int)a->lo, (int)a->hi));
+    json_object_set_new(j, "dtype", dtype);
+    json_object_set_new(j, "cores", cores);
+    json_object_set_new(j, "numa", at->numa_node >= 0 ? json_integer(at->numa_node) : json_null());
+    return j;
+}
+
+static json_t *pool_json(const tr_company *c, int p) {
+    json_t *pages = json_array();
+    for (uint32_t g = 0; g < c->layout[p].n_groups; g++)
+        json_array_append_new(pages, json_pack("{s:i,s:i,s:i}", "pages", (int)c->layout[p].group[g].n_pages, "window",
+                                               (int)c->layout[p].group[g].window, "layers",
+                                               (int)c->layout[p].group[g].n_layers));
+    return json_pack("{s:s,s:s,s:i,s:I,s:o}", "name",
+                     c->one_pool ? "shared"
+                     : p == 0    ? "prefill"
+                                 : "decode",
+                     "format", tr_kv_format_name(c->layout[p].format), "page", (int)c->layout[p].page_tok, "bytes",
+                     (json_int_t)c->layout[p].pool_bytes, "groups", pages);
+}
+
+static void print_json(const tr_cli_session *s, const tr_placement *placement, const memory *m) {
+    const tr_company *c = &s->company;
+    json_t *root = json_object(), *stages = json_array(), *pools = json_array(), *weights = json_object();
+    for (uint32_t a = 0; a < c->n_actors; a++)
+        if (c->actor[a].role == TR_ROLE_STAGE)
+            json_array_append_new(stages, stage_json(&c->actor[a], placed(placement, &c->actor[a])));
+    for (int p = 0; p < (c->one_pool ? 1 : 2); p++) json_array_append_new(pools, pool_json(c, p));
+    for (int p = 0; p < 2; p++)
+        if (m->weights[p])
+            json_object_set_new(weights, tr_precision_name((tr_precision)(p + 1)),
+                                json_integer((json_int_t)m->weights[p]));
+    json_object_set_new(root, "model", json_string(c->model_path));
+    json_object_set_new(root, "this_system", json_boolean(s->machine.is_this_system));
+    json_object_set_new(root, "kernels", json_string(c->ops));
+    json_object_set_new(root, "context", json_integer(c->context));
+    json_object_set_new(root, "chunk", json_integer(c->chunk));
+    json_object_set_new(root, "exclusive", json_boolean(c->exclusive));
+    json_object_set_new(root, "in_flight", json_pack("[i,i]", (int)c->max_in_flight[0], (int)c->max_in_flight[1]));
+    json_object_set_new(root, "transport", json_string(c->transport_zmq ? "zmq" : "shm"));
+    json_object_set_new(root, "stages", stages);
+    json_object_set_new(root, "pools", pools);
+    json_object_set_new(root, "weights", weights);
+    json_object_set_new(root, "shared_bytes", json_integer((json_int_t)m->other));
+    char *text = json_dumps(root, JSON_COMPACT);
+    if (text) puts(text);
+    free(text);
+    json_decref(root);
+}
+
+/* ---- proof of the hand-off
+ * ------------------------------------------------------------------------------------------- */
+
+/* Tables of one sequence of `tokens`, with page ids that differ from their logical number. */
+static uint32_t *make_table(const tr_kv_layout *l, uint32_t tokens, uint32_t step) {
+    uint32_t *table = malloc(l->table_bytes);
+    if (!table) return NULL;
+    memset(table, 0xff, l->table_bytes);
+    for (uint32_t g = 0; g < l->n_groups; g++)
+        for (uint32_t i = 0; i < (tokens + l->page_tok - 1) / l->page_tok; i++)
+            table[tr_kv_layout_entry(l, 0, g, i)] = (uint32_t)(((uint64_t)i * step + 1) % l->group[g].n_pages);
+    return table;
+}
+
+static uint32_t layer_begins(const tr_company *c, uint32_t pipeline, uint32_t *begin) {
+    uint32_t n = 0;
+    for (uint32_t a = 0; a < c->n_actors; a++)
+        if (c->actor[a].role == TR_ROLE_STAGE && c->actor[a].pipeline == pipeline) {
+            begin[n++] = c->actor[a].lo;
+            begin[n] = c->actor[a].hi;
+        }
+    return n;
+}
+
+/* One operation: right page and offset on both sides, and cells that nobody wrote before. */
+static bool op_is_right(const tr_reshard_plan *p, const tr_reshard_op *op, uint8_t *written, uint32_t tokens) {
+    const tr_reshard_side *side[2] = {&p->src, &p->dst};
+    const uint32_t page[2] = {op->src_page, op->dst_page}, tok[2] = {op->src_tok, op->dst_tok};
+    for (int i = 0; i < 2; i++) {
+        const tr_kv_layout *l = side[i]->layout;
+        uint32_t g = l->layer_group[op->layer];
+        size_t entry = tr_kv_layout_entry(l, 0, g, op->pos / l->page_tok);
+        if (side[i]->table[entry] != page[i] || tok[i] != op->pos % l->page_tok || tok[i] + op->n_tok > l->page_tok)
+            return false;
+    }
+    if (op->layer < p->src.layer_begin[op->src_stage] || op->layer >= p->src.layer_begin[op->src_stage + 1] ||
+        op->layer < p->dst.layer_begin[op->dst_stage] || op->layer >= p->dst.layer_begin[op->dst_stage + 1])
+        return false;
+    uint8_t *row = written + ((size_t)op->layer * p->dst.layout->n_kv_heads + op->kv_head) * tokens;
+    for (uint32_t t = 0; t < op->n_tok; t++)
+        if (op->pos + t >= tokens || row[op->pos + t]++) return false;
+    return true;
+}
+
+static tr_status prove(const tr_company *c, uint32_t tokens, const uint32_t *table[2], uint8_t *written,
+                       uint64_t *ops_out, tr_error *err) {
+    uint32_t begin[2][TR_COMPANY_BUILD_STAGES_MAX + 1] = {{0}};
+    tr_reshard_side side[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t pipeline = c->unified ? 0 : i, n = layer_begins(c, pipeline, begin[i]);
+        side[i] = (tr_reshard_side){
+            .layout = &c->layout[i], .table = table[i], .slot = 0, .n_stages = n, .layer_begin = begin[i]};
+    }
+    uint32_t tok_min[TR_KV_GROUPS_MAX] = {0};
+    tr_reshard_plan plan;
+    tr_reshard_op op;
+    TR_TRY(tr_reshard_plan_init(&plan, &side[0], &side[1], 0, tokens, tok_min, c->layout[1].n_groups, err));
+    for (*ops_out = 0; tr_reshard_plan_next(&plan, &op); (*ops_out)++)
+        if (!op_is_right(&plan, &op, written, tokens))
+            return tr_error_set(err, TR_INTERNAL, "hand-off plan: layer %u head %u position %u goes wrong", op.layer,
+                                op.kv_head, op.pos);
+    size_t cells = (size_t)c->layout[1].n_layers * c->layout[1].n_kv_heads * tokens;
+    for (size_t i = 0; i < cells; i++)
+        if (written[i] != 1)
+            return tr_error_set(err, TR_INTERNAL, "hand-off plan: cell %zu is written %u times", i, written[i]);
+    return TR_OK;
+}
+
+static tr_status verify(const tr_company *c, tr_error *err) {
+    if (c->one_pool) {
+        fprintf(stderr, "verified: one pool, pages change owner, nothing is copied\n");
+        return TR_OK;
+    }
+    uint32_t tokens = c->context < 4096 ? c->context : 4096 - 7; /* ends inside a page */
+    uint32_t *table[2] = {make_table(&c->layout[0], tokens, 7), make_table(&c->layout[1], tokens, 3)};
+    uint8_t *written = calloc((size_t)c->layout[1].n_layers * c->layout[1].n_kv_heads, tokens);
+    uint64_t ops = 0;
+    tr_status status = TR_UNAVAILABLE;
+    if (table[0] && table[1] && written)
+        status = prove(c, tokens, (const uint32_t *[2]){table[0], table[1]}, written, &ops, err);
+    else
+        tr_error_set(err, TR_UNAVAILABLE, "no memory for the proof");
+    free(table[0]);
+    free(table[1]);
+    free(written);
+    if (status == TR_OK)
+        fprintf(stderr, "verified: %" PRIu64 " copies write every cell of %u tokens exactly once\n", ops, tokens);
+    return status;
+}
+
+/* ---- command
+ * --------------------------------------------------------------------------------------------------------- */
+
+static tr_status show(tr_cli_session *s, tr_options *o, tr_error *err) {
+    static tr_placement placement;
+    memory m;
+    const tr_company_build_want *w = &s->topology.want;
+    TR_TRY(tr_cli_session_plan(s, err));
+    TR_TRY(measure(s, &m, err));
+    tr_placement_want want = {.n_pipelines = w->unified ? 1 : 2,
+                              .n_stages = {w->side[0].pp, w->unified ? 0 : w->side[1].pp},
+                              .max_cores = w->threads,
+                              .cores = w->cores};
+    TR_TRY(tr_placement_compute(&s->machine, &want, &placement, err));
+    if (tr_options_flag(o, TR_OPTION_JSON))
+        print_json(s, &placement, &m);
+    else
+        print_text(s, &placement, &m);
+    return tr_options_flag(o, TR_OPTION_VERIFY) ? verify(&s->company, err) : TR_OK;
+}
+
+int tr_cli_plan(tr_options *o) {
+    static tr_cli_session session;
+    tr_error err = {0};
+    tr_status status = tr_cli_session_load(&session, o, &err);
+    if (status == TR_OK) status = show(&session, o, &err);
+    tr_cli_session_fini(&session);
+    return status == TR_OK ? 0 : tr_cli_fail(&err, status);
+}

@@ -1,0 +1,89 @@
+/* troupe run: start a company for one prompt, stream the continuation, stop. Pools and context are sized by the prompt
+ * and -n, so the prompt is tokenized here and sent as tokens. */
+#include "actors/cli/cli_ask.h"
+#include "actors/cli/cli_session.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The company ended under us: its own exit code, 70 when it was killed. */
+static tr_status alive(void *arg, tr_error *err) {
+    tr_cli_session *s = arg;
+    if (!tr_launch_wait_end(&s->launch, 0)) return TR_OK;
+    return tr_error_set(err, TR_INTERNAL, "the company ended while the text was being made: run with TROUPE_LOG=warn");
+}
+
+/* Room for prompt and output in the context; a longer wish is cut with a warning. */
+static tr_status fit(tr_cli_session *s, uint32_t n_prompt, uint32_t *n_predict, tr_error *err) {
+    const tr_model_config *m = tr_model_file_config(s->model);
+    tr_company_build_want *w = &s->topology.want;
+    uint32_t most = m->context_max < TR_MAX_TOKENS ? m->context_max : TR_MAX_TOKENS;
+    uint32_t context = w->context && w->context < most ? w->context : most;
+    if (n_prompt == 0) return tr_error_set(err, TR_DATA, "the prompt is empty: give at least one token");
+    if (n_prompt >= context)
+        return tr_error_set(err, TR_DATA,
+                            "the prompt has %u tokens, the context holds %u with one to generate: shorten it%s",
+                            n_prompt, context, context < most ? " or raise -c" : "");
+    if (*n_predict > context - n_prompt) {
+        tr_cli_say("warning: -n %u does not fit the context of %u tokens, cut to %u", *n_predict, context,
+                   context - n_prompt);
+        *n_predict = context - n_prompt;
+    }
+    w->n_requests = 1;
+    w->request_tokens = n_prompt + *n_predict;
+    return TR_OK;
+}
+
+static tr_status answer(tr_cli_session *s, const uint32_t *ids, uint32_t n, uint32_t n_predict, tr_error *err) {
+    const char *stop[TR_OPTIONS_STOPS_MAX];
+    tr_client_params params = tr_cli_ask_params(s->options, stop);
+    tr_cli_answer a;
+    params.tokens = ids;
+    params.n_tokens = n;
+    params.max_tokens = n_predict;
+    tr_status status = tr_cli_ask(s->client, &params, alive, s, &a, err);
+    bool figures = status == TR_OK || status == TR_CANCELLED;
+    if (figures && !tr_options_flag(s->options, TR_OPTION_QUIET))
+        tr_cli_ask_table(s->client, &a, status == TR_OK ? 2000 : 200);
+    tr_cli_answer_fini(&a);
+    return status;
+}
+
+static tr_status run(tr_cli_session *s, tr_options *o, tr_error *err) {
+    tr_cli_text prompt = {0};
+    uint32_t *ids = NULL, n = 0, n_predict = tr_options_u32(o, TR_OPTION_PREDICT);
+    unsigned flags = tr_options_flag(o, TR_OPTION_NO_BOS) ? 0 : TR_TOKENIZE_BOS;
+    char name[64];
+    if (tr_options_flag(o, TR_OPTION_SPECIAL)) flags |= TR_TOKENIZE_PARSE_SPECIAL;
+    TR_TRY(tr_cli_session_load(s, o, err));
+    if (o->n_positional > s->words_used + 1)
+        return tr_error_set(err, TR_USAGE, "'%.60s' is one argument too many: put a prompt of several words in quotes",
+                            o->positional[s->words_used + 1]);
+    const char *word = o->n_positional > s->words_used ? o->positional[s->words_used] : NULL;
+    TR_TRY(tr_cli_read_prompt(word, &prompt, err));
+    tr_status status = tr_cli_session_tokenize(s, prompt.data, prompt.len, flags, &ids, &n, err);
+    tr_cli_text_free(&prompt);
+    if (status == TR_OK) status = fit(s, n, &n_predict, err);
+    if (status == TR_OK) status = tr_cli_session_plan(s, err);
+    if (status == TR_OK && s->company.instruct && !tr_options_flag(o, TR_OPTION_QUIET) &&
+        !tr_options_flag(o, TR_OPTION_SPECIAL))
+        tr_cli_say("hint: %s is an instruct model; the prompt goes in as it is, without its chat template",
+                   s->company.model_name);
+    tr_cli_session_name(o, name);
+    if (status == TR_OK) status = tr_cli_session_start(s, name, err);
+    if (status == TR_OK) status = answer(s, ids, n, n_predict, err);
+    free(ids);
+    return status;
+}
+
+int tr_cli_run(tr_options *o) {
+    static tr_cli_session session;
+    tr_error err = {0};
+    tr_status status = run(&session, o, &err);
+    int company = tr_cli_session_stop(&session);
+    tr_cli_session_fini(&session);
+    if (status == TR_OK) return company > 0 ? company : 0;
+    if (!err.text[0] && status == TR_UNAVAILABLE && company > 0) return company; /* it has said why */
+    return tr_cli_fail(&err, status);
+}

@@ -1,0 +1,211 @@
+#include "actors/cli/cli_session.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "kernels/ops.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+extern char **environ;
+
+enum { READY_SECONDS = 120, CONNECT_MS = 10000 };
+
+/* ---- what is wanted
+ * -------------------------------------------------------------------------------------------------- */
+
+static tr_status read_options(tr_cli_session *s, tr_error *err) {
+    tr_options *o = s->options;
+    char unknown[256];
+    TR_TRY(tr_options_environment(o, environ, unknown, err));
+    if (unknown[0]) tr_cli_say("warning: the variable %s is not known, docs/options.md lists them", unknown);
+    const char *file = tr_options_given(o, TR_OPTION_FILE) ? tr_options_text(o, TR_OPTION_FILE) : NULL;
+    if (file) TR_TRY(tr_topology_load(file, o, err));
+    if (!file && !tr_options_given(o, TR_OPTION_MODEL)) {
+        if (o->n_positional == 0)
+            return tr_error_set(err, TR_USAGE, "no model named: give MODEL, or -f TOPOLOGY; see troupe run --help");
+        TR_TRY(tr_options_set_key(o, TR_SOURCE_FLAG, "model", o->positional[0], "MODEL", err));
+        s->words_used = 1;
+    }
+    return tr_topology_resolve(o, file, &s->topology, err);
+}
+
+tr_status tr_cli_session_load(tr_cli_session *s, tr_options *options, tr_error *err) {
+    memset(s, 0, sizeof *s);
+    s->options = options;
+    s->home.lock_fd = s->launch.pid_fd = s->launch.notify_fd = -1;
+    s->image[0].fd = s->image[1].fd = -1;
+    TR_TRY(read_options(s, err));
+    TR_TRY(tr_model_file_open(s->topology.model, &s->model, err));
+    return tr_machine_discover(&s->machine, err);
+}
+
+tr_status tr_cli_session_tokenize(tr_cli_session *s, const char *text, size_t len, unsigned flags, uint32_t **ids_out,
+                                  uint32_t *n_out, tr_error *err) {
+    const tr_gguf *gguf = tr_model_file_gguf(s->model);
+    if (!gguf)
+        return tr_error_set(
+            err, TR_UNAVAILABLE,
+            "%.300s: tokenizers of safetensors models are not available yet in this version, use a GGUF",
+            s->topology.model);
+    if (!s->tokenizer) TR_TRY(tr_tokenizer_create(gguf, &s->tokenizer, err));
+    size_t cap = tr_tokenizer_bound(len), n = 0;
+    uint32_t *ids = malloc(cap * sizeof *ids);
+    if (!ids) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %zu tokens", cap);
+    tr_status status = tr_tokenizer_encode(s->tokenizer, text, len, flags, ids, cap, &n, err);
+    if (status == TR_OK && n > TR_MAX_TOKENS)
+        status = tr_error_set(err, TR_DATA, "the text has %zu tokens, at most %d are possible: shorten it", n,
+                              TR_MAX_TOKENS);
+    if (status != TR_OK) {
+        free(ids);
+        return status;
+    }
+    *ids_out = ids;
+    *n_out = (uint32_t)n;
+    return TR_OK;
+}
+
+tr_status tr_cli_session_kernels(char out[16], tr_error *err) {
+    const tr_ops *ops = NULL;
+    TR_TRY(tr_ops_select(&ops, err));
+    snprintf(out, 16, "%s", ops->name);
+    return TR_OK;
+}
+
+tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err) {
+    tr_company *c = &s->company;
+    const tr_topology *t = &s->topology;
+    TR_TRY(tr_company_build(&t->want, tr_model_file_config(s->model), &s->machine, c, err));
+    TR_TRY(tr_cli_session_kernels(c->ops, err));
+    /* Of a folder: the file in it. */
+    snprintf(c->model_path, sizeof c->model_path, "%s", tr_model_file_path(s->model));
+    snprintf(c->model_name, sizeof c->model_name, "%s", t->model_name);
+    return TR_OK;
+}
+
+void tr_cli_session_name(const tr_options *options, char out[64]) {
+    if (tr_options_given(options, TR_OPTION_NAME))
+        snprintf(out, 64, "%.63s", tr_options_text(options, TR_OPTION_NAME));
+    else if (options->command == TR_COMMAND_SERVE)
+        snprintf(out, 64, "default");
+    else
+        snprintf(out, 64, "run-%d", (int)getpid());
+}
+
+/* ---- images
+ * ---------------------------------------------------------------------------------------------------------- */
+
+static void show_progress(void *arg, uint64_t done, uint64_t total) {
+    if (!isatty(STDERR_FILENO) || total == 0) return;
+    fprintf(stderr, "\r\033[Kpacking %s weights: %3d %%", (const char *)arg, (int)(100 * done / total));
+    if (done >= total) fputs("\r\033[K", stderr);
+    fflush(stderr);
+}
+
+static tr_status get_image(tr_cli_session *s, tr_precision precision, tr_error *err) {
+    tr_model_cache_image *image = &s->image[precision - 1];
+    tr_company *c = &s->company;
+    if (image->path[0] || image->fd >= 0) return TR_OK;
+    char label[16];
+    snprintf(label, sizeof label, "%s", tr_precision_name(precision));
+    tr_cli_interrupt_now(true, &s->home);
+    tr_status status = tr_model_cache_get(c->model_path, precision, tr_machine_usable_cores(&s->machine), show_progress,
+                                          label, image, err);
+    tr_cli_interrupt_now(false, NULL);
+    TR_TRY(status);
+    if (image->warning[0]) tr_cli_say("warning: %s", image->warning);
+    snprintf(c->image_path[precision - 1], sizeof c->image_path[0], "%s", image->path);
+    c->image_fd[precision - 1] = image->fd;
+    c->model_hash = image->model_hash;
+    return TR_OK;
+}
+
+static tr_status get_images(tr_cli_session *s, tr_error *err) {
+    s->company.image_fd[0] = s->company.image_fd[1] = -1;
+    for (uint32_t a = 0; a < s->company.n_actors; a++)
+        for (int p = 0; p < 2; p++) {
+            const tr_company_phase *phase = &s->company.actor[a].phase[p];
+            if (phase->active) TR_TRY(get_image(s, (tr_precision)phase->precision, err));
+        }
+    return TR_OK;
+}
+
+/* ---- processes
+ * ------------------------------------------------------------------------------------------------------- */
+
+static tr_status name_company(tr_cli_session *s, const char *name, tr_error *err) {
+    tr_company *c = &s->company;
+    TR_TRY(tr_cli_home_take(name, &s->home, err));
+    snprintf(c->name, sizeof c->name, "%s", name);
+    snprintf(c->runtime_dir, sizeof c->runtime_dir, "%s", s->home.path);
+    if (s->topology.endpoint[0])
+        snprintf(c->endpoint, sizeof c->endpoint, "%s", s->topology.endpoint);
+    else
+        snprintf(c->endpoint, sizeof c->endpoint, "ipc://%s/api", s->home.path);
+    if (strncmp(c->endpoint, "ipc:///", 7) != 0 && strncmp(c->endpoint, "tcp://", 6) != 0)
+        return tr_error_set(err, TR_USAGE, "--endpoint '%.100s': use ipc:///PATH or tcp://ADDRESS:PORT", c->endpoint);
+    if (strncmp(c->endpoint, "ipc://", 6) == 0 && strlen(c->endpoint) - 6 > 107)
+        return tr_error_set(err, TR_USAGE, "--endpoint: a socket path holds at most 107 bytes, this one has %zu",
+                            strlen(c->endpoint) - 6);
+    if (getrandom(&c->id, sizeof c->id, 0) != (ssize_t)sizeof c->id) c->id = tr_clock_now_ns();
+    return TR_OK;
+}
+
+static tr_status wait_ready(tr_cli_session *s, tr_error *err) {
+    uint64_t end = tr_clock_now_ns() + READY_SECONDS * TR_NS_PER_S;
+    for (;;) {
+        if (tr_cli_signalled()) return TR_CANCELLED;
+        tr_status status = tr_launch_wait_ready(&s->launch, 200, err);
+        if (status != TR_AGAIN) return status;
+        if (tr_clock_now_ns() > end)
+            return tr_error_set(err, TR_UNAVAILABLE, "the company was not ready within %d s: run with TROUPE_LOG=info",
+                                READY_SECONDS);
+    }
+}
+
+/* Where a pin or a memory binding was refused, the company runs all the same: say so once. */
+static void warn_placement(const tr_cli_session *s) {
+    uint32_t refused = 0;
+    for (uint32_t a = 0; a < s->company.n_actors; a++) refused += atomic_load(&s->launch.control->actor[a].placed) == 2;
+    if (refused)
+        tr_cli_say("warning: this system refused the placement of %u actors; they run unbound (see troupe doctor)",
+                   refused);
+    if (!s->machine.is_this_system)
+        tr_cli_say("warning: the machine is a description (HWLOC_SYNTHETIC or HWLOC_XMLFILE): nothing is bound to it");
+}
+
+tr_status tr_cli_session_start(tr_cli_session *s, const char *name, tr_error *err) {
+    TR_TRY(name_company(s, name, err));
+    TR_TRY(get_images(s, err));
+    if (tr_cli_signalled()) return TR_CANCELLED;
+    TR_TRY(tr_launch_start(&s->company, &s->launch, err));
+    s->launched = true;
+    TR_TRY(wait_ready(s, err));
+    warn_placement(s);
+    TR_TRY(tr_cli_home_publish(&s->home, s->company.endpoint, err));
+    if (tr_cli_signalled()) return TR_CANCELLED;
+    tr_client_options options = {.name = "troupe", .connect_timeout_ms = CONNECT_MS};
+    return tr_client_connect(s->company.endpoint, &options, &s->client, err);
+}
+
+int tr_cli_session_stop(tr_cli_session *s) {
+    tr_client_close(&s->client);
+    if (!s->launched) return 0;
+    s->launched = false;
+    return tr_launch_stop(&s->launch);
+}
+
+void tr_cli_session_fini(tr_cli_session *s) {
+    if (!s->options) return; /* never loaded */
+    tr_cli_session_stop(s);
+    tr_cli_home_release(&s->home);
+    for (int i = 0; i < 2; i++)
+        if (s->image[i].fd >= 0) close(s->image[i].fd);
+    s->image[0].fd = s->image[1].fd = -1;
+    tr_tokenizer_destroy(&s->tokenizer);
+    tr_model_file_close(&s->model);
+}
