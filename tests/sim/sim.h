@@ -66,7 +66,9 @@ typedef struct request {
     uint32_t stop_at;              /* the frontend finds a stop text after this many tokens; 0: never */
     uint64_t submit_ns, cancel_ns; /* 0: no cancel */
     bool poison, bad;
-    uint32_t fault_pos; /* position that is poison or bad */
+    uint32_t kills;                                                 /* stages that it killed */
+    uint32_t seen_tokens, seen_prefilled, seen_moved, seen_decoded; /* of its open entry; they only rise */
+    uint32_t fault_pos;                                             /* position that is poison or bad */
     /* what a client sees */
     bool submitted, cancelled, ended, accepted;
     uint32_t finish, code, n_got, end_incarnation;
@@ -152,6 +154,7 @@ typedef struct world {
     uint32_t crash_odds; /* mean microseconds between kills */
     uint32_t counted_left, chaos_counted, counted_deaths, poison_deaths;
     uint64_t delay_max, compute_max;
+    uint32_t slow_actor, slow_factor; /* one actor may be slower than the others all the time */
     /* topology */
     tr_kv_model model;
     uint32_t n_actors, n_stages[2], n_pipelines, lo[MAX_ACTORS], hi[MAX_ACTORS], pipeline_of[MAX_ACTORS];
@@ -228,6 +231,7 @@ uint64_t sim_model_reshard(world *w, const tr_msg_reshard *job, uint64_t max_ops
 
 /* sim_check.c */
 void sim_check_pages(world *w);
+void sim_check_journal(world *w, bool whole_step);
 void sim_check_end(world *w);
 void sim_check_client_end(world *w, const request *r);
 #endif

@@ -24,6 +24,39 @@ void sim_check_pages(world *w) {
     }
 }
 
+static void rising(world *w, uint32_t i, const char *name, uint32_t *seen, uint32_t now) {
+    if (now < *seen) sim_fail(w, "request %u: %s fell from %u to %u", i, name, *seen, now);
+    *seen = now;
+}
+
+/* What an open entry says only grows, is the oracle's text, and never exceeds what can have been computed; between two
+ * steps of the scheduler a done entry is whole. Holds at any moment, also after a death in the middle of a step. */
+void sim_check_journal(world *w, bool whole_step) {
+    tr_journal *j = w->journal_mem;
+    for (uint32_t s = 0; s < j->n_slots; s++) {
+        tr_journal_entry *e = tr_journal_at(j, s);
+        uint32_t state = atomic_load(&e->state), n = atomic_load(&e->n_tokens), i = e->client[0];
+        if (state == TR_JOURNAL_FREE) continue;
+        request *r = &w->request[i];
+        if (i >= w->n_requests || r->rid != e->rid) sim_fail(w, "slot %u: entry of nobody", s);
+        if (state == TR_JOURNAL_DONE) {
+            if (whole_step && n != e->prompt_len + e->kept) sim_fail(w, "request %u: done with %u tokens", i, n);
+            r->seen_tokens = r->seen_prefilled = r->seen_moved = r->seen_decoded = 0;
+            continue;
+        }
+        rising(w, i, "n_tokens", &r->seen_tokens, n);
+        rising(w, i, "kv_prefilled", &r->seen_prefilled, atomic_load(&e->kv_prefilled));
+        rising(w, i, "kv_moved", &r->seen_moved, atomic_load(&e->kv_moved));
+        rising(w, i, "kv_decoded", &r->seen_decoded, atomic_load(&e->kv_decoded));
+        if (n - e->prompt_len > r->n_oracle ||
+            memcmp(e->tokens + e->prompt_len, r->oracle, (n - e->prompt_len) * sizeof(uint32_t)) != 0)
+            sim_fail(w, "request %u: the journal holds a wrong text", i);
+        if (r->seen_moved > r->seen_prefilled || r->seen_decoded > n || r->seen_prefilled > e->prompt_len - e->forced)
+            sim_fail(w, "request %u: prefilled %u moved %u decoded %u of %u tokens", i, r->seen_prefilled,
+                     r->seen_moved, r->seen_decoded, n);
+    }
+}
+
 /* At its end, a client's tokens are the oracle's, as far as the way it ended says. */
 void sim_check_client_end(world *w, const request *r) {
     uint32_t i = (uint32_t)(r - w->request), n = r->n_got;

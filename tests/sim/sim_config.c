@@ -119,6 +119,7 @@ static void pools(world *w) {
 
 static void requests(world *w) {
     const tr_scheduler_config *c = &w->scheduler;
+    uint32_t poison_odds = between(w, 2, 8);
     w->n_requests = between(w, 2, 14);
     for (uint32_t i = 0; i < w->n_requests; i++) {
         request *r = &w->request[i];
@@ -135,7 +136,7 @@ static void requests(world *w) {
         if ((w->faults & CANCELS) && sim_random(w, 3) == 0) r->cancel_ns = r->submit_ns + sim_random(w, 20 * MS);
         uint32_t last = r->n_prompt + r->max_tokens;
         r->fault_pos = (uint32_t)sim_random(w, last < c->context ? last : c->context);
-        r->poison = (w->faults & POISON) && sim_random(w, 6) == 0;
+        r->poison = (w->faults & POISON) && sim_random(w, poison_odds) == 0;
         r->bad = !r->poison && (w->faults & BAD_REQUEST) && sim_random(w, 5) == 0;
         sim_model_oracle(w, r);
         sim_push(w, r->submit_ns, W_SUBMIT, i, 0, 0);
@@ -165,5 +166,7 @@ void sim_config(world *w) {
         if (w->channel[a] == NULL) abort();
         w->channel[a]->cap = between(w, 1, MAX_RECORDS);
     }
+    w->slow_actor = sim_random(w, 3) == 0 ? between(w, RESHARDER_ACTOR, w->n_actors - 1) : TR_NOBODY;
+    w->slow_factor = between(w, 2, 40);
     requests(w);
 }

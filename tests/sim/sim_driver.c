@@ -127,6 +127,7 @@ void sim_driver_partial(world *w, uint32_t actor) {
 static void compute(world *w, uint32_t actor, const tr_msg *m) {
     process *p = &w->process[actor];
     uint64_t duration = 100 + sim_random(w, w->compute_max);
+    if (actor == w->slow_actor) duration *= w->slow_factor;
     if (p->computing) sim_fail(w, "actor %u computes twice at once", actor);
     if (sim_faults_on(w, SLOW) && sim_chance(w, 30)) duration *= 40;
     p->computing = p->busy = true;
@@ -138,7 +139,11 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
     if (stage) {
         w->total_steps++;
         p->status = faulty_span(w, &m->as.step, false);
-        if (faulty_span(w, &m->as.step, true) && w->counted_left > 0 && (w->lo[actor] == 0) == (w->seed % 2 == 0)) {
+        uint32_t poison = faulty_span(w, &m->as.step, true);
+        if (poison != 0 && w->counted_left > 0 && (w->lo[actor] == 0) == (w->seed % 2 == 0)) {
+            request *r = request_of(w, m->as.step.spans.data[poison - 1].rid);
+            const uint32_t others = CRASH_STAGE | CRASH_RESHARDER | CRASH_SCHEDULER | CRASH_FRONTEND | COUNTED | HANG;
+            if (++r->kills > 2 && !(w->faults & others)) sim_fail(w, "a poisonous request runs a third time");
             w->poison_deaths++;
             p->done_early = true;
             sim_kill(w, actor, SIGSEGV, false);
@@ -216,12 +221,14 @@ static bool step_scheduler(world *w, tr_event *ev) {
     crashing = w;
     if (setjmp(w->crash_env) != 0) {
         crashing = NULL;
+        sim_check_journal(w, false);
         sim_kill(w, SCHEDULER, SIGKILL, false);
         return false;
     }
     tr_scheduler_step(w->process[SCHEDULER].core, ev, w->fx);
     crashing = NULL;
     sim_check_pages(w);
+    sim_check_journal(w, true);
     w->digest = tr_rng_hash(w->digest, tr_scheduler_digest(w->process[SCHEDULER].core));
     return true;
 }

@@ -82,7 +82,8 @@ void sim_frontend_start(world *w) {
         if (atomic_load(&e->state) == TR_JOURNAL_FREE) continue;
         uint32_t i = find(w, e->rid);
         if (i == UINT32_MAX || e->client_len != 1 || e->client[0] != i) sim_fail(w, "slot %u: entry of nobody", s);
-        if (w->request[i].ended && !w->request[i].accepted && w->request[i].code == 99) continue; /* told as lost */
+        /* its client was told "refused" or "lost", then a repeated SUBMIT got in: a client ignores what comes after */
+        if (w->request[i].ended && (w->request[i].code == 99 || w->request[i].code == 69)) continue;
         w->front[i].known = w->front[i].accepted = true;
         w->request[i].accepted = true;
     }
@@ -122,6 +123,9 @@ static void on_output(world *w, const tr_msg_output *m) {
         if (at >= r->n_got && !r->ended) r->got[r->n_got++] = m->tokens.data[k];
     }
     if (m->index + m->tokens.len > w->front[i].got) w->front[i].got = m->index + m->tokens.len;
+    if (m->finish == TR_FINISH_STOP && w->front[i].cancel_sent && w->front[i].cancel_finish == TR_FINISH_STOP &&
+        m->index + m->tokens.len > w->front[i].cancel_keep && m->index + m->tokens.len != r->n_oracle)
+        sim_fail(w, "request %u: %u tokens count, not %u", i, m->index + m->tokens.len, w->front[i].cancel_keep);
     if (m->finish != 0) {
         end_at_client(w, i, m->finish, m->code, m->error);
         w->front[i].known = false;
