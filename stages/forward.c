@@ -4,8 +4,8 @@
 #include "base/clock.h"
 #include "model/sampler.h"
 #include "stages/forward_state.h"
+#include "stages/rope.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -45,22 +45,14 @@ static void resolve_layer(tr_forward *f, uint32_t i) {
     };
 }
 
-/* theta_i = base^(-2i/d), then linear scaling and per-dimension factors on the global base. */
 static tr_status make_frequencies(tr_forward *f) {
     const tr_model_config *m = f->model;
-    const uint32_t half = m->head_dim / 2;
     for (uint32_t kind = 0; kind < 2; kind++) {
         if (kind == 1 && m->sliding_window == 0) break;
-        f->inv_freq[kind] = malloc(half * sizeof(float));
+        f->inv_freq[kind] = malloc(m->head_dim / 2 * sizeof(float));
         f->rope[kind] = aligned_floats((size_t)f->config.max_rows * m->head_dim);
         if (!f->inv_freq[kind] || !f->rope[kind]) return TR_UNAVAILABLE;
-        double base = (double)(kind == 0 ? m->rope_base_global : m->rope_base_local);
-        for (uint32_t i = 0; i < half; i++) {
-            double freq = pow(base, -2.0 * i / m->head_dim);
-            if (kind == 0) freq /= (double)m->rope_scale_linear;
-            if (kind == 0 && m->has_rope_freq_factors) freq /= (double)m->rope_freq_factors[i];
-            f->inv_freq[kind][i] = (float)freq;
-        }
+        tr_rope_frequencies(m, kind == 0, f->inv_freq[kind]);
     }
     return TR_OK;
 }
@@ -69,6 +61,7 @@ static tr_status allocate_step(tr_forward *f) {
     const size_t rows = f->config.max_rows, hidden = f->model->hidden;
     f->row_slot = calloc(rows, sizeof *f->row_slot);
     f->row_pos = calloc(rows, sizeof *f->row_pos);
+    f->next_item = calloc(f->config.hi - f->config.lo, sizeof *f->next_item);
     f->slot_used = calloc(f->config.kv.layout->n_slots, sizeof *f->slot_used);
     f->norm = aligned_floats(rows * hidden);
     f->qkv = aligned_floats(rows * f->n_qkv);
@@ -78,8 +71,8 @@ static tr_status allocate_step(tr_forward *f) {
     f->act = aligned_floats(rows * f->model->ffn);
     f->q8 = aligned_alloc(64, tr_align_up(rows * widest(f), 64));
     f->q8_scale = aligned_floats(rows);
-    if (!f->row_slot || !f->row_pos || !f->slot_used || !f->norm || !f->qkv || !f->attn || !f->proj || !f->gate_up ||
-        !f->act || !f->q8 || !f->q8_scale)
+    if (!f->row_slot || !f->row_pos || !f->slot_used || !f->next_item || !f->norm || !f->qkv || !f->attn || !f->proj ||
+        !f->gate_up || !f->act || !f->q8 || !f->q8_scale)
         return TR_UNAVAILABLE;
     return TR_OK;
 }
@@ -89,13 +82,12 @@ static tr_status allocate_head(tr_forward *f) {
     if (!f->last) return TR_OK;
     f->logit_row = calloc(rows, sizeof *f->logit_row);
     f->best = calloc((size_t)tr_team_size(f->config.team) * f->config.max_spans, sizeof *f->best);
-    f->sampler_scratch = malloc(tr_sampler_scratch_bytes(f->model->vocab));
     /* Only evaluation ever asks for the logits of all rows: address space, not memory. */
     f->logits_bytes = rows * f->n_vocab * sizeof(float);
     void *logits =
         mmap(NULL, f->logits_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     f->logits = logits == MAP_FAILED ? NULL : logits;
-    return f->logit_row && f->best && f->sampler_scratch && f->logits ? TR_OK : TR_UNAVAILABLE;
+    return f->logit_row && f->best && f->logits ? TR_OK : TR_UNAVAILABLE;
 }
 
 static tr_status allocate_workers(tr_forward *f) {
@@ -107,7 +99,15 @@ static tr_status allocate_workers(tr_forward *f) {
         w->panel = aligned_floats(tr_ops_panel_floats(wide));
         w->scratch = aligned_floats(tr_ops_attn_scratch_floats(f->heads_a_kv, f->model->head_dim));
         w->tmp = aligned_floats(wide);
-        if (!w->panel || !w->scratch || !w->tmp) return TR_UNAVAILABLE;
+        w->x = aligned_floats(TR_FORWARD_NARROW_ROWS * f->model->hidden);
+        w->norm = aligned_floats(TR_FORWARD_NARROW_ROWS * f->model->hidden);
+        w->act = aligned_floats(TR_FORWARD_NARROW_ROWS * f->model->ffn);
+        w->q8_scale = aligned_floats(TR_FORWARD_NARROW_ROWS);
+        w->q8 = aligned_alloc(64, tr_align_up(TR_FORWARD_NARROW_ROWS * wide, 64));
+        w->sampler = f->last ? malloc(tr_sampler_scratch_bytes(f->model->vocab)) : NULL;
+        if (!w->panel || !w->scratch || !w->tmp || !w->x || !w->norm || !w->act || !w->q8_scale || !w->q8 ||
+            (f->last && !w->sampler))
+            return TR_UNAVAILABLE;
     }
     return f->worker ? TR_OK : TR_UNAVAILABLE;
 }
@@ -163,14 +163,14 @@ void tr_forward_destroy(tr_forward **forward) {
     tr_forward *f = *forward;
     if (!f) return;
     for (uint32_t i = 0; f->worker && i < tr_team_size(f->config.team); i++) {
-        free(f->worker[i].panel);
-        free(f->worker[i].scratch);
-        free(f->worker[i].tmp);
+        tr_forward_worker *w = &f->worker[i];
+        void *own[] = {w->panel, w->scratch, w->tmp, w->x, w->norm, w->act, w->q8_scale, w->q8, w->sampler};
+        for (size_t k = 0; k < sizeof own / sizeof *own; k++) free(own[k]);
     }
-    void *owned[] = {f->worker,          f->layer,    f->inv_freq[0], f->inv_freq[1], f->rope[0],   f->rope[1],
-                     f->row_slot,        f->row_pos,  f->norm,        f->qkv,         f->attn,      f->proj,
-                     f->gate_up,         f->act,      f->q8,          f->q8_scale,    f->logit_row, f->best,
-                     f->sampler_scratch, f->slot_used};
+    void *owned[] = {f->worker,   f->layer,     f->inv_freq[0], f->inv_freq[1], f->rope[0],
+                     f->rope[1],  f->row_slot,  f->row_pos,     f->norm,        f->qkv,
+                     f->attn,     f->proj,      f->gate_up,     f->act,         f->q8,
+                     f->q8_scale, f->logit_row, f->best,        f->slot_used,   (void *)f->next_item};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     if (f->logits) munmap(f->logits, f->logits_bytes);
     free(f);
@@ -242,6 +242,8 @@ tr_status tr_forward_run(tr_forward *f, const tr_micro_batch *batch, float *x, t
     TR_TRY(load_batch(f, batch));
     f->x = x;
     f->sampled = output->sampled;
+    for (uint32_t i = 0; i < f->config.hi - f->config.lo; i++)
+        atomic_store_explicit(&f->next_item[i], 0, memory_order_relaxed); /* the start of the team publishes it */
     uint64_t begin = tr_clock_now_ns();
     tr_team_run(f->config.team, tr_layers_run, f);
     output->kernel_ns = tr_clock_now_ns() - begin;

@@ -6,6 +6,13 @@
 #include "model/sampler.h"
 #include "stages/forward.h"
 
+#include <stdatomic.h>
+
+enum {
+    TR_FORWARD_NARROW_ROWS = 2, /* up to these rows every worker does the work on rows for itself (layers.c) */
+    TR_FORWARD_ATTN_PAIRS = 48  /* (row, head) pairs that the attention kernels take together */
+};
+
 typedef struct tr_forward_layer {
     const float *attn_norm, *attn_post_norm, *ffn_norm,
         *ffn_post_norm;           /* [hidden]; post norms NULL where there are none */
@@ -21,6 +28,10 @@ typedef struct tr_forward_worker {
     float *panel;   /* gemm_bf16 */
     float *scratch; /* attention */
     float *tmp;     /* [widest row] */
+    void *sampler;  /* last stage only */
+    /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] like the common ones */
+    float *x, *norm, *act, *q8_scale;
+    uint8_t *q8;
 } tr_forward_worker;
 
 struct tr_forward {
@@ -38,7 +49,7 @@ struct tr_forward {
     const tr_micro_batch *batch;
     float *x; /* residual stream [rows, hidden] */
     uint32_t *row_slot, *row_pos;
-    bool *slot_used; /* [n_slots] all false between steps */
+    bool *slot_used;             /* [n_slots] all false between steps */
     float *rope[2];              /* [rows, head_dim]: cos then sin */
     float *norm, *qkv, *attn;    /* [rows, hidden], [rows, n_qkv], [rows, n_q] */
     float *proj, *gate_up, *act; /* [rows, hidden], [rows, 2 ffn], [rows, ffn] */
@@ -49,8 +60,8 @@ struct tr_forward {
     float *logits;       /* [rows, n_vocab]; pages are touched only when used */
     size_t logits_bytes;
     uint32_t *sampled;
-    tr_sampler_best *best; /* [workers, max_spans] */
-    void *sampler_scratch;
+    tr_sampler_best *best;       /* [workers, max_spans] */
+    _Atomic uint32_t *next_item; /* [hi - lo] attention items taken in this step */
     tr_forward_worker *worker;
 };
 

@@ -8,31 +8,44 @@
  *   logits = W_head rmsnorm(x)
  * [..]: Gemma only; the model's config says so by the tensors that it has. act: tanh-GELU (Gemma), SiLU (Llama).
  *
- * Every function runs on all workers; a line that ends with `sync` is where they meet. Shares never change a number. */
+ * Every function runs on all workers. Matmuls are shared by output channels, attention by (sequence, kv head, rows); a
+ * line that ends with `sync` is where the workers meet. What works on rows (norms, rounding, activations) is shared by
+ * rows in a wide step. In a narrow step of a row or two that would be more waiting than work: there every worker does
+ * it for itself, into memory of its own, and `sync_rows` is nothing: 6 meetings a layer instead of 10. Shares never
+ * change a number. */
 #include "model/sampler.h"
 #include "stages/forward_state.h"
+#include "stages/rope.h"
 
 #include <math.h>
+#include <string.h>
 
 typedef struct ctx {
     tr_forward *f;
     const tr_ops *ops;
     uint32_t id, n; /* this worker of n */
     uint32_t rows;
+    bool narrow;
     tr_forward_worker *w;
+    float *x, *norm, *act; /* this worker's own in a narrow step, common ones in a wide one */
+    uint8_t *q8;
+    float *q8_scale;
 } ctx;
 
 static void sync(const ctx *c) { tr_team_barrier(c->f->config.team, c->id); }
+static void sync_rows(const ctx *c) {
+    if (!c->narrow) sync(c);
+}
 
-/* Rows [begin, end) of this worker. */
+/* Rows [begin, end) that this worker has to see to. */
 static void my_rows(const ctx *c, uint32_t rows, uint32_t *begin, uint32_t *end) {
-    tr_team_share(rows, c->id, c->n, begin, end);
+    tr_team_share(rows, c->narrow ? 0 : c->id, c->narrow ? 1 : c->n, begin, end);
 }
 
 /* Input of the next matmul: int8 images take rotated, quantized rows, bf16 images take them as they are. */
 static void quantize_row(const ctx *c, const tr_image_tensor *w, const float *in, uint32_t row) {
     if (w->kind == TR_IMAGE_INT8_PACK)
-        c->ops->quant_u8(c->f->q8 + (size_t)row * w->k, &c->f->q8_scale[row], in, c->w->tmp, w->k, w->rotation);
+        c->ops->quant_u8(c->q8 + (size_t)row * w->k, &c->q8_scale[row], in, c->w->tmp, w->k, w->rotation);
 }
 
 /* y[rows, n] = in[rows, k] * W^T over this worker's output channels. */
@@ -41,8 +54,8 @@ static void matmul(const ctx *c, const tr_image_tensor *w, const float *in, floa
     tr_team_share((w->n + TR_OPS_BLOCK_N - 1) / TR_OPS_BLOCK_N, c->id, c->n, &begin, &end);
     if (begin == end) return;
     if (w->kind == TR_IMAGE_INT8_PACK) {
-        tr_gemm_i8_args a = {.x = c->f->q8,
-                             .x_scale = c->f->q8_scale,
+        tr_gemm_i8_args a = {.x = c->q8,
+                             .x_scale = c->q8_scale,
                              .w = w->data,
                              .comp = w->comp,
                              .w_scale = w->scale,
@@ -74,7 +87,7 @@ static void embed(const ctx *c) {
     uint32_t begin, end;
     my_rows(c, c->rows, &begin, &end);
     for (uint32_t r = begin; r < end; r++) {
-        float *x = f->x + (size_t)r * f->model->hidden;
+        float *x = c->x + (size_t)r * f->model->hidden;
         uint32_t token = f->batch->tokens[r];
         if (f->embed->kind == TR_IMAGE_BF16_PACK)
             c->ops->embed_packed(x, f->embed->data, f->model->hidden, token, f->model->embed_scale);
@@ -88,16 +101,14 @@ static void rope_angles(const ctx *c) {
     const tr_forward *f = c->f;
     const uint32_t half = f->model->head_dim / 2;
     uint32_t begin, end;
-    my_rows(c, c->rows, &begin, &end);
-    for (uint32_t kind = 0; kind < 2; kind++)
-        for (uint32_t r = begin; f->inv_freq[kind] && r < end; r++) {
-            float *cs = f->rope[kind] + (size_t)r * f->model->head_dim;
-            for (uint32_t i = 0; i < half; i++) {
-                double angle = (double)((float)f->row_pos[r] * f->inv_freq[kind][i]);
-                cs[i] = (float)cos(angle);
-                cs[half + i] = (float)sin(angle);
-            }
-        }
+    tr_team_share(2 * c->rows, c->id, c->n, &begin, &end);
+    for (uint32_t i = begin; i < end; i++) {
+        uint32_t kind = i / c->rows, r = i % c->rows;
+        if (!f->inv_freq[kind]) continue;
+        float *cs = f->rope[kind] + (size_t)r * f->model->head_dim;
+        for (uint32_t k = 0; k < half; k++)
+            tr_rope_angle((float)f->row_pos[r] * f->inv_freq[kind][k], &cs[k], &cs[half + k]);
+    }
 }
 
 static void norm_rows(const ctx *c, const float *weight, const tr_image_tensor *next) {
@@ -106,8 +117,9 @@ static void norm_rows(const ctx *c, const float *weight, const tr_image_tensor *
     uint32_t begin, end;
     my_rows(c, c->rows, &begin, &end);
     for (uint32_t r = begin; r < end; r++) {
-        c->ops->rmsnorm(f->norm + (size_t)r * hidden, f->x + (size_t)r * hidden, weight, hidden, f->model->rms_eps);
-        quantize_row(c, next, f->norm + (size_t)r * hidden, r);
+        float *norm = c->norm + (size_t)r * hidden;
+        c->ops->rmsnorm(norm, c->x + (size_t)r * hidden, weight, hidden, f->model->rms_eps);
+        quantize_row(c, next, norm, r);
     }
 }
 
@@ -118,9 +130,12 @@ static void add_rows(const ctx *c, const float *post_norm) {
     uint32_t begin, end;
     my_rows(c, c->rows, &begin, &end);
     for (uint32_t r = begin; r < end; r++) {
-        float *p = f->proj + (size_t)r * hidden;
-        if (post_norm) c->ops->rmsnorm(p, p, post_norm, hidden, f->model->rms_eps);
-        c->ops->add(f->x + (size_t)r * hidden, p, hidden);
+        const float *p = f->proj + (size_t)r * hidden;
+        if (post_norm) { /* not in place: in a narrow step all workers read proj */
+            c->ops->rmsnorm(c->norm + (size_t)r * hidden, p, post_norm, hidden, f->model->rms_eps);
+            p = c->norm + (size_t)r * hidden;
+        }
+        c->ops->add(c->x + (size_t)r * hidden, p, hidden);
     }
 }
 
@@ -188,13 +203,14 @@ static void attend(const ctx *c, const tr_forward_layer *l, uint32_t layer, cons
         c->ops->attn_bf16(&a);
 }
 
-/* Work items (span, kv head, run of rows), dealt out in turn: late rows of a chunk see more keys than early ones. A
- * lone row is split by query heads instead. */
+/* Work items (span, kv head, run of rows), each taken by the worker that is free: sequences differ in length, and late
+ * rows of a chunk see more keys than early ones. Where that makes too few items, the query heads are split too. */
 static void attention(const ctx *c, const tr_forward_layer *l, uint32_t layer) {
-    const tr_forward *f = c->f;
+    tr_forward *f = c->f;
     const uint32_t group = f->heads_a_kv;
-    const uint32_t run = group >= 48 ? 1 : 48 / group;
-    uint32_t item = 0;
+    const uint32_t run = group >= TR_FORWARD_ATTN_PAIRS ? 1 : TR_FORWARD_ATTN_PAIRS / group;
+    _Atomic uint32_t *next = &f->next_item[layer - f->config.lo];
+    uint32_t item = 0, mine = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
     for (uint32_t i = 0; i < f->batch->n_spans; i++) {
         const tr_span *s = &f->batch->spans[i];
         bool by_head = c->n > 1 && f->batch->n_spans * f->model->n_kv_heads < c->n && s->rows < run;
@@ -202,9 +218,11 @@ static void attention(const ctx *c, const tr_forward_layer *l, uint32_t layer) {
             for (uint32_t row = 0; row < s->rows; row += run) {
                 uint32_t rows = s->rows - row < run ? s->rows - row : run;
                 uint32_t step = by_head ? (group + c->n - 1) / c->n : group;
-                for (uint32_t h = 0; h < group; h += step, item++)
-                    if (item % c->n == c->id)
-                        attend(c, l, layer, s, row, rows, k, k * group + h, group - h < step ? group - h : step);
+                for (uint32_t h = 0; h < group; h += step, item++) {
+                    if (item != mine) continue;
+                    attend(c, l, layer, s, row, rows, k, k * group + h, group - h < step ? group - h : step);
+                    mine = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+                }
             }
     }
 }
@@ -222,7 +240,7 @@ static void gate_rows(const ctx *c, const tr_image_tensor *down) {
     my_rows(c, c->rows, &begin, &end);
     for (uint32_t r = begin; r < end; r++) {
         const float *gate = f->gate_up + (size_t)r * 2 * ffn;
-        float *act = f->act + (size_t)r * ffn;
+        float *act = c->act + (size_t)r * ffn;
         if (f->model->act == TR_MODEL_ACT_GELU_TANH)
             c->ops->gelu_mul(act, gate, gate + ffn, ffn);
         else
@@ -234,17 +252,17 @@ static void gate_rows(const ctx *c, const tr_image_tensor *down) {
 static void layer(const ctx *c, uint32_t index) {
     const tr_forward *f = c->f;
     const tr_forward_layer *l = &f->layer[index - f->config.lo];
-    norm_rows(c, l->attn_norm, l->qkv), sync(c);
-    matmul(c, l->qkv, f->norm, f->qkv, f->n_qkv, c->rows), sync(c);
+    norm_rows(c, l->attn_norm, l->qkv), sync_rows(c);
+    matmul(c, l->qkv, c->norm, f->qkv, f->n_qkv, c->rows), sync(c);
     qk_rows(c, l, index), sync(c);
     attention(c, l, index), sync(c);
-    if (l->o->kind == TR_IMAGE_INT8_PACK) quantize_rows(c, l->o, f->attn), sync(c);
+    if (l->o->kind == TR_IMAGE_INT8_PACK) quantize_rows(c, l->o, f->attn), sync_rows(c);
     matmul(c, l->o, f->attn, f->proj, f->model->hidden, c->rows), sync(c);
     add_rows(c, l->attn_post_norm); /* the same rows as the norm that follows: no sync */
-    norm_rows(c, l->ffn_norm, l->gate_up), sync(c);
-    matmul(c, l->gate_up, f->norm, f->gate_up, 2 * f->model->ffn, c->rows), sync(c);
-    gate_rows(c, l->down), sync(c);
-    matmul(c, l->down, f->act, f->proj, f->model->hidden, c->rows), sync(c);
+    norm_rows(c, l->ffn_norm, l->gate_up), sync_rows(c);
+    matmul(c, l->gate_up, c->norm, f->gate_up, 2 * f->model->ffn, c->rows), sync(c);
+    gate_rows(c, l->down), sync_rows(c);
+    matmul(c, l->down, c->act, f->proj, f->model->hidden, c->rows), sync(c);
     add_rows(c, l->ffn_post_norm); /* the next layer's norm takes the same rows */
 }
 
@@ -255,12 +273,12 @@ static void head(const ctx *c) {
     uint32_t begin, end;
     my_rows(c, f->n_logit_rows, &begin, &end);
     for (uint32_t i = begin; i < end; i++) {
-        float *norm = f->norm + (size_t)i * hidden;
-        c->ops->rmsnorm(norm, f->x + (size_t)f->logit_row[i] * hidden, f->output_norm, hidden, f->model->rms_eps);
+        float *norm = c->norm + (size_t)i * hidden;
+        c->ops->rmsnorm(norm, c->x + (size_t)f->logit_row[i] * hidden, f->output_norm, hidden, f->model->rms_eps);
         quantize_row(c, f->head, norm, i);
     }
-    sync(c);
-    matmul(c, f->head, f->norm, f->logits, f->n_vocab, f->n_logit_rows), sync(c);
+    sync_rows(c);
+    matmul(c, f->head, c->norm, f->logits, f->n_vocab, f->n_logit_rows), sync(c);
 }
 
 static tr_sampler_params sampler_params(const tr_span *s) {
@@ -272,11 +290,22 @@ static tr_sampler_params sampler_params(const tr_span *s) {
                                .seed = s->sampling.seed};
 }
 
-/* One share of every row that splits; worker 0 merges and draws the rest. */
+/* Best of this worker's share of the vocabulary, where shares can be scanned apart. */
+static tr_sampler_best scan(const ctx *c, const tr_sampler_params *p, const float *logits) {
+    uint32_t begin, end;
+    tr_team_share(c->f->model->vocab, c->id, c->n, &begin, &end);
+    if (!tr_sampler_splits(p) || begin == end) return TR_SAMPLER_NONE;
+    if (p->temperature > 0) return tr_sampler_scan(p, logits, begin, end);
+    float max;
+    size_t at = c->ops->argmax(logits + begin, end - begin, &max);
+    return max > -INFINITY ? (tr_sampler_best){(double)max, begin + (uint32_t)at} : TR_SAMPLER_NONE;
+}
+
+/* All workers scan a share of every row; then each row is settled by one of them. */
 static void sample(const ctx *c) {
     const tr_forward *f = c->f;
-    const uint32_t vocab = f->model->vocab, n_spans = f->batch->n_spans;
-    for (uint32_t phase = 0; phase < 2; phase++) {
+    const uint32_t n_spans = f->batch->n_spans;
+    for (uint32_t settle = 0; settle < 2; settle++) {
         uint32_t at = 0; /* rows of logits so far */
         for (uint32_t i = 0; i < n_spans; i++) {
             const tr_span *s = &f->batch->spans[i];
@@ -284,31 +313,41 @@ static void sample(const ctx *c) {
             if (!(s->flags & TR_SPAN_SAMPLE)) continue;
             const float *logits = f->logits + (size_t)(at - 1) * f->n_vocab;
             const tr_sampler_params p = sampler_params(s);
-            uint32_t begin, end;
-            tr_team_share(vocab, c->id, c->n, &begin, &end);
-            if (phase == 0 && p.temperature <= 0) {
-                float max;
-                size_t best = c->ops->argmax(logits + begin, end - begin, &max);
-                f->best[c->id * f->config.max_spans + i] = (tr_sampler_best){max, begin + (uint32_t)best};
-            } else if (phase == 0 && tr_sampler_splits(&p))
-                f->best[c->id * f->config.max_spans + i] = tr_sampler_scan(&p, logits, begin, end);
-            if (phase == 0 || c->id != 0) continue;
-            tr_sampler_best best = TR_SAMPLER_NONE;
-            for (uint32_t w = 0; w < c->n; w++) best = tr_sampler_merge(best, f->best[w * f->config.max_spans + i]);
-            f->sampled[i] = tr_sampler_splits(&p) ? tr_sampler_id(best) : tr_sampler_draw(&p, logits, vocab, f->sampler_scratch);
+            if (!settle) {
+                f->best[c->id * f->config.max_spans + i] = scan(c, &p, logits);
+            } else if (i % c->n == c->id) {
+                tr_sampler_best best = TR_SAMPLER_NONE;
+                for (uint32_t w = 0; w < c->n; w++) best = tr_sampler_merge(best, f->best[w * f->config.max_spans + i]);
+                f->sampled[i] = tr_sampler_splits(&p) ? tr_sampler_id(best)
+                                                      : tr_sampler_draw(&p, logits, f->model->vocab, c->w->sampler);
+            }
         }
-        if (phase == 0) sync(c);
+        if (!settle) sync(c);
     }
+}
+
+static ctx make_ctx(tr_forward *f, uint32_t worker, uint32_t n_workers) {
+    ctx c = {.f = f, .ops = f->ops, .id = worker, .n = n_workers, .rows = f->batch->n_rows, .w = &f->worker[worker]};
+    c.narrow = n_workers > 1 && c.rows <= TR_FORWARD_NARROW_ROWS;
+    c.x = c.narrow && worker > 0 ? c.w->x : f->x; /* worker 0 keeps the one that is handed on */
+    c.norm = c.narrow ? c.w->norm : f->norm;
+    c.act = c.narrow ? c.w->act : f->act;
+    c.q8 = c.narrow ? c.w->q8 : f->q8;
+    c.q8_scale = c.narrow ? c.w->q8_scale : f->q8_scale;
+    return c;
 }
 
 void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     tr_forward *f = forward;
-    ctx c = {.f = f, .ops = f->ops, .id = worker, .n = n_workers, .rows = f->batch->n_rows, .w = &f->worker[worker]};
-    if (f->first) embed(&c);
+    const ctx c = make_ctx(f, worker, n_workers);
+    if (f->first)
+        embed(&c);
+    else if (c.x != f->x) /* worker 0 writes to it only after a sync */
+        memcpy(c.x, f->x, (size_t)c.rows * f->model->hidden * sizeof(float));
     rope_angles(&c);
     for (uint32_t i = f->config.lo; i < f->config.hi; i++) layer(&c, i);
     if (f->last && f->n_logit_rows > 0) {
-        sync(&c);
+        sync_rows(&c);
         head(&c);
         sample(&c);
     }
