@@ -206,7 +206,7 @@ static void wait_poll(tr_runtime *rt, uint32_t seen, uint64_t timeout_ns, void *
     item[n++] = (zmq_pollitem_t){.fd = rt->block->bell.event_fd, .events = ZMQ_POLLIN};
     if (socket) item[n++] = (zmq_pollitem_t){.socket = socket, .events = ZMQ_POLLIN};
     for (uint32_t i = 0; i < rt->n_links; i++) {
-        int fd = rt->link[i].producer ? -1 : rt->link[i].channel->ops->wait_fd(rt->link[i].channel);
+        int fd = rt->link[i].channel->ops->wait_fd(rt->link[i].channel); /* a producer only after AGAIN */
         if (fd >= 0) item[n++] = (zmq_pollitem_t){.fd = fd, .events = ZMQ_POLLIN};
     }
     if (!tr_bell_prepare(&rt->block->bell, seen)) return;
