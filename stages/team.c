@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -88,6 +89,19 @@ static void *worker_main(void *arg) {
     }
 }
 
+/* Cores that n workers stand on: of the list, or those that this thread may use. */
+static uint32_t cores(uint32_t n, const uint32_t *cpus) {
+    cpu_set_t allowed;
+    if (!cpus) return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? (uint32_t)CPU_COUNT(&allowed) : 1;
+    uint32_t distinct = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        bool again = false;
+        for (uint32_t j = 0; j < i; j++) again |= cpus[j] == cpus[i];
+        distinct += !again;
+    }
+    return distinct;
+}
+
 tr_status tr_team_create(uint32_t n, const uint32_t *cpus, tr_team **team_out, tr_error *err) {
     if (n == 0 || n > TEAM_MAX) return tr_error_set(err, TR_CONFIG, "a stage has 1 to %d workers, not %u", TEAM_MAX, n);
     tr_team *t = aligned_alloc(64, (sizeof *t + n * sizeof(worker) + 63) / 64 * 64);
@@ -95,8 +109,7 @@ tr_status tr_team_create(uint32_t n, const uint32_t *cpus, tr_team **team_out, t
     *t = (tr_team){.n = n};
     t->cpus = cpus ? malloc(n * sizeof *cpus) : NULL;
     for (uint32_t i = 0; t->cpus && i < n; i++) t->cpus[i] = cpus[i];
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    t->spin = n <= (uint32_t)(online > 0 ? online : 1);
+    t->spin = cores(n, cpus) >= n;
     tr_ops_thread_init();
     if (cpus && tr_bind_thread(&cpus[0], 1) != TR_OK)
         tr_log(TR_LOG_WARN, "not_pinned", "worker=0 cpu=%u the system refused it", cpus[0]);

@@ -1,0 +1,136 @@
+/* The worker team: every worker runs every time, barriers hold everybody, shares cover, more workers than cores. */
+#include "stages/team.h"
+
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { WORKERS_MAX = 9, PHASES = 200 };
+
+typedef struct job {
+    tr_team *team;
+    uint32_t n;
+    uint64_t cell[WORKERS_MAX]; /* plain memory: only the barrier orders it */
+    _Atomic uint32_t wrong, seen;
+} job;
+
+/* Each phase every worker adds what all others wrote in the phase before; a barrier that lets one through early gives
+ * another number. */
+static void phases(void *arg, uint32_t worker, uint32_t n_workers) {
+    job *j = arg;
+    uint64_t expected = 1;
+    if (n_workers != j->n || worker >= j->n) atomic_fetch_add(&j->wrong, 1);
+    atomic_fetch_add(&j->seen, 1u << (3 * worker));
+    j->cell[worker] = expected;
+    for (int p = 0; p < PHASES; p++) {
+        tr_team_barrier(j->team, worker);
+        uint64_t sum = 0;
+        for (uint32_t i = 0; i < j->n; i++) sum += j->cell[i];
+        tr_team_barrier(j->team, worker);
+        if (sum != expected * j->n) atomic_fetch_add(&j->wrong, 1);
+        expected = sum % 1000003;
+        if (p % 50 == (int)worker) usleep(200); /* some must sleep */
+        j->cell[worker] = expected;
+    }
+}
+
+static void barriers(void **state) {
+    (void)state;
+    for (uint32_t n = 1; n <= WORKERS_MAX; n += n < 4 ? 1 : 5) {
+        job j = {.n = n};
+        tr_error err = {0};
+        if (tr_team_create(n, NULL, &j.team, &err) != TR_OK) fail_msg("%s", err.text);
+        assert_int_equal(tr_team_size(j.team), n);
+        for (int run = 0; run < 20; run++) {
+            j.seen = 0;
+            tr_team_run(j.team, phases, &j);
+            for (uint32_t w = 0; w < n; w++) assert_int_equal(j.seen >> (3 * w) & 7, 1);
+            if (run % 5 == 0) usleep(1000); /* workers sleep between runs */
+        }
+        assert_int_equal(j.wrong, 0);
+        tr_team_destroy(&j.team);
+        assert_null(j.team);
+        tr_team_destroy(&j.team);
+    }
+}
+
+static void where(void *arg, uint32_t worker, uint32_t n_workers) {
+    (void)n_workers;
+    cpu_set_t set;
+    sched_getaffinity(0, sizeof set, &set);
+    ((int *)arg)[worker] = CPU_COUNT(&set) == 1 ? sched_getcpu() : -1;
+}
+
+static void pinned(void **state) {
+    (void)state;
+    cpu_set_t before;
+    uint32_t cpus[3];
+    int got[3], n = 0;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    for (int c = 0; c < CPU_SETSIZE && n < 3; c++)
+        if (CPU_ISSET(c, &before)) cpus[n++] = (uint32_t)c;
+    for (; n < 3; n++) cpus[n] = cpus[0]; /* two workers on one core is allowed */
+    tr_team *team = NULL;
+    assert_int_equal(tr_team_create(3, cpus, &team, NULL), TR_OK);
+    tr_team_run(team, where, got);
+    for (int i = 0; i < 3; i++) assert_int_equal(got[i], cpus[i]);
+    tr_team_destroy(&team);
+    sched_setaffinity(0, sizeof before, &before);
+}
+
+static void refused_pin_goes_on(void **state) {
+    (void)state;
+    cpu_set_t before;
+    int got[2] = {7, 7};
+    tr_team *team = NULL;
+    sched_getaffinity(0, sizeof before, &before);
+    assert_int_equal(tr_team_create(2, (uint32_t[]){1020, 1021}, &team, NULL), TR_OK);
+    tr_team_run(team, where, got);
+    assert_true(got[0] != 7 && got[1] != 7);
+    tr_team_destroy(&team);
+    sched_setaffinity(0, sizeof before, &before);
+}
+
+static void shares(void **state) {
+    (void)state;
+    for (uint32_t n = 0; n < 50; n++)
+        for (uint32_t workers = 1; workers < 20; workers++) {
+            uint32_t at = 0, least = UINT32_MAX, most = 0;
+            for (uint32_t w = 0; w < workers; w++) {
+                uint32_t begin, end;
+                tr_team_share(n, w, workers, &begin, &end);
+                assert_int_equal(begin, at);
+                assert_true(end >= begin);
+                at = end;
+                least = end - begin < least ? end - begin : least;
+                most = end - begin > most ? end - begin : most;
+            }
+            assert_int_equal(at, n);
+            assert_true(most - least <= 1);
+        }
+    uint32_t begin, end;
+    tr_team_share(UINT32_MAX, 255, 256, &begin, &end);
+    assert_int_equal(end, UINT32_MAX);
+}
+
+static void refused(void **state) {
+    (void)state;
+    tr_team *team = NULL;
+    assert_int_equal(tr_team_create(0, NULL, &team, NULL), TR_CONFIG);
+    assert_int_equal(tr_team_create(100000, NULL, &team, NULL), TR_CONFIG);
+    assert_null(team);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(barriers), cmocka_unit_test(pinned),
+                                       cmocka_unit_test(refused_pin_goes_on), cmocka_unit_test(shares),
+                                       cmocka_unit_test(refused)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
