@@ -44,9 +44,9 @@ static bool concerns(tr_option_id id, tr_command command) {
     return (mask & bit) || (*tr_option_rows[id].key && (bit & TR_CMD_COMPANY));
 }
 
-/* Variables that others read. */
+/* Variables that others read: log, kernels, test scripts. */
 static bool foreign_variable(const char *name) {
-    static const char *const known[] = {"TROUPE_LOG", "TROUPE_CPU"};
+    static const char *const known[] = {"TROUPE_LOG", "TROUPE_CPU", "TROUPE_BIN"};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (strcmp(name, known[i]) == 0) return true;
     return strncmp(name, "TROUPE_TEST_", 12) == 0;

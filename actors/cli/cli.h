@@ -44,7 +44,7 @@ void tr_cli_text_free(tr_cli_text *text); /* idempotent */
 tr_status tr_cli_read_file(const char *path, size_t limit, tr_cli_text *out, tr_error *err);
 /* The prompt: word, or stdin for NULL and "-". TR_DATA: not UTF-8 (names the byte), too long. */
 tr_status tr_cli_read_prompt(const char *word, tr_cli_text *out, tr_error *err);
-/* Write all of it to stdout's descriptor. TR_CANNOT_CREATE. */
+/* Write all of it to stdout's descriptor. TR_CANNOT_CREATE; TR_CANCELLED: a signal came while the reader was slow. */
 tr_status tr_cli_write(const void *data, size_t bytes, tr_error *err);
 
 /* ---- runtime folder (cli_home.c) ---- */

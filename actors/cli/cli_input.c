@@ -5,6 +5,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -82,11 +84,15 @@ tr_status tr_cli_read_prompt(const char *word, tr_cli_text *out, tr_error *err) 
     return status;
 }
 
+/* A reader that does not read must not keep a signal waiting: poll first, then write no more than fits for sure. */
 tr_status tr_cli_write(const void *data, size_t bytes, tr_error *err) {
     const char *p = data;
     while (bytes > 0) {
-        ssize_t n = write(STDOUT_FILENO, p, bytes);
-        if (n < 0 && errno == EINTR) continue;
+        struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+        if (tr_cli_signalled()) return TR_CANCELLED;
+        if (poll(&out, 1, 100) <= 0) continue;
+        ssize_t n = write(STDOUT_FILENO, p, bytes < PIPE_BUF ? bytes : PIPE_BUF);
+        if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
         if (n < 0) return tr_error_set(err, TR_CANNOT_CREATE, "cannot write to stdout: %s", strerror(errno));
         p += n;
         bytes -= (size_t)n;
