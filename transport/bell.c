@@ -17,6 +17,7 @@ enum { AWAKE = 0, SLEEPS = 1, POLLS = 2 };
 void tr_bell_init(tr_bell *b, int event_fd) {
     atomic_init(&b->count, 0);
     atomic_init(&b->sleeper, AWAKE);
+    atomic_init(&b->slept_at, 0);
     b->event_fd = event_fd;
 }
 
@@ -59,6 +60,7 @@ void tr_bell_wait(tr_bell *b, uint32_t seen, uint64_t spin_ns, uint64_t timeout_
     if (spin_ns != 0 && spin(b, seen, spin_ns)) return;
     if (timeout_ns != UINT64_MAX) timeout_ns -= spin_ns;
     if (timeout_ns == 0) return;
+    atomic_store_explicit(&b->slept_at, seen, memory_order_relaxed);
     atomic_store(&b->sleeper, SLEEPS);
     if (atomic_load(&b->count) == seen) futex_wait(&b->count, seen, timeout_ns);
     atomic_store(&b->sleeper, AWAKE);
@@ -66,6 +68,7 @@ void tr_bell_wait(tr_bell *b, uint32_t seen, uint64_t spin_ns, uint64_t timeout_
 
 bool tr_bell_prepare(tr_bell *b, uint32_t seen) {
     tr_check(b->event_fd >= 0);
+    atomic_store_explicit(&b->slept_at, seen, memory_order_relaxed);
     atomic_store(&b->sleeper, POLLS);
     if (atomic_load(&b->count) == seen) return true;
     atomic_store(&b->sleeper, AWAKE);
@@ -77,4 +80,8 @@ void tr_bell_done(tr_bell *b) {
     uint64_t rings;
     ssize_t n = read(b->event_fd, &rings, sizeof rings); /* EFD_NONBLOCK: nothing there is fine */
     (void)n;
+}
+
+bool tr_bell_asleep(const tr_bell *b) {
+    return atomic_load(&b->sleeper) != AWAKE && atomic_load(&b->slept_at) == atomic_load(&b->count);
 }

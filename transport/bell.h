@@ -12,6 +12,7 @@
 typedef struct tr_bell {
     _Alignas(64) _Atomic uint32_t count; /* rings so far */
     _Atomic uint32_t sleeper;            /* 0 awake, 1 sleeps on count, 2 polls the eventfd */
+    _Atomic uint32_t slept_at;           /* rings that the owner knew of when it last went to sleep */
     int32_t event_fd;                    /* EFD_NONBLOCK; same number in every process of the company; -1: none */
 } tr_bell;
 
@@ -23,4 +24,6 @@ void tr_bell_wait(tr_bell *b, uint32_t seen, uint64_t spin_ns, uint64_t timeout_
 /* Announce that the owner is about to poll(event_fd); false when the count moved already (do not sleep). */
 bool tr_bell_prepare(tr_bell *b, uint32_t seen);
 void tr_bell_done(tr_bell *b); /* after poll: awake again, eventfd drained */
+/* From outside: the owner sleeps and no ring is waiting for it. False for long without progress: it hangs. */
+bool tr_bell_asleep(const tr_bell *b);
 #endif

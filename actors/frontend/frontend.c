@@ -62,7 +62,10 @@ static void loop(tr_frontend *f) {
     while (!tr_runtime_stopping(rt)) {
         uint32_t seen = tr_bell_read(&rt->block->bell);
         bool any = tr_frontend_pump_logits(f);
-        any |= tr_runtime_pump(rt, tr_frontend_on_scheduler, f);
+        if (tr_runtime_pump(rt, tr_frontend_on_scheduler, f)) {
+            atomic_fetch_add_explicit(&rt->block->progress, 1, memory_order_relaxed);
+            any = true;
+        }
         any |= tr_frontend_pump_clients(f);
         uint64_t now = tr_clock_now_ns();
         bool waiting = tr_frontend_finish_ready(f, now);

@@ -5,7 +5,8 @@
  *   HELLO          | on_hello            ACCEPTED          | on_accepted
  *   ADD            | on_add              OUTPUT            | on_output
  *   ABORT          | on_abort            PEER_UP           | SUBMITs without answer are sent again
- *   PING           | echo, or WELCOME to a client this incarnation does not know (it adds its open requests again)
+ *   PING           | echo; PING and ADD: WELCOME to a client this incarnation does not know (it says HELLO and adds its
+ *                  | open requests again)
  *   STATUS, DRAIN  | on_status, on_drain
  *
  * Text is made here: detokenizer and stop texts a request (request.h). A client that misses its pings for

@@ -15,6 +15,7 @@
 #include <zmq.h>
 
 #define CLIENT_SILENT_NS (10 * TR_NS_PER_S)
+#define PUMP_MAX         256
 
 typedef struct sender {
     const uint8_t *id;
@@ -92,6 +93,26 @@ static void welcome(tr_frontend *f, sender from) {
     tr_frontend_send(f, from.id, from.len, &m, NULL, 0);
 }
 
+static bool has_requests(tr_frontend *f, const tr_frontend_client *c) {
+    for (uint32_t i = 0; i < f->requests.cap; i++) {
+        const tr_request *r = &f->requests.at[i];
+        if (r->used && r->client_len == c->len && memcmp(r->client, c->id, c->len) == 0) return true;
+    }
+    return false;
+}
+
+/* Room for one more: clients leave without a word, so the one that was silent for longest and has nothing open makes
+ * room (if it lives, its next ping is answered by WELCOME and it says hello again). NULL: all have open requests. */
+static tr_frontend_client *room_for_client(tr_frontend *f) {
+    tr_frontend_client *oldest = NULL;
+    for (int i = 0; i < TR_FRONTEND_CLIENTS_MAX; i++) {
+        tr_frontend_client *c = &f->client[i];
+        if (!c->used) return c;
+        if ((!oldest || c->seen_ns < oldest->seen_ns) && !has_requests(f, c)) oldest = c;
+    }
+    return oldest;
+}
+
 static void on_hello(tr_frontend *f, sender from, const tr_msg_hello *m) {
     if (m->major != TR_PROTOCOL_MAJOR) {
         refuse(f, from, 0, 69,
@@ -100,8 +121,7 @@ static void on_hello(tr_frontend *f, sender from, const tr_msg_hello *m) {
         return;
     }
     tr_frontend_client *c = find_client(f, from);
-    for (int i = 0; i < TR_FRONTEND_CLIENTS_MAX && !c; i++)
-        if (!f->client[i].used) c = &f->client[i];
+    if (!c) c = room_for_client(f);
     if (!c) {
         refuse(f, from, 0, 69, "too many clients (%d): close one and try again", TR_FRONTEND_CLIENTS_MAX);
         return;
@@ -234,7 +254,7 @@ static void on_add(tr_frontend *f, sender from, const tr_msg_add *m) {
         tr_request_journal_client(journal, from.id, from.len, m->id))
         return;
     if (!find_client(f, from)) {
-        refuse(f, from, m->id, 64, "the first message must be hello");
+        welcome(f, from); /* its HELLO went to an earlier life: it says it again, and adds again */
         return;
     }
     if (f->draining) {
@@ -304,14 +324,17 @@ static void on_client(tr_frontend *f, sender from, const void *data, size_t byte
     }
 }
 
-/* Exactly two frames, identity and message; anything else is dropped and counted. */
+/* Exactly two frames, identity and message; anything else is dropped and counted. At most PUMP_MAX messages at a time:
+ * a client that floods the socket does not keep the others' texts waiting. */
 bool tr_frontend_pump_clients(tr_frontend *f) {
     bool any = false;
     zmq_msg_t id, body;
     zmq_msg_init(&id);
     zmq_msg_init(&body);
-    while (zmq_msg_recv(&id, f->router, ZMQ_DONTWAIT) >= 0) {
+    int n = 0;
+    while (n < PUMP_MAX && zmq_msg_recv(&id, f->router, ZMQ_DONTWAIT) >= 0) {
         any = true;
+        n++;
         bool ok = zmq_msg_more(&id) && zmq_msg_recv(&body, f->router, ZMQ_DONTWAIT) >= 0 && !zmq_msg_more(&body) &&
                   zmq_msg_size(&id) > 0 && zmq_msg_size(&id) <= TR_MAX_CLIENT_ID_BYTES;
         bool more = zmq_msg_more(&id) && zmq_msg_more(&body);
@@ -325,6 +348,8 @@ bool tr_frontend_pump_clients(tr_frontend *f) {
         else
             f->dropped++;
     }
+    /* A full turn is progress of its own: a flood is no hang. */
+    if (n == PUMP_MAX) atomic_fetch_add_explicit(&f->rt->block->progress, 1, memory_order_relaxed);
     zmq_msg_close(&id);
     zmq_msg_close(&body);
     return any;

@@ -127,7 +127,10 @@ static void send_logits(driver *d, const tr_msg_step *m, const float *logits) {
                 uint32_t seen = tr_bell_read(&d->rt->block->bell);
                 if (tr_channel_reserve(d->logits, bytes, &record) == TR_OK) break;
                 if (tr_runtime_stopping(d->rt)) return;
+                /* A slow client is no hang. */
+                atomic_store(&d->rt->block->busy, 0);
                 tr_runtime_wait(d->rt, seen, 10 * TR_NS_PER_MS, NULL);
+                atomic_store(&d->rt->block->busy, 1);
             }
             memcpy(record, &h, sizeof h);
             memcpy((uint8_t *)record + sizeof h, logits, h.payload_bytes);

@@ -24,8 +24,10 @@
 
 extern char **environ;
 
-/* A stage that computes must finish a step within this; scalar kernels get a hundredfold. */
+/* An actor that is awake must make progress or go to sleep within this; scalar kernels get a hundredfold. Bells are
+ * rung once in PROBE_NS, so that a stopped sleeper is noticed too. */
 #define HANG_NS    (10 * TR_NS_PER_S)
+#define PROBE_NS   (2 * TR_NS_PER_S)
 #define START_NS   (60 * TR_NS_PER_S)
 #define TERM_NS    (400 * TR_NS_PER_MS)
 #define BACKOFF_NS (20 * TR_NS_PER_MS)
@@ -46,6 +48,7 @@ typedef struct supervisor {
     uint32_t index;
     int notify_fd, signal_fd;
     uint64_t timer_ns; /* 0: none */
+    uint64_t probed_ns;
     bool ended, stop_seen;
     int exit_code;
     child child[TR_COMPANY_ACTORS_MAX];
@@ -107,7 +110,7 @@ static void do_exit(const tr_effect *e) {
     self.ended = true;
     self.exit_code = e->exit_code;
     if (e->exit_code != 0 && e->to != TR_NOBODY)
-        tr_log(TR_LOG_ERROR, "company_ends", "because=%s exit=%d", self.company->actor[e->to].name, e->exit_code);
+        tr_log(atomic_load(&self.control->ready) ? TR_LOG_ERROR : TR_LOG_INFO, "company_ends", "because=%s exit=%d", self.company->actor[e->to].name, e->exit_code);
 }
 
 static void apply(const tr_effect *e) {
@@ -148,7 +151,9 @@ static void see_exit(uint32_t a, int status) {
     e.as.child_exit.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     e.as.child_exit.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     e.as.child_exit.ours = c->signalled;
-    tr_log(self.core.state == TR_ACTOR_DRAINING ? TR_LOG_DEBUG : TR_LOG_WARN, "child_exit",
+    /* A child that ends by itself before the company was ready has said why. */
+    bool expected = self.core.state == TR_ACTOR_DRAINING || (self.core.state == TR_ACTOR_INIT && WIFEXITED(status));
+    tr_log(expected ? TR_LOG_DEBUG : TR_LOG_WARN, "child_exit",
            "child=%s pid=%d exit=%d signal=%d ours=%d", self.company->actor[a].name, (int)c->pid,
            e.as.child_exit.exit_code, e.as.child_exit.signal, (int)c->signalled);
     if (c->pid_fd >= 0) close(c->pid_fd);
@@ -175,7 +180,7 @@ static void read_blocks(void) {
         if (c->pid <= 0) continue;
         tr_event e = {.kind = TR_EVENT_CHILD_STATE, .from = a, .incarnation = atomic_load(&b->incarnation)};
         e.as.child_state.state = atomic_load(&b->state);
-        e.as.child_state.busy = atomic_load(&b->busy);
+        e.as.child_state.busy = atomic_load(&b->busy) || !tr_bell_asleep(&b->bell);
         e.as.child_state.progress = atomic_load(&b->progress);
         if (e.as.child_state.state == c->state_seen && e.as.child_state.busy == c->busy_seen &&
             e.as.child_state.progress == c->progress_seen)
@@ -185,6 +190,13 @@ static void read_blocks(void) {
         c->progress_seen = e.as.child_state.progress;
         step(&e);
     }
+}
+
+static void probe(void) {
+    uint64_t now = tr_clock_now_ns();
+    if (now - self.probed_ns < PROBE_NS) return;
+    self.probed_ns = now;
+    ring_all();
 }
 
 static void read_signals(void) {
@@ -224,6 +236,7 @@ static void run(void) {
         uint32_t seen = tr_bell_read(&self.control->actor[self.index].bell);
         reap_all();
         read_blocks();
+        probe();
         read_signals();
         if (self.timer_ns && tr_clock_now_ns() >= self.timer_ns) {
             self.timer_ns = 0;
