@@ -4,6 +4,18 @@
 #include "tests/unit/stages/reference.h"
 #include "tests/unit/stages/rig.h"
 
+/* Allocations of this process, to see that a step makes none. */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && defined(__GLIBC__)
+#define COUNT_MALLOC 1
+#include <stdatomic.h>
+static _Atomic uint64_t n_mallocs;
+void *__libc_malloc(size_t n);
+void *malloc(size_t n) {
+    n_mallocs++;
+    return __libc_malloc(n);
+}
+#endif
+
 enum { N = 96, CONTEXT = 128 };
 
 typedef struct model {
@@ -248,6 +260,32 @@ static void draws(void **state) {
     }
 }
 
+static void no_heap_in_a_step(void **state) {
+    (void)state;
+#ifdef COUNT_MALLOC
+    for (int i = 0; i < 2; i++) {
+        rig_config c = plain(&models[i], i, i ? TR_KV_INT8 : TR_KV_BF16);
+        c.workers = 2;
+        rig r;
+        rig_init(&r, &c);
+        const tr_sampling how[] = {rig_greedy, {.temperature = 1, .top_p = 0.9f, .top_k = 50}};
+        free(malloc(1));
+        uint64_t before = n_mallocs;
+        for (uint32_t pos = 0; pos < 60; pos += 30)
+            for (int h = 0; h < 2; h++) {
+                tr_span s = {
+                    .slot = 1, .pos0 = pos, .rows = 30, .flags = TR_SPAN_SAMPLE | TR_SPAN_LOGITS, .sampling = how[h]};
+                rig_run(&r, &(tr_micro_batch){.n_rows = 30, .n_spans = 1, .spans = &s, .tokens = models[i].ref.ids});
+            }
+        assert_true(before > 0);
+        assert_int_equal(n_mallocs, before);
+        rig_fini(&r);
+    }
+#else
+    skip();
+#endif
+}
+
 /* ---- refusals: nothing is written ---- */
 
 static void refused(void **state) {
@@ -316,9 +354,9 @@ static void window_pages_freed(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(equals_reference),  cmocka_unit_test(same_numbers_bf16),
-                                       cmocka_unit_test(same_numbers_int8), cmocka_unit_test(batches),
-                                       cmocka_unit_test(idempotent),        cmocka_unit_test(draws),
-                                       cmocka_unit_test(refused),           cmocka_unit_test(window_pages_freed)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equals_reference),  cmocka_unit_test(same_numbers_bf16), cmocka_unit_test(same_numbers_int8),
+        cmocka_unit_test(batches),           cmocka_unit_test(idempotent),        cmocka_unit_test(draws),
+        cmocka_unit_test(no_heap_in_a_step), cmocka_unit_test(refused),           cmocka_unit_test(window_pages_freed)};
     return cmocka_run_group_tests(tests, open_models, close_models);
 }
