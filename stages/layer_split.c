@@ -14,9 +14,10 @@ static uint64_t head_milli_layers(const tr_model_config *m) {
     return (uint64_t)m->vocab * m->hidden * 1000 / (layer ? layer : 1);
 }
 
-tr_status tr_layer_split_auto(const tr_model_config *m, uint32_t pp, uint32_t *begin_out, tr_error *err) {
+tr_status tr_layer_split_auto(const tr_model_config *m, uint32_t pp, uint32_t rows_a_head, uint32_t *begin_out,
+                              tr_error *err) {
     TR_TRY(check_stages(m, pp, err));
-    const uint64_t head = head_milli_layers(m);
+    const uint64_t head = head_milli_layers(m) / (rows_a_head ? rows_a_head : 1);
     /* Layers of the last stage: the most that give the lightest heaviest stage. */
     uint32_t last = m->n_layers;
     uint64_t lightest = UINT64_MAX;

@@ -1,6 +1,7 @@
 /* stages/layer_split.h - which layers each pipeline stage runs. Pure.
- * By cost: a layer weighs 1, the LM head weighs its multiply-adds over those of a layer and stands on the last stage;
- * the split minimizes the heaviest stage, earlier stages taking more on ties. */
+ * By cost: a layer weighs 1; the LM head stands on the last stage and weighs its multiply-adds over those of a layer,
+ * for one row in rows_a_head (decode: every row, 1; prefill: the last row of a prompt, the chunk). The split minimizes
+ * the heaviest stage, earlier stages taking more on ties. */
 #ifndef TR_LAYER_SPLIT_H
 #define TR_LAYER_SPLIT_H
 #include "base/status.h"
@@ -9,7 +10,8 @@
 #include <stdint.h>
 
 /* begin_out: [pp + 1], stage i runs [begin_out[i], begin_out[i + 1]). TR_CONFIG: more stages than layers. */
-tr_status tr_layer_split_auto(const tr_model_config *m, uint32_t pp, uint32_t *begin_out, tr_error *err);
+tr_status tr_layer_split_auto(const tr_model_config *m, uint32_t pp, uint32_t rows_a_head, uint32_t *begin_out,
+                              tr_error *err);
 /* Explicit counts, one a stage. TR_CONFIG: zero layers in a stage, or a sum that is not the model's. */
 tr_status tr_layer_split_given(const tr_model_config *m, uint32_t pp, const uint32_t *count, uint32_t *begin_out,
                                tr_error *err);

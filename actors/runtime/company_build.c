@@ -187,15 +187,15 @@ static tr_status size_pools(build *b, tr_error *err) {
 /* ---- actors ---------------------------------------------------------------------------------------------------------
  */
 
-static tr_status split(const build *b, const tr_company_build_side *side, const char *name, uint32_t *begin,
-                       tr_error *err) {
+static tr_status split(const build *b, const tr_company_build_side *side, const char *name, uint32_t rows_a_head,
+                       uint32_t *begin, tr_error *err) {
     tr_error inner = {0};
     tr_status status;
     if (side->n_layers && side->n_layers != side->pp)
         return tr_error_set(err, TR_CONFIG, "%s.layers has %u entries for %u stages: give one a stage", name,
                             side->n_layers, side->pp);
     status = side->n_layers ? tr_layer_split_given(b->model, side->pp, side->layers, begin, &inner)
-                            : tr_layer_split_auto(b->model, side->pp, begin, &inner);
+                            : tr_layer_split_auto(b->model, side->pp, rows_a_head, begin, &inner);
     return status == TR_OK ? TR_OK : tr_error_set(err, status, "%s: %.400s", name, inner.text);
 }
 
@@ -224,7 +224,8 @@ static void place(const build *b, const tr_placement_stage *p, tr_company_actor 
 static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_error *err) {
     const tr_company_build_side *side = &b->want->side[pipeline];
     uint32_t begin[TR_COMPANY_BUILD_STAGES_MAX + 1];
-    TR_TRY(split(b, side, name, begin, err));
+    bool prefill_only = !b->want->unified && pipeline == 0;
+    TR_TRY(split(b, side, name, prefill_only ? b->want->chunk : 1, begin, err));
     for (uint32_t i = 0; i < side->pp; i++) {
         char label[32];
         snprintf(label, sizeof label, "%s.%u", name, i);

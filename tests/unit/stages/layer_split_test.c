@@ -19,7 +19,7 @@ static void expect(uint32_t n_layers, uint32_t head, uint32_t stages, const uint
     tr_model_config m = model(n_layers, head * VOCAB_OF_A_LAYER);
     uint32_t begin[65];
     tr_error err = {0};
-    assert_int_equal(tr_layer_split_auto(&m, stages, begin, &err), TR_OK);
+    assert_int_equal(tr_layer_split_auto(&m, stages, 1, begin, &err), TR_OK);
     assert_int_equal(begin[0], 0);
     for (uint32_t i = 0; i < stages; i++) assert_int_equal(begin[i + 1] - begin[i], counts[i]);
 }
@@ -32,6 +32,11 @@ static void balance(void **state) {
     expect(30, 6, 3, (uint32_t[]){12, 12, 6});
     expect(5, 1, 5, (uint32_t[]){1, 1, 1, 1, 1});
     expect(1, 1000, 1, (uint32_t[]){1});
+    /* Prefill computes the head once a prompt: it weighs next to nothing there. */
+    tr_model_config m = model(18, 30 * VOCAB_OF_A_LAYER);
+    uint32_t begin[3];
+    assert_int_equal(tr_layer_split_auto(&m, 2, 256, begin, NULL), TR_OK);
+    assert_int_equal(begin[1], 9);
 }
 
 static double slowest(const uint32_t *begin, uint32_t stages, double head) {
@@ -56,7 +61,7 @@ static void optimal(void **state) {
                     best = s < best ? s : best;
                 }
             tr_model_config m = model(n, eighths * VOCAB_OF_A_LAYER / 8);
-            assert_int_equal(tr_layer_split_auto(&m, 3, begin, NULL), TR_OK);
+            assert_int_equal(tr_layer_split_auto(&m, 3, 1, begin, NULL), TR_OK);
             for (uint32_t i = 0; i < 3; i++) assert_true(begin[i] < begin[i + 1]);
             if (slowest(begin, 3, head) != best)
                 fail_msg("%u layers, head %g: %u %u %u", n, head, begin[1], begin[2] - begin[1], n - begin[2]);
@@ -87,9 +92,9 @@ static void refused(void **state) {
         assert_int_equal(begin[0], 5);
     }
     tr_error err = {0};
-    assert_int_equal(tr_layer_split_auto(&m, 19, begin, &err), TR_CONFIG);
+    assert_int_equal(tr_layer_split_auto(&m, 19, 1, begin, &err), TR_CONFIG);
     assert_non_null(strstr(err.text, "only 18 layers"));
-    assert_int_equal(tr_layer_split_auto(&m, 0, begin, &err), TR_CONFIG);
+    assert_int_equal(tr_layer_split_auto(&m, 0, 1, begin, &err), TR_CONFIG);
     uint32_t many[19];
     for (int i = 0; i < 19; i++) many[i] = 1;
     assert_int_equal(tr_layer_split_given(&m, 19, many, begin, &err), TR_CONFIG);
