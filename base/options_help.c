@@ -37,7 +37,7 @@ void tr_options_print_overview(FILE *out) {
 static void print_cell(FILE *out, const char *text) {
     for (const char *p = text; *p; p++) {
         if (*p == '|') fputc('\\', out);
-        fputc(*p == ';' ? ' ' : *p, out);
+        fputc(*p, out);
     }
 }
 
