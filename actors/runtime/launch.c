@@ -8,8 +8,10 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,7 +37,8 @@ static tr_status plan_memfd(const tr_company *company, int *fd_out, tr_error *er
     return TR_OK;
 }
 
-/* The plan goes to descriptor 3; images without a file and the notify pipe keep their numbers, above all fixed ones. */
+/* The plan goes to descriptor 3; images without a file and the notify pipe keep their numbers, above all fixed ones
+ * (above_fixed). */
 static tr_status spawn_supervisor(const tr_company *company, int plan_fd, int notify_fd, pid_t *pid_out,
                                   tr_error *err) {
     char notify[16];
@@ -67,35 +70,81 @@ static tr_status spawn_supervisor(const tr_company *company, int plan_fd, int no
     return TR_OK;
 }
 
-/* Move fd above the numbers that the company uses for itself. */
-static int above_fixed(int fd) {
-    int moved = fcntl(fd, F_DUPFD_CLOEXEC, tr_segment_bell_fd(TR_COMPANY_ACTORS_MAX));
-    close(fd);
-    return moved;
+/* Copy of a descriptor above the numbers that the company uses for itself, or -1. */
+static int above_fixed(int fd) { return fcntl(fd, F_DUPFD_CLOEXEC, tr_segment_bell_fd(TR_COMPANY_ACTORS_MAX)); }
+
+static void close_fd(int *fd) {
+    if (*fd >= 0) close(*fd);
+    *fd = -1;
+}
+
+/* The fixed numbers need more descriptors than some shells allow; actors inherit the limit. */
+static tr_status allow_descriptors(tr_error *err) {
+    const rlim_t need = (rlim_t)tr_segment_bell_fd(TR_COMPANY_ACTORS_MAX) + 32;
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= need) return TR_OK;
+    if (files.rlim_max < need)
+        return tr_error_set(err, TR_UNAVAILABLE, "a company needs %llu open files, the limit is %llu: raise ulimit -n",
+                            (unsigned long long)need, (unsigned long long)files.rlim_max);
+    files.rlim_cur = need;
+    if (setrlimit(RLIMIT_NOFILE, &files) != 0)
+        return tr_error_set(err, TR_SYSTEM, "cannot raise the limit of open files: %s", strerror(errno));
+    return TR_OK;
+}
+
+typedef struct start_fds {
+    int plan, notify[2], image[2];
+} start_fds;
+
+static void close_start(start_fds *f) {
+    close_fd(&f->plan);
+    close_fd(&f->notify[0]);
+    close_fd(&f->notify[1]);
+    close_fd(&f->image[0]);
+    close_fd(&f->image[1]);
+}
+
+/* All descriptors of the start, and their numbers in the plan. */
+static tr_status open_start(tr_company *company, start_fds *f, tr_error *err) {
+    int low[2] = {-1, -1};
+    for (int i = 0; i < 2; i++)
+        if (company->image_fd[i] >= 0) {
+            f->image[i] = company->image_fd[i] = above_fixed(company->image_fd[i]);
+            if (f->image[i] < 0)
+                return tr_error_set(err, TR_SYSTEM, "cannot hand down the packed weights: %s", strerror(errno));
+        }
+    TR_TRY(plan_memfd(company, &low[0], err));
+    f->plan = above_fixed(low[0]);
+    close_fd(&low[0]);
+    if (f->plan < 0 || pipe2(low, O_CLOEXEC) != 0)
+        return tr_error_set(err, TR_SYSTEM, "cannot create a pipe to the supervisor: %s", strerror(errno));
+    f->notify[0] = low[0];
+    f->notify[1] = above_fixed(low[1]);
+    close_fd(&low[1]);
+    if (f->notify[1] < 0)
+        return tr_error_set(err, TR_SYSTEM, "cannot create a pipe to the supervisor: %s", strerror(errno));
+    return TR_OK;
 }
 
 tr_status tr_launch_start(const tr_company *company, tr_launch *launch_out, tr_error *err) {
     *launch_out = (tr_launch){.pid_fd = -1, .notify_fd = -1, .exit_code = -1};
-    int plan = -1, pipe_fd[2];
-    TR_TRY(plan_memfd(company, &plan, err));
-    if (pipe2(pipe_fd, O_CLOEXEC) != 0) {
-        close(plan);
-        return tr_error_set(err, TR_SYSTEM, "cannot create a pipe: %s", strerror(errno));
-    }
-    plan = above_fixed(plan);
-    pipe_fd[1] = above_fixed(pipe_fd[1]);
+    TR_TRY(allow_descriptors(err));
+    tr_company *plan = malloc(sizeof *plan);
+    if (!plan) return tr_error_set(err, TR_UNAVAILABLE, "no memory for the plan");
+    *plan = *company;
+    start_fds f = {.plan = -1, .notify = {-1, -1}, .image = {-1, -1}};
     pid_t pid = 0;
-    tr_status status = spawn_supervisor(company, plan, pipe_fd[1], &pid, err);
-    close(plan);
-    close(pipe_fd[1]);
-    if (status != TR_OK) {
-        close(pipe_fd[0]);
-        return status;
+    tr_status status = open_start(plan, &f, err);
+    if (status == TR_OK) status = spawn_supervisor(plan, f.plan, f.notify[1], &pid, err);
+    if (status == TR_OK) {
+        launch_out->pid = pid;
+        launch_out->notify_fd = f.notify[0];
+        launch_out->pid_fd = (int)syscall(SYS_pidfd_open, pid, 0);
+        f.notify[0] = -1;
     }
-    launch_out->pid = pid;
-    launch_out->notify_fd = pipe_fd[0];
-    launch_out->pid_fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    return TR_OK;
+    close_start(&f);
+    free(plan);
+    return status;
 }
 
 static void reap(tr_launch *l) {
