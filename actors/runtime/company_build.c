@@ -67,14 +67,6 @@ uint64_t tr_company_build_kv_bytes(const tr_model_config *model, const tr_compan
     return bytes;
 }
 
-uint64_t tr_company_build_weight_bytes(const tr_model_config *m, tr_precision precision) {
-    uint64_t q = (uint64_t)m->n_heads * m->head_dim, kv = (uint64_t)m->n_kv_heads * m->head_dim;
-    uint64_t layer = (uint64_t)m->hidden * (2 * q + 2 * kv + 3 * (uint64_t)m->ffn);
-    uint64_t matrix = (uint64_t)m->vocab * m->hidden;
-    if (precision == TR_PRECISION_INT8) return m->n_layers * layer + matrix + 2 * matrix;
-    return 2 * (m->n_layers * layer + (m->tied_embeddings ? 1 : 2) * matrix);
-}
-
 /* ---- context, slots, pools ------------------------------------------------------------------------------------------
  */
 
@@ -176,6 +168,11 @@ static tr_status size_pools(build *b, tr_error *err) {
         for (int p = 0; p < 2; p++)
             share[p] = n * one[p] + (uint64_t)((double)rest * (double)one[p] / (double)(one[0] + one[1]));
     }
+    /* Each layer of a pool ends on a border of 4096 bytes. */
+    uint64_t rounding = (uint64_t)b->kv.n_layers * 4096;
+    for (int p = 0; p < 2; p++)
+        if (share[p] >= tr_company_build_kv_bytes(b->model, &b->want->side[p], c->context, c->chunk) + rounding)
+            share[p] -= rounding;
     TR_TRY(size_pool(b, 0, share[0], err));
     if (c->one_pool) {
         c->layout[1] = c->layout[0];

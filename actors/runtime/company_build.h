@@ -46,6 +46,4 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
 /* Bytes of KV of one sequence of that many tokens on one side. */
 uint64_t tr_company_build_kv_bytes(const tr_model_config *model, const tr_company_build_side *side, uint32_t tokens,
                                    uint32_t chunk);
-/* Bytes of the weights in that precision, as packed (estimate for the plan, within a few percent). */
-uint64_t tr_company_build_weight_bytes(const tr_model_config *model, tr_precision precision);
 #endif
