@@ -88,8 +88,12 @@ static uint64_t sequence_bytes(const build *b, uint32_t tokens) {
     return bytes;
 }
 
+/* Each layer of a pool ends on a border of 4096 bytes. */
+static uint64_t pool_rounding(const build *b) { return (uint64_t)b->kv.n_layers * 4096; }
+
 static uint64_t serve_budget(const build *b, uint32_t context) {
-    uint64_t part = b->machine->memory_bytes / SERVE_MEMORY_PART, full = SERVE_CONTEXTS * sequence_bytes(b, context);
+    uint64_t part = b->machine->memory_bytes / SERVE_MEMORY_PART;
+    uint64_t full = SERVE_CONTEXTS * sequence_bytes(b, context) + 2 * pool_rounding(b);
     return part < full ? part : full;
 }
 
@@ -159,6 +163,7 @@ static tr_status size_pools(build *b, tr_error *err) {
                             "one sequence of %u tokens needs %" PRIu64 " KiB of KV in all, %" PRIu64
                             " KiB are allowed: raise --kv-memory or lower -c",
                             c->context, (sequence_bytes(b, c->context) >> 10) + 1, budget >> 10);
+    if (budget >= sequence_bytes(b, c->context) + 2 * pool_rounding(b)) budget -= 2 * pool_rounding(b);
     uint64_t share[2] = {budget, 0};
     if (budget && !c->one_pool) {
         uint64_t one[2];
@@ -168,11 +173,6 @@ static tr_status size_pools(build *b, tr_error *err) {
         for (int p = 0; p < 2; p++)
             share[p] = n * one[p] + (uint64_t)((double)rest * (double)one[p] / (double)(one[0] + one[1]));
     }
-    /* Each layer of a pool ends on a border of 4096 bytes. */
-    uint64_t rounding = (uint64_t)b->kv.n_layers * 4096;
-    for (int p = 0; p < 2; p++)
-        if (share[p] >= tr_company_build_kv_bytes(b->model, &b->want->side[p], c->context, c->chunk) + rounding)
-            share[p] -= rounding;
     TR_TRY(size_pool(b, 0, share[0], err));
     if (c->one_pool) {
         c->layout[1] = c->layout[0];
