@@ -39,6 +39,19 @@ static void balance(void **state) {
     assert_int_equal(begin[1], 9);
 }
 
+/* A chunk of rows needs the head once: Gemma's 30 layers' worth of it are next to nothing in prefill. */
+static void head_shared_by_a_chunk(void **state) {
+    (void)state;
+    tr_model_config m = model(18, 30 * VOCAB_OF_A_LAYER);
+    uint32_t begin[4];
+    assert_int_equal(tr_layer_split_auto(&m, 3, 512, begin, NULL), TR_OK);
+    assert_memory_equal(begin, ((uint32_t[]){0, 6, 12, 18}), sizeof begin);
+    assert_int_equal(tr_layer_split_auto(&m, 2, 10, begin, NULL), TR_OK); /* 3 layers' worth */
+    assert_int_equal(begin[1], 10);
+    assert_int_equal(tr_layer_split_auto(&m, 3, 0, begin, NULL), TR_OK); /* no row at all counts as one */
+    assert_int_equal(begin[2], 17);
+}
+
 static double slowest(const uint32_t *begin, uint32_t stages, double head) {
     double worst = 0;
     for (uint32_t i = 0; i < stages; i++) {
@@ -101,7 +114,7 @@ static void refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(balance), cmocka_unit_test(optimal), cmocka_unit_test(given),
-                                       cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(balance), cmocka_unit_test(head_shared_by_a_chunk),
+                                       cmocka_unit_test(optimal), cmocka_unit_test(given), cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
