@@ -162,11 +162,8 @@ void tr_intake_cancel(tr_scheduler *s, const tr_msg_cancel *m) {
 
 void tr_intake_release(tr_scheduler *s, const tr_msg_release *m) {
     uint32_t slot = tr_intake_find(s, m->rid);
-    if (slot == NO_SLOT) return;
-    if (s->sequence[slot].state != SEQUENCE_ENDED) {
-        s->stats.protocol_errors++;
-        return;
-    }
+    /* of an open one: the answer to a refusal, overtaken by a repeat of the SUBMIT that got in */
+    if (slot == NO_SLOT || s->sequence[slot].state != SEQUENCE_ENDED) return;
     s->sequence[slot].released = true;
     tr_progress_tidy(s, slot);
 }

@@ -25,7 +25,9 @@ typedef struct tr_journal_entry {
     _Atomic uint32_t kv_prefilled; /* positions [0, n) computed by the prefill path */
     _Atomic uint32_t kv_moved;     /* positions [0, n) handed over to the decode pool */
     _Atomic uint32_t kv_decoded;   /* positions [0, n) present for decode: moved ones and decoded ones */
-    uint32_t deaths;               /* counted stage deaths with this request in flight and no step completed between */
+    uint32_t
+        deaths; /* counted deaths with this request in flight; forgotten when what was in flight then is confirmed: */
+    uint32_t suspect_compute, suspect_move; /* positions computed / moved up to here clear it; 0: not under suspicion */
     uint64_t rid, id;
     uint32_t client_len, prompt_len, forced, max_tokens, top_k, ignore_eos, logits, n_stops;
     float temperature, top_p;

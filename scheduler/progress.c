@@ -119,11 +119,17 @@ static bool append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t t
     return true;
 }
 
+void tr_progress_clear_suspect(tr_journal_entry *e) {
+    uint32_t prefilled = load(&e->kv_prefilled), decoded = load(&e->kv_decoded);
+    if ((prefilled > decoded ? prefilled : decoded) >= e->suspect_compute) e->suspect_compute = 0;
+    if (load(&e->kv_moved) >= e->suspect_move) e->suspect_move = 0;
+    if (e->suspect_compute == 0 && e->suspect_move == 0) e->deaths = 0;
+}
+
 /* The token first, then the count of what was computed: a death in between only computes rows again. */
 static void apply_span(tr_scheduler *s, uint32_t phase, const tr_msg_span *span, uint32_t token) {
     tr_journal_entry *e = entry_of(s, span->slot);
     uint32_t end = span->pos0 + span->rows;
-    e->deaths = 0;
     if ((span->flags & SPAN_SAMPLE) && !append(s, span->slot, end, token)) return;
     if (phase == PREFILL) {
         publish(&e->kv_prefilled, end);
@@ -134,6 +140,7 @@ static void apply_span(tr_scheduler *s, uint32_t phase, const tr_msg_span *span,
     } else {
         publish(&e->kv_decoded, end);
     }
+    tr_progress_clear_suspect(e);
     tr_progress_check_end(s, span->slot);
 }
 
@@ -218,11 +225,11 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
         static const char text[] = "hand-off to the decode pool failed; see the log of the resharder";
         tr_progress_end(s, slot, TR_FINISH_ERROR, UINT32_MAX, 70, text, sizeof text - 1);
     } else if (q->state != SEQUENCE_ENDED) {
-        e->deaths = 0;
         e->handoff_bytes += m->bytes;
         e->handoff_ns += m->ns;
         publish(&e->kv_moved, job->tok1);
         publish(&e->kv_decoded, job->tok1);
+        tr_progress_clear_suspect(e);
     }
     tr_progress_tidy(s, slot);
 }

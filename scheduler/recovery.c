@@ -44,12 +44,20 @@ static void reset_complete(tr_scheduler *s, uint32_t component) {
     for (uint32_t i = 0; i < s->n_flights && component != RESHARDER; i++) {
         tr_flight *f = &s->flight[i];
         if (!f->used || f->component != component) continue;
-        for (uint32_t k = 0; k < f->n_spans; k++) s->sequence[f->spans[k].slot].fell = c->counted_death;
+        for (uint32_t k = 0; k < f->n_spans && c->counted_death; k++) {
+            tr_journal_entry *e = entry_of(s, f->spans[k].slot);
+            s->sequence[f->spans[k].slot].fell = true;
+            e->suspect_compute = max_u32(e->suspect_compute, f->spans[k].pos0 + f->spans[k].rows);
+        }
         tr_progress_drop_flight(s, f);
     }
     for (uint32_t i = 0; i < JOBS_MAX && component == RESHARDER; i++) {
         if (!s->job[i].used) continue;
-        s->sequence[s->job[i].slot].fell = c->counted_death;
+        if (c->counted_death) {
+            tr_journal_entry *e = entry_of(s, s->job[i].slot);
+            s->sequence[s->job[i].slot].fell = true;
+            e->suspect_move = max_u32(e->suspect_move, s->job[i].tok1);
+        }
         tr_handoff_drop_job(s, &s->job[i]);
     }
     c->counted_death = false;

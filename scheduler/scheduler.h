@@ -12,8 +12,14 @@
  * pipeline; when all have answered, the steps in flight are issued again. The scheduler itself restarts -> reset of
  * everything first, bitmaps rebuilt from the tables of open entries, then work goes on from the journal's kv_* counts.
  * Pages are never reused while a step or job that could still touch them is unconfirmed. Poison: a request in flight at
- * two counted stage deaths with no completed step between them ends with an error. Numbers: no float arithmetic decides
- * anything here; no clock. Cost of a step: O(running + waiting). */
+ * two counted deaths of what computes it, with what was in flight then not confirmed in between, ends with an error;
+ * until cleared it runs alone, so that the next death names one. End token: ends the request with STOP and is no output
+ * token. A span that a stage reports as failed ends its request alone; the pipeline is reset and the rest runs again.
+ * Contract of the frontend: every OUTPUT with finish is answered by RELEASE (also for a rid that it does not know, and
+ * for a refusal); OUTPUT without finish of a rid that it does not know by CANCEL; tokens below the index that it has
+ * are repeats; an OUTPUT whose index lies beyond what it has was meant for its predecessor and is ignored (all is told
+ * again from 0 after PEER_UP). After PEER_UP of the scheduler it repeats SUBMITs without ACCEPTED and CANCELs without
+ * end. Numbers: no float arithmetic decides anything here; no clock. Cost of a step: O(slots). */
 #ifndef TR_SCHEDULER_H
 #define TR_SCHEDULER_H
 #include "base/status.h"
@@ -60,7 +66,7 @@ tr_status tr_scheduler_init(tr_scheduler *s, const tr_scheduler_config *config);
 void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx);
 
 typedef struct tr_scheduler_stats {
-    uint32_t running, waiting, draining;
+    uint32_t running, waiting, draining;  /* draining: 1 after DRAIN or STOP */
     uint32_t pool_pages[2], pool_free[2]; /* over all groups */
     uint64_t steps[2], rows[2], handoffs, handoff_bytes, handoff_ns, replays, protocol_errors, finished, failed;
 } tr_scheduler_stats;

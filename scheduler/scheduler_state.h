@@ -136,6 +136,8 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
 void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m);
 void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t keep, uint32_t code, const char *error,
                      uint32_t error_len);
+/* A suspect is cleared when all that was in flight at the death has been confirmed since. */
+void tr_progress_clear_suspect(tr_journal_entry *e);
 /* Give back what nothing can touch any more; frees the slot of a released request. */
 void tr_progress_check_end(tr_scheduler *s, uint32_t slot); /* all tokens there, or all positions computed */
 void tr_progress_tidy(tr_scheduler *s, uint32_t slot);

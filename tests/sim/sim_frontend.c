@@ -108,7 +108,6 @@ static void on_output(world *w, const tr_msg_output *m) {
         return;
     }
     request *r = &w->request[i];
-    bool refused = m->finish == TR_FINISH_ERROR && !w->front[i].accepted;
     if (m->index > w->front[i].got) { /* meant for the frontend before this one; all is told again from 0 */
         if (w->process[FRONTEND].incarnation == 1)
             sim_fail(w, "request %u: gap, index %u after %u", i, m->index, w->front[i].got);
@@ -129,7 +128,7 @@ static void on_output(world *w, const tr_msg_output *m) {
     if (m->finish != 0) {
         end_at_client(w, i, m->finish, m->code, m->error);
         w->front[i].known = false;
-        if (!refused) sim_send(w, FRONTEND, SCHEDULER, &release);
+        sim_send(w, FRONTEND, SCHEDULER, &release); /* also of a refusal: it may be an end whose ACCEPTED was lost */
     } else if (r->stop_at && w->front[i].got >= r->stop_at) {
         cancel(w, i, TR_FINISH_STOP, r->stop_at);
     } else if (r->cancelled) {
