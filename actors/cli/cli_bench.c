@@ -219,10 +219,7 @@ static double median(const test *t, uint32_t n) {
     return n % 2 ? t->rate[n / 2] : (t->rate[n / 2 - 1] + t->rate[n / 2]) / 2;
 }
 
-static void label(const bench *b, const test *t, char out[48]) {
-    int n = snprintf(out, 48, "%s%u", t->generation ? "tg" : "pp", t->n);
-    if (b->depth) snprintf(out + n, 48 - (size_t)n, "@d%u", b->depth);
-}
+static void label(const test *t, char out[48]) { snprintf(out, 48, "%s%u", t->generation ? "tg" : "pp", t->n); }
 
 static uint32_t threads(const tr_cli_session *s) {
     uint32_t most = 0, sum = 0;
@@ -238,11 +235,11 @@ static void print_json(const bench *b) {
     char name[48];
     for (uint32_t i = 0; i < b->n_tests; i++) {
         const test *t = &b->tests[i];
-        label(b, t, name);
-        json_array_append_new(root,
-                              json_pack("{s:s,s:i,s:s,s:i,s:f,s:f,s:f}", "test", name, "batch", (int)t->batch, "dtype",
-                                        b->dtype, "threads", (int)threads(b->session), "tok_s", median(t, b->repeat),
-                                        "tok_s_min", t->rate[0], "tok_s_max", t->rate[b->repeat - 1]));
+        label(t, name);
+        json_array_append_new(root, json_pack("{s:s,s:i,s:i,s:s,s:i,s:f,s:f,s:f}", "test", name, "batch", (int)t->batch,
+                                              "depth", (int)b->depth, "dtype", b->dtype, "threads",
+                                              (int)threads(b->session), "tok_s", median(t, b->repeat), "tok_s_min",
+                                              t->rate[0], "tok_s_max", t->rate[b->repeat - 1]));
     }
     char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (text) puts(text);
@@ -252,14 +249,15 @@ static void print_json(const bench *b) {
 
 static void print_rows(const bench *b, bool csv) {
     char name[48];
-    puts(csv ? "test,batch,dtype,threads,tok_s,tok_s_min,tok_s_max"
+    puts(csv ? "test,batch,depth,dtype,threads,tok_s,tok_s_min,tok_s_max"
              : "| test | batch | dtype | threads | tok/s | min | max | not in kernels "
                "|\n|---|---|---|---|---|---|---|---|");
     for (uint32_t i = 0; i < b->n_tests; i++) {
         const test *t = &b->tests[i];
-        label(b, t, name);
-        printf(csv ? "%s,%u,%s,%u,%.3f,%.3f,%.3f" : "| %s | %u | %s | %u | %.2f | %.2f | %.2f |", name, t->batch,
-               b->dtype, threads(b->session), median(t, b->repeat), t->rate[0], t->rate[b->repeat - 1]);
+        label(t, name);
+        printf(csv ? "%s,%u,%u,%s,%u,%.3f,%.3f,%.3f" : "| %s | %u | %u | %s | %u | %.2f | %.2f | %.2f |", name,
+               t->batch, b->depth, b->dtype, threads(b->session), median(t, b->repeat), t->rate[0],
+               t->rate[b->repeat - 1]);
         if (csv)
             putchar('\n');
         else if (t->generation)

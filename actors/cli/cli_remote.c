@@ -15,7 +15,7 @@
 
 extern char **environ;
 
-enum { START_SECONDS = 60, CONNECT_MS = 3000, STATUS_MS = 5000, STOP_SECONDS = 60 };
+enum { START_SECONDS = 60, APPEAR_SECONDS = 3, CONNECT_MS = 3000, STATUS_MS = 5000, STOP_SECONDS = 60 };
 
 static const char *company_name(const tr_options *o) {
     return tr_options_given(o, TR_OPTION_NAME) ? tr_options_text(o, TR_OPTION_NAME) : "default";
@@ -26,9 +26,10 @@ static tr_status check_words(tr_options *o, tr_error *err) {
     return tr_options_environment(o, environ, unknown, err);
 }
 
-/* wait_s: for a company that is starting; 0: it must be there now. */
+/* wait_s: for a company that is starting; one that nobody has begun to start gets less. 0: it must be there now. */
 static tr_status find(const tr_options *o, int wait_s, tr_cli_company *found, tr_error *err) {
-    uint64_t end = tr_clock_now_ns() + (uint64_t)wait_s * TR_NS_PER_S;
+    uint64_t began = tr_clock_now_ns(), end = began + (uint64_t)wait_s * TR_NS_PER_S;
+    uint64_t appear = wait_s ? began + APPEAR_SECONDS * TR_NS_PER_S : began;
     memset(found, 0, sizeof *found);
     if (tr_options_given(o, TR_OPTION_CONNECT)) {
         snprintf(found->endpoint, sizeof found->endpoint, "%s", tr_options_text(o, TR_OPTION_CONNECT));
@@ -39,7 +40,7 @@ static tr_status find(const tr_options *o, int wait_s, tr_cli_company *found, tr
         if (status == TR_OK && found->endpoint[0]) return TR_OK;
         if (status != TR_OK && status != TR_UNAVAILABLE) return status;
         if (tr_cli_signalled()) return TR_CANCELLED;
-        if (tr_clock_now_ns() >= end)
+        if (tr_clock_now_ns() >= (status == TR_OK ? end : appear))
             return status == TR_OK ? tr_error_set(err, TR_UNAVAILABLE, "the company '%s' is still starting: try again",
                                                   company_name(o))
                                    : status;
@@ -51,7 +52,10 @@ static tr_status open_client(const tr_options *o, int wait_s, tr_client **client
     tr_cli_company found;
     TR_TRY(find(o, wait_s, &found, err));
     tr_client_options options = {.name = "troupe", .connect_timeout_ms = wait_s ? wait_s * 1000 : CONNECT_MS};
-    return tr_client_connect(found.endpoint, &options, client, err);
+    tr_cli_interrupt_now(true, NULL);
+    tr_status status = tr_client_connect(found.endpoint, &options, client, err);
+    tr_cli_interrupt_now(false, NULL);
+    return status;
 }
 
 static int end(tr_client **client, const tr_error *err, tr_status status) {

@@ -30,5 +30,6 @@ int tr_cli_serve(tr_options *o) {
     if (status != TR_OK && !err.text[0] && status == TR_UNAVAILABLE && company > 0) return company;
     if (status != TR_OK) return tr_cli_fail(&err, status);
     if (tr_cli_signalled() == SIGINT) return tr_status_exit_code(TR_CANCELLED);
+    if (company > 0) tr_cli_say("the company ended by itself (exit %d): run with TROUPE_LOG=info to see why", company);
     return company > 0 ? company : 0;
 }
