@@ -77,7 +77,8 @@ void sim_check_client_end(world *w, const request *r) {
     default: break;
     }
     bool lost = r->code == 99 && (w->faults & CRASH_FRONTEND) && !r->accepted;
-    bool refused = (r->code == 69 || r->code == 64) && !r->accepted;
+    /* a refusal meant for an earlier frontend may meet the repeat that got in: then the repeat is cancelled */
+    bool refused = (r->code == 69 || r->code == 64) && (!r->accepted || w->process[FRONTEND].incarnation > 1);
     bool crashed = r->code == 70 && strstr(r->error, "two crashes") != NULL &&
                    ((r->poison && w->poison_deaths >= 2) || (w->chaos_counted >= 1 && w->counted_deaths >= 2));
     bool bad = r->code == 70 && r->bad && strstr(r->error, "bad request") != NULL;
