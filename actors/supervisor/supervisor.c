@@ -110,7 +110,8 @@ static void do_exit(const tr_effect *e) {
     self.ended = true;
     self.exit_code = e->exit_code;
     if (e->exit_code != 0 && e->to != TR_NOBODY)
-        tr_log(atomic_load(&self.control->ready) ? TR_LOG_ERROR : TR_LOG_INFO, "company_ends", "because=%s exit=%d", self.company->actor[e->to].name, e->exit_code);
+        tr_log(atomic_load(&self.control->ready) ? TR_LOG_ERROR : TR_LOG_INFO, "company_ends", "because=%s exit=%d",
+               self.company->actor[e->to].name, e->exit_code);
 }
 
 static void apply(const tr_effect *e) {
@@ -153,9 +154,9 @@ static void see_exit(uint32_t a, int status) {
     e.as.child_exit.ours = c->signalled;
     /* A child that ends by itself before the company was ready has said why. */
     bool expected = self.core.state == TR_ACTOR_DRAINING || (self.core.state == TR_ACTOR_INIT && WIFEXITED(status));
-    tr_log(expected ? TR_LOG_DEBUG : TR_LOG_WARN, "child_exit",
-           "child=%s pid=%d exit=%d signal=%d ours=%d", self.company->actor[a].name, (int)c->pid,
-           e.as.child_exit.exit_code, e.as.child_exit.signal, (int)c->signalled);
+    tr_log(expected ? TR_LOG_DEBUG : TR_LOG_WARN, "child_exit", "child=%s pid=%d exit=%d signal=%d ours=%d",
+           self.company->actor[a].name, (int)c->pid, e.as.child_exit.exit_code, e.as.child_exit.signal,
+           (int)c->signalled);
     if (c->pid_fd >= 0) close(c->pid_fd);
     *c = (child){.pid_fd = -1};
     atomic_store(&self.control->actor[a].pid, 0);
