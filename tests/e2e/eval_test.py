@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""troupe eval and bench: the figures follow from the logits, and the logits are the same bits in every topology.
+
+Standard library only; TROUPE_BIN names the binary. Models: tests/golden/tiny.
+"""
+import array
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+
+BIN = os.environ.get("TROUPE_BIN", "build/troupe")
+if not os.access(BIN, os.X_OK):
+    print("skipped: %s is not there" % BIN)
+    sys.exit(77)
+MODELS = ["tests/golden/tiny/gemma3.gguf", "tests/golden/tiny/llama.gguf"]
+TEXT = "The quick brown fox jumps over the lazy dog. 0123456789 äöü €"
+TOPOLOGIES = [
+    ["--unified", "pp=1"],
+    ["--unified", "pp=3", "--chunk", "7"],
+    ["--prefill", "pp=1", "--decode", "pp=1", "-t", "1"],
+    ["--prefill", "pp=2", "--decode", "pp=3", "--chunk", "16"],
+    ["--prefill", "pp=3", "--decode", "pp=2", "--set", "transport.local=zmq"],
+    ["--prefill", "pp=2", "--decode", "pp=2", "--set", "decode.page=64"],
+    ["--prefill", "pp=1", "--decode", "pp=1", "--set", "scheduler.cores=shared"],
+]
+
+
+def read_npy(path):
+    with open(path, "rb") as f:
+        data = f.read()
+    assert data[:8] == b"\x93NUMPY\x01\x00"
+    size = int.from_bytes(data[8:10], "little")
+    head = eval(data[10:10 + size].decode(), {"__builtins__": {}})  # a Python literal by definition of the format
+    assert (10 + size) % 64 == 0 and head["descr"] == "<f4" and not head["fortran_order"]
+    values = array.array("f", data[10 + size:])
+    rows, cols = head["shape"]
+    assert len(values) == rows * cols
+    return [values[i * cols:(i + 1) * cols] for i in range(rows)]
+
+
+class Eval(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="troupe-")
+        self.addCleanup(self.folder.cleanup)
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith("TROUPE_")}
+        self.env["XDG_RUNTIME_DIR"] = self.folder.name
+        self.env["XDG_CACHE_HOME"] = os.path.join(self.folder.name, "cache")
+        self.text = os.path.join(self.folder.name, "text")
+        with open(self.text, "w", encoding="utf-8") as f:
+            f.write(TEXT)
+
+    def call(self, *args):
+        got = subprocess.run([BIN, *args], env=self.env, capture_output=True, timeout=60, check=False)
+        self.assertEqual(got.returncode, 0, got.stderr.decode())
+        return got.stdout
+
+    def evaluate(self, model, path, *args):
+        npy = os.path.join(self.folder.name, "logits.npy")
+        out = self.call("eval", model, "--text", self.text, "--path", path, "--topk", "3", "--json", "--logits", npy, *args)
+        with open(npy, "rb") as f:
+            return json.loads(out), f.read(), npy
+
+    def test_figures_follow_from_the_logits(self):
+        for model in MODELS:
+            ids = json.loads(self.call("tokenize", model, "--text", self.text, "--json"))
+            for path in ("prefill", "decode", "handoff"):
+                got, _, npy = self.evaluate(model, path)
+                self.assertEqual(got["ids"], ids)
+                rows = read_npy(npy)
+                self.assertEqual((len(rows), len(got["top"])), (len(ids), len(ids)))
+                nll = []
+                for i, row in enumerate(rows):
+                    norm = max(row) + math.log(sum(math.exp(x - max(row)) for x in row))
+                    order = sorted(range(len(row)), key=lambda k: (-row[k], k))[:3]
+                    self.assertEqual([t[0] for t in got["top"][i]], order)
+                    for t in got["top"][i]:
+                        self.assertAlmostEqual(t[1], row[t[0]] - norm, places=6)
+                    if i + 1 < len(ids):
+                        nll.append(norm - row[ids[i + 1]])
+                self.assertAlmostEqual(got["nll"], sum(nll) / len(nll), places=6)
+                self.assertAlmostEqual(got["ppl"], math.exp(got["nll"]), places=4)
+
+    def test_same_bits_in_every_topology(self):
+        for model in MODELS:
+            for path in ("prefill", "decode", "handoff"):
+                first = self.evaluate(model, path, *TOPOLOGIES[0])
+                for topology in TOPOLOGIES[1:]:
+                    again = self.evaluate(model, path, *topology)
+                    self.assertEqual(first[0], again[0], "%s %s %s" % (model, path, topology))
+                    self.assertTrue(first[1] == again[1], "logits differ: %s %s %s" % (model, path, topology))
+
+    def test_the_paths_are_different_paths(self):
+        one, two, three = (self.evaluate(MODELS[0], p)[1] for p in ("prefill", "decode", "handoff"))
+        self.assertFalse(one == two or two == three or one == three)
+
+    def test_one_token(self):
+        with open(self.text, "w", encoding="utf-8"):
+            pass
+        got, _, _ = self.evaluate(MODELS[0], "handoff")
+        self.assertEqual((len(got["ids"]), len(got["top"]), got["nll"]), (1, 1, 0))
+
+    def test_bench(self):
+        out = self.call("bench", "model", MODELS[0], "-p", "32,0", "-n", "8", "-b", "2", "-d", "16", "-r", "2", "-t", "1",
+                        "--dtype", "bf16", "-o", "json")
+        rows = json.loads(out)
+        self.assertEqual([(r["test"], r["batch"], r["dtype"], r["threads"]) for r in rows],
+                         [("pp32", 2, "bf16", 1), ("tg8", 2, "bf16", 1)])
+        for r in rows:
+            self.assertTrue(r["tok_s_min"] <= r["tok_s"] <= r["tok_s_max"])
+        self.assertEqual(json.loads(self.call("bench", "model", MODELS[0], "-p", "0", "-n", "0", "-o", "json")), [])
+        self.assertTrue(self.call("bench", "model", MODELS[0], "-p", "8", "-n", "0", "-o", "csv").startswith(b"test,batch"))
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
