@@ -67,6 +67,7 @@ static void loop(tr_frontend *f) {
             any = true;
         }
         any |= tr_frontend_pump_clients(f);
+        tr_frontend_send_cancels(f);
         uint64_t now = tr_clock_now_ns();
         bool waiting = tr_frontend_finish_ready(f, now);
         if (now - swept >= SWEEP_NS) {

@@ -62,6 +62,8 @@ void tr_frontend_on_scheduler(void *self, const tr_event *event);
 bool tr_frontend_pump_logits(tr_frontend *f);
 /* Send the ends that waited for their logits. True when one went out or still waits. */
 bool tr_frontend_finish_ready(tr_frontend *f, uint64_t now_ns);
+/* CANCELs that found the link full, or a new scheduler. */
+void tr_frontend_send_cancels(tr_frontend *f);
 void tr_frontend_cancel(tr_frontend *f, tr_request *r, uint32_t finish, uint32_t keep);
 /* Take up all journaled requests of a client that is back. */
 void tr_frontend_adopt_client(tr_frontend *f, const uint8_t *client, uint32_t len);

@@ -17,9 +17,23 @@ static void release(tr_frontend *f, tr_request *r) {
     tr_request_remove(&f->requests, r);
 }
 
+static void send_cancel(tr_frontend *f, tr_request *r) {
+    tr_msg m = {.type = TR_MSG_CANCEL, .as.cancel = {.rid = r->rid, .finish = r->cancel, .keep = r->cancel_keep}};
+    r->cancel_sent = tr_runtime_send(f->rt, f->rt->company->scheduler, &m) == TR_OK;
+}
+
 void tr_frontend_cancel(tr_frontend *f, tr_request *r, uint32_t finish, uint32_t keep) {
-    tr_msg m = {.type = TR_MSG_CANCEL, .as.cancel = {.rid = r->rid, .finish = finish, .keep = keep}};
-    tr_runtime_send(f->rt, f->rt->company->scheduler, &m);
+    if (r->cancel) return; /* the first reason counts */
+    r->cancel = finish;
+    r->cancel_keep = keep;
+    send_cancel(f, r);
+}
+
+void tr_frontend_send_cancels(tr_frontend *f) {
+    for (uint32_t i = 0; i < f->requests.cap; i++) {
+        tr_request *r = &f->requests.at[i];
+        if (r->used && r->cancel && !r->cancel_sent && !r->finish) send_cancel(f, r);
+    }
 }
 
 void tr_frontend_client_gone(tr_frontend *f, const uint8_t *client, uint32_t len) {
@@ -137,6 +151,11 @@ static bool logits_complete(const tr_request *r) {
 
 static void on_output(tr_frontend *f, const tr_msg_output *m) {
     tr_request *r = find_or_adopt(f, m->rid);
+    if (!r && !tr_request_journal(f->rt->segment[TR_SEGMENT_JOURNAL], m->rid)) {
+        /* Nobody waits for it and nothing is journaled: a refusal to an earlier life. */
+        tr_msg done = {.type = TR_MSG_RELEASE, .as.release = {.rid = m->rid}};
+        if (m->finish) tr_runtime_send(f->rt, f->rt->company->scheduler, &done);
+    }
     if (!r || r->finish) return;
     r->accepted = true;
     if (m->index > r->n_tokens) {
@@ -205,14 +224,15 @@ static void on_accepted(tr_frontend *f, uint64_t rid) {
     r->accepted = true;
     free(r->submit);
     r->submit = NULL;
-    /* A client that left before its request was accepted. */
-    if (r->gone && !r->finish) tr_frontend_cancel(f, r, TR_FINISH_ABORT, 0);
+    /* A CANCEL may have come before the scheduler knew the request. */
+    r->cancel_sent = false;
 }
 
 /* What the old scheduler may not have taken is sent again; it knows repeats by their rid. */
-static void submit_again(tr_frontend *f) {
+static void send_again(tr_frontend *f) {
     for (uint32_t i = 0; i < f->requests.cap; i++) {
         tr_request *r = &f->requests.at[i];
+        r->cancel_sent = false;
         if (!r->used || r->accepted || !r->submit) continue;
         tr_msg m;
         tr_codec_arena_reset(&f->arena);
@@ -223,7 +243,7 @@ static void submit_again(tr_frontend *f) {
 
 void tr_frontend_on_scheduler(void *self, const tr_event *event) {
     tr_frontend *f = self;
-    if (event->kind == TR_EVENT_PEER_UP && event->from == f->rt->company->scheduler) submit_again(f);
+    if (event->kind == TR_EVENT_PEER_UP && event->from == f->rt->company->scheduler) send_again(f);
     if (event->kind != TR_EVENT_MSG) return;
     if (event->msg->type == TR_MSG_ACCEPTED) on_accepted(f, event->msg->as.accepted.rid);
     if (event->msg->type == TR_MSG_OUTPUT) on_output(f, &event->msg->as.output);

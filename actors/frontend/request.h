@@ -17,6 +17,8 @@ typedef struct tr_request {
     bool used, accepted;
     bool gone; /* its client is gone: nothing is sent any more */
     bool logits;
+    bool cancel_sent;             /* the scheduler has the CANCEL below, as far as this actor knows */
+    uint32_t cancel, cancel_keep; /* tr_finish and keep of a CANCEL; 0: none */
     uint64_t rid, id;
     uint8_t client[TR_MAX_CLIENT_ID_BYTES];
     uint32_t client_len, prompt_len;
