@@ -110,20 +110,23 @@ HOT(4)
 static tile_fn *const hot[4][6] = {HOT_LIST(1), HOT_LIST(2), HOT_LIST(3), HOT_LIST(4)};
 
 /* Weights from memory (2..16 rows): every row of the call in one tile, so the weights are read once. */
+enum { COLD_ROWS_MAX = 14 };
 enum { AHEAD_NV1 = 4096, AHEAD_NV2 = 4096, AHEAD_NV4 = 2048 }; /* bytes, multiples of 64 */
-TILE(cold, 2, 1, AHEAD_NV1)
-TILE(cold, 3, 1, AHEAD_NV1)
-TILE(cold, 4, 1, AHEAD_NV1)
-TILE(cold, 5, 1, AHEAD_NV1)
-TILE(cold, 6, 1, AHEAD_NV1)
-TILE(cold, 7, 1, AHEAD_NV1) TILE(cold, 8, 1, AHEAD_NV1) TILE(cold, 9, 1, AHEAD_NV1) TILE(cold, 10, 1, AHEAD_NV1)
-    TILE(cold, 11, 1, AHEAD_NV1) TILE(cold, 12, 1, AHEAD_NV1) TILE(cold, 13, 1, AHEAD_NV1) TILE(cold, 14, 1, AHEAD_NV1)
-        TILE(cold, 2, 4, AHEAD_NV4) TILE(cold, 3, 4, AHEAD_NV4) TILE(cold, 4, 4, AHEAD_NV4) TILE(cold, 5, 4, AHEAD_NV4)
-            TILE(cold, 6, 4, AHEAD_NV4) TILE(cold, 7, 2, AHEAD_NV2) TILE(cold, 8, 2, AHEAD_NV2)
-                TILE(cold, 9, 2, AHEAD_NV2) TILE(cold, 10, 2, AHEAD_NV2) TILE(cold, 11, 2, AHEAD_NV2)
-                    TILE(cold, 12, 2, AHEAD_NV2) TILE(cold, 13, 2, AHEAD_NV2) TILE(cold, 14, 2, AHEAD_NV2) enum {
-                        COLD_ROWS_MAX = 14
-                    };
+#define TILES_2_TO_6(nv)                                                                                               \
+    TILE(cold, 2, nv, AHEAD_NV##nv)                                                                                    \
+    TILE(cold, 3, nv, AHEAD_NV##nv)                                                                                    \
+    TILE(cold, 4, nv, AHEAD_NV##nv) TILE(cold, 5, nv, AHEAD_NV##nv) TILE(cold, 6, nv, AHEAD_NV##nv)
+#define TILES_7_TO_14(nv)                                                                                              \
+    TILE(cold, 7, nv, AHEAD_NV##nv)                                                                                    \
+    TILE(cold, 8, nv, AHEAD_NV##nv)                                                                                    \
+    TILE(cold, 9, nv, AHEAD_NV##nv)                                                                                    \
+    TILE(cold, 10, nv, AHEAD_NV##nv)                                                                                   \
+    TILE(cold, 11, nv, AHEAD_NV##nv)                                                                                   \
+    TILE(cold, 12, nv, AHEAD_NV##nv) TILE(cold, 13, nv, AHEAD_NV##nv) TILE(cold, 14, nv, AHEAD_NV##nv)
+TILES_2_TO_6(1)
+TILES_7_TO_14(1)
+TILES_7_TO_14(2)
+TILES_2_TO_6(4)
 static tile_fn *const cold_one[COLD_ROWS_MAX + 1] = {NULL,      row_1x1,   cold_2x1,  cold_3x1,  cold_4x1,
                                                      cold_5x1,  cold_6x1,  cold_7x1,  cold_8x1,  cold_9x1,
                                                      cold_10x1, cold_11x1, cold_12x1, cold_13x1, cold_14x1};
