@@ -101,17 +101,22 @@ static void measure(const char *name, side *a, side *b, size_t bytes, uint64_t s
     free(t);
 }
 
-static void open_rings(side *a, side *b, tr_error *err) {
+static void open_rings(side *a, side *b, void *memory[2], tr_error *err) {
     side *from[2] = {a, b}, *to[2] = {b, a};
     for (int i = 0; i < 2; i++) {
         size_t capacity = tr_ring_capacity(RECORDS, RECORD_MAX);
-        void *mem = aligned_alloc(64, tr_ring_bytes(capacity));
+        void *mem = memory[i] = aligned_alloc(64, tr_ring_bytes(capacity));
         if (!mem) exit(70);
         memset(mem, 0, tr_ring_bytes(capacity));
         tr_ring_init(mem, capacity);
         need(tr_ring_attach_producer(mem, capacity, &to[i]->bell, &from[i]->out, err), err);
         need(tr_ring_attach_consumer(mem, capacity, &from[i]->bell, &to[i]->in, err), err);
     }
+}
+
+static void close_channels(side *a, side *b) {
+    tr_channel *ends[] = {a->in, a->out, b->in, b->out};
+    for (int i = 0; i < 4; i++) tr_channel_close(ends[i]);
 }
 
 static void open_sockets(side *a, side *b, void *context[2], const char *dir, tr_error *err) {
@@ -126,9 +131,8 @@ static void open_sockets(side *a, side *b, void *context[2], const char *dir, tr
 }
 
 static void close_sockets(side *a, side *b, void *context[2], const char *dir) {
-    tr_channel *ends[] = {a->in, a->out, b->in, b->out};
     char path[64];
-    for (int i = 0; i < 4; i++) tr_channel_close(ends[i]);
+    close_channels(a, b);
     for (int i = 0; i < 2; i++) {
         zmq_ctx_term(context[i]);
         snprintf(path, sizeof path, "%s/%d", dir, i);
@@ -151,9 +155,12 @@ int main(int argc, char **argv) {
     a.cpu = cpus[0], b.cpu = cpus[1];
     tr_bell_init(&a.bell, -1);
     tr_bell_init(&b.bell, -1);
-    open_rings(&a, &b, &err);
+    void *memory[2];
+    open_rings(&a, &b, memory, &err);
     for (int i = 0; i < 3 && n == 2; i++) measure("ring spin", &a, &b, sizes[i], TR_NS_PER_S, rounds);
     for (int i = 0; i < 3; i++) measure("ring sleep", &a, &b, sizes[i], 0, rounds);
+    close_channels(&a, &b);
+    for (int i = 0; i < 2; i++) free(memory[i]);
     void *context[2];
     for (int i = 0; i < 2; i++) need(tr_zmq_socket_context(&context[i], &err), &err);
     char dir[] = "/tmp/tr-hop-XXXXXX";
