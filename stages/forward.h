@@ -40,7 +40,7 @@ typedef struct tr_span {
 
 typedef struct tr_micro_batch {
     uint32_t n_rows, n_spans;
-    const tr_span *spans;   /* [n_spans], rows in order without gaps */
+    const tr_span *spans;   /* [n_spans], rows in order without gaps; at most one a slot */
     const uint32_t *tokens; /* [n_rows]; read by the first stage only */
 } tr_micro_batch;
 
@@ -58,7 +58,8 @@ typedef struct tr_forward_config {
     tr_kv_memory kv; /* format of the pool decides attn_bf16 or attn_int8 */
     uint32_t lo, hi;
     uint32_t max_rows, max_spans;
-    uint32_t context; /* positions are below this */
+    uint32_t context;       /* positions are below this */
+    _Atomic uint64_t *beat; /* raised after each layer; NULL: nobody looks */
 } tr_forward_config;
 
 typedef struct tr_forward_output {

@@ -345,7 +345,10 @@ void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     else if (c.x != f->x) /* worker 0 writes to it only after a sync */
         memcpy(c.x, f->x, (size_t)c.rows * f->model->hidden * sizeof(float));
     rope_angles(&c);
-    for (uint32_t i = f->config.lo; i < f->config.hi; i++) layer(&c, i);
+    for (uint32_t i = f->config.lo; i < f->config.hi; i++) {
+        layer(&c, i);
+        if (worker == 0 && f->config.beat) atomic_fetch_add_explicit(f->config.beat, 1, memory_order_relaxed);
+    }
     if (f->last && f->n_logit_rows > 0) {
         sync_rows(&c);
         head(&c);

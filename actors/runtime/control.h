@@ -14,6 +14,7 @@ typedef struct tr_control_block {
     _Alignas(64) _Atomic uint32_t state; /* tr_actor_state; INIT is set by the supervisor before each spawn */
     _Atomic uint32_t busy;               /* 1 while it computes: progress is expected, as while it is awake */
     _Atomic uint64_t progress;           /* steps, jobs or turns completed in all lives */
+    _Atomic uint64_t beat;               /* raised inside a long step: it is slow, it does not hang */
     _Atomic uint64_t kernel_ns, step_ns; /* sums over steps: inside kernels, received to published */
     _Atomic uint32_t placed;             /* 1: pinned and bound as planned and verified; 2: refused, runs unbound */
     /* written by the supervisor */

@@ -234,7 +234,8 @@ static tr_status open_phase(driver *d, uint32_t phase, const tr_ops *ops, tr_err
         .hi = d->me->hi,
         .max_rows = c->max_rows,
         .max_spans = TR_MAX_SPANS,
-        .context = c->context};
+        .context = c->context,
+        .beat = &d->rt->block->beat};
     return tr_forward_create(&config, &d->forward[phase - 1], err);
 }
 

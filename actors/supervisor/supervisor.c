@@ -24,8 +24,8 @@
 
 extern char **environ;
 
-/* An actor that is awake must make progress or go to sleep within this; scalar kernels get a hundredfold. Bells are
- * rung once in PROBE_NS, so that a stopped sleeper is noticed too. */
+/* An actor that is awake must make progress, compute a layer or go to sleep within this; scalar kernels get a
+ * hundredfold. Bells are rung once in PROBE_NS, so that a stopped sleeper is noticed too. */
 #define HANG_NS    (10 * TR_NS_PER_S)
 #define PROBE_NS   (2 * TR_NS_PER_S)
 #define START_NS   (60 * TR_NS_PER_S)
@@ -38,7 +38,7 @@ typedef struct child {
     int pid_fd;
     bool signalled; /* we sent SIGKILL in this life */
     uint32_t state_seen, busy_seen;
-    uint64_t progress_seen;
+    uint64_t progress_seen, beat_seen;
 } child;
 
 typedef struct supervisor {
@@ -180,12 +180,20 @@ static void read_blocks(void) {
         tr_control_block *b = &self.control->actor[a];
         if (c->pid <= 0) continue;
         tr_event e = {.kind = TR_EVENT_CHILD_STATE, .from = a, .incarnation = atomic_load(&b->incarnation)};
+        uint64_t beat = atomic_load(&b->beat);
         e.as.child_state.state = atomic_load(&b->state);
         e.as.child_state.busy = atomic_load(&b->busy) || !tr_bell_asleep(&b->bell);
         e.as.child_state.progress = atomic_load(&b->progress);
         if (e.as.child_state.state == c->state_seen && e.as.child_state.busy == c->busy_seen &&
-            e.as.child_state.progress == c->progress_seen)
+            e.as.child_state.progress == c->progress_seen && beat == c->beat_seen)
             continue;
+        if (beat != c->beat_seen && e.as.child_state.busy && c->busy_seen) {
+            /* Work moves inside the step: for the core it begins now. */
+            tr_event pause = e;
+            pause.as.child_state.busy = 0;
+            step(&pause);
+        }
+        c->beat_seen = beat;
         c->state_seen = e.as.child_state.state;
         c->busy_seen = e.as.child_state.busy;
         c->progress_seen = e.as.child_state.progress;

@@ -222,6 +222,7 @@ class Company:
         code = self.serve.wait(10 * SLOW)
         assert code == 0, "serve: exit %d %s" % (code, self.messages())
         text = self.messages()
+        assert "Sanitizer" not in text and "runtime error" not in text, text
         self.close()
         return text
 

@@ -78,8 +78,11 @@ class LeftBehind(Stranger):
         home = self.home()
         c = self.start(home)
         text = c.generate(PROMPTS[0], 16).out
-        for pid in home.processes():
-            os.kill(pid, signal.SIGKILL)
+        for pid in [c.serve.pid] + list(home.processes()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it went with its parent
         c.serve.wait()
         home.wait_empty()
         self.assertTrue(os.listdir(home.runtime + "/troupe/e2e"), "no stale folder: this test shows nothing")
