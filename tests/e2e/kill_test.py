@@ -313,6 +313,18 @@ class Clients(Death):
         self.assertEqual(c.generate(PROMPTS[1], N, *HOW).out, self.truth[PROMPTS[1]])
         c.stop()
 
+    def test_a_client_that_sleeps(self):
+        """It pings no more: after ten seconds it is gone, and the others have not noticed."""
+        c = self.start(*SPLIT)
+        sleeper = c.stream(PROMPTS[0], N, *HOW)
+        wait_until("some text", 30, lambda: sleeper.size() > 0, 0)
+        sleeper.process.send_signal(signal.SIGSTOP)
+        self.assertIsNone(sleeper.process.poll())
+        self.assertEqual(c.generate(PROMPTS[1], N, *HOW).out, self.truth[PROMPTS[1]])
+        c.wait_idle(15)
+        sleeper.process.kill()
+        c.stop()
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)
