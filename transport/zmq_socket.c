@@ -135,8 +135,8 @@ static bool set_int(void *socket, int option, int value) {
 /* v6 only where the address is: else libzmq reports 127.0.0.1 as a mapped IPv6 address. */
 static bool set_options(void *socket, const tr_zmq_socket_options *o, bool v6) {
     int hwm = o->hwm > 0 ? o->hwm : HWM_DEFAULT;
-    bool ok = set_int(socket, ZMQ_LINGER, 0) && set_int(socket, ZMQ_SNDHWM, hwm) && set_int(socket, ZMQ_RCVHWM, hwm) &&
-              set_int(socket, ZMQ_IMMEDIATE, o->immediate) &&
+    bool ok = set_int(socket, ZMQ_LINGER, o->linger_ms) && set_int(socket, ZMQ_SNDHWM, hwm) &&
+              set_int(socket, ZMQ_RCVHWM, hwm) && set_int(socket, ZMQ_IMMEDIATE, o->immediate) &&
               zmq_setsockopt(socket, ZMQ_MAXMSGSIZE, &o->max_message_bytes, sizeof o->max_message_bytes) == 0 &&
               set_int(socket, ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS) && set_int(socket, ZMQ_IPV6, v6) &&
               set_int(socket, ZMQ_RECONNECT_IVL, o->reconnect_ms > 0 ? o->reconnect_ms : RECONNECT_MS) &&

@@ -25,6 +25,7 @@ typedef struct tr_zmq_socket_options {
     const void *routing_id;    /* DEALER; NULL: libzmq chooses */
     size_t routing_id_len;     /* 1..255, first byte not 0 */
     int heartbeat_ms;          /* ZMTP ping interval, dead after four; 0: none */
+    int linger_ms;             /* how long messages unsent at close are still tried; 0: dropped */
     int reconnect_ms;          /* connect: first pause before another try; 0: 10 */
     int reconnect_max_ms;      /* pauses double up to this; 0: they stay as they are */
 } tr_zmq_socket_options;
@@ -33,7 +34,7 @@ typedef struct tr_zmq_socket_options {
 tr_status tr_zmq_socket_context(void **context_out, tr_error *err);
 tr_status tr_zmq_socket_open(void *context, const char *endpoint, const tr_zmq_socket_options *o, void **socket_out,
                              tr_error *err);
-/* Nulls; idempotent. Unsent messages are dropped. */
+/* Nulls; idempotent. Unsent messages are dropped, or go out until linger_ms is over while the context is ended. */
 void tr_zmq_socket_close(void **socket);
 /* The rules above, without opening anything. */
 tr_status tr_zmq_socket_check(const char *endpoint, bool bind, tr_error *err);

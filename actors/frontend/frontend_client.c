@@ -16,6 +16,7 @@
 
 #define CLIENT_SILENT_NS (10 * TR_NS_PER_S)
 #define PUMP_MAX         256
+#define LAST_WORDS_MS    200 /* the end of a stream must reach its client although the company ends */
 
 typedef struct sender {
     const uint8_t *id;
@@ -31,6 +32,7 @@ tr_status tr_frontend_bind(tr_frontend *f, tr_error *err) {
                                      .private_dir = own,
                                      .hwm = 20000,
                                      .max_message_bytes = 2 * TR_MAX_TEXT_BYTES,
+                                     .linger_ms = LAST_WORDS_MS,
                                      .heartbeat_ms = 1000};
     return tr_zmq_socket_open(tr_runtime_zmq(f->rt), c->endpoint, &options, &f->router, err);
 }

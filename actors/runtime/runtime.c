@@ -16,6 +16,16 @@
 #include <unistd.h>
 #include <zmq.h>
 
+static tr_runtime *signalled; /* whom a SIGTERM finds */
+
+/* At the end of the company an idle actor leaves its loop by itself and closes what it has; one that computes, and any
+ * actor while the company goes on, dies at once. */
+static void on_term(int signal_number) {
+    if (atomic_load(&signalled->control->stopping) && !atomic_load(&signalled->block->busy)) return;
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+}
+
 /* The supervisor holds all memory: without it an actor must not live on. */
 static tr_status die_with_supervisor(const tr_runtime *rt, tr_error *err) {
     const tr_company_actor *supervisor = tr_company_find_actor(rt->company, "supervisor");
@@ -81,13 +91,16 @@ tr_status tr_runtime_open(const char *name, tr_runtime *rt, tr_error *err) {
     rt->arena_memory = malloc(arena_bytes);
     if (!rt->arena_memory) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %s", name);
     tr_codec_arena_init(&rt->arena, rt->arena_memory, arena_bytes);
-    return open_links(rt, err);
+    TR_TRY(open_links(rt, err));
+    signalled = rt;
+    signal(SIGTERM, on_term);
+    return TR_OK;
 }
 
 void tr_runtime_close(tr_runtime *rt) {
     for (uint32_t i = 0; i < rt->n_links; i++) tr_channel_close(rt->link[i].channel);
     rt->n_links = 0;
-    if (rt->zmq) zmq_ctx_term(rt->zmq);
+    while (rt->zmq && zmq_ctx_term(rt->zmq) != 0 && errno == EINTR) continue;
     rt->zmq = NULL;
     free(rt->arena_memory);
     rt->arena_memory = NULL;

@@ -133,15 +133,16 @@ static void apply(const tr_effect *e) {
 static void step(tr_event *event) {
     event->now_ns = tr_clock_now_ns();
     tr_supervisor_core_step(&self.core, event, &self.effects);
+    /* Before the SIGTERM among the effects: who sees it leaves in order. */
+    if (self.core.state == TR_ACTOR_DRAINING && !atomic_load(&self.control->stopping)) {
+        atomic_store(&self.control->stopping, 1);
+        ring_all();
+    }
     for (uint32_t i = 0; i < self.effects.n; i++) apply(&self.effects.item[i]);
     if (self.core.state == TR_ACTOR_READY && !atomic_load(&self.control->ready)) {
         atomic_store(&self.control->ready, 1);
         ring_all();
         notify('R');
-    }
-    if (self.core.state == TR_ACTOR_DRAINING && !atomic_load(&self.control->stopping)) {
-        atomic_store(&self.control->stopping, 1);
-        ring_all();
     }
 }
 
