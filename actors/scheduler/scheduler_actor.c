@@ -52,6 +52,11 @@ static void fill_config(tr_runtime *rt, tr_scheduler_config *config) {
     for (uint32_t p = 0; p < config->n_pipelines; p++) fill_pipeline(c, p, &config->pipeline[p]);
 }
 
+/* Work that was done: between two crashes it says that the next life is worth a try. */
+static bool is_progress(const tr_event *e) {
+    return e->kind == TR_EVENT_MSG && (e->msg->type == TR_MSG_STEP_DONE || e->msg->type == TR_MSG_RESHARD_DONE);
+}
+
 static void on_event(void *self, const tr_event *event) {
     driver *d = self;
     tr_scheduler_step(d->core, event, &d->effects);
@@ -65,7 +70,7 @@ static void on_event(void *self, const tr_event *event) {
                 tr_log(TR_LOG_ERROR, "link_full", "to=%s", d->rt->company->actor[e->to].name);
         }
     }
-    atomic_fetch_add_explicit(&d->rt->block->progress, 1, memory_order_relaxed);
+    if (is_progress(event)) atomic_fetch_add_explicit(&d->rt->block->progress, 1, memory_order_relaxed);
 }
 
 /* What did not fit into the frontend's link is still in the journal: present the frontend as new. */

@@ -237,6 +237,36 @@ class Others(Death):
         self.assertEqual(again.generate(PROMPTS[0], N, *HOW).out, self.truth[PROMPTS[0]])
         again.stop()
 
+    def test_an_actor_that_always_crashes(self):
+        """Five crashes without any work between: the company gives up, says who it was, and nothing is left."""
+        for actor in ("decode.1", "scheduler", "resharder", "frontend"):
+            home = Home()
+            self.addCleanup(home.close)
+            c = Company(MODEL, *SPLIT, home=home)
+            crashes, seen = 0, set()
+            end = time.monotonic() + 20 * SLOW
+            while c.serve.poll() is None and time.monotonic() < end:
+                for pid, line in home.processes().items():
+                    if line.endswith("--actor " + actor) and pid not in seen:
+                        seen.add(pid)
+                        crashes += 1
+                        os.kill(pid, signal.SIGSEGV)
+                time.sleep(0.002)
+            self.assertEqual(c.serve.poll(), 70, "%s crashed %d times: %s" % (actor, crashes, c.messages()[-2000:]))
+            self.assertGreaterEqual(crashes, 4)
+            self.assertLessEqual(crashes, 8)
+            self.assertIn(actor, c.messages())
+            home.wait_empty()
+            c.close()
+
+    def test_a_crash_is_survived(self):
+        """One SIGSEGV a stage, with work between: the texts go on."""
+        c = self.start(*SPLIT)
+        for stage in c.stages():
+            self.same_texts(self.kill_under_streams(c, stage, signal.SIGSEGV), "%s crashed" % stage)
+        c.wait_idle()
+        c.stop()
+
     def test_serve_itself(self):
         c = self.start(*SPLIT)
         clients = {s.process.pid: s for s in [c.stream(p, N, *HOW) for p in PROMPTS]}
