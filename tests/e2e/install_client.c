@@ -15,14 +15,14 @@ int main(int argc, char **argv) {
         .prompt = argv[2], .prompt_len = strlen(argv[2]), .max_tokens = (uint32_t)atoi(argv[3])};
     tr_status s = tr_client_connect(argv[1], NULL, &c, &err);
     if (s == TR_OK) s = tr_client_add(c, &params, &id, &err);
-    while (s == TR_OK || s == TR_AGAIN) {
+    bool failed = s != TR_OK, ended = failed;
+    while (!ended) {
         s = tr_client_poll(c, 1000, &e, &err);
-        if (s != TR_OK) continue;
-        if (e.kind == TR_CLIENT_ERROR) return fprintf(stderr, "%s\n", e.error), 1;
-        fwrite(e.text, 1, e.text_bytes, stdout);
-        if (e.kind == TR_CLIENT_END) break;
+        failed = (s != TR_OK && s != TR_AGAIN) || (s == TR_OK && e.kind == TR_CLIENT_ERROR);
+        ended = failed || (s == TR_OK && e.kind == TR_CLIENT_END);
+        if (s == TR_OK && !failed) fwrite(e.text, 1, e.text_bytes, stdout);
     }
-    if (s != TR_OK) fprintf(stderr, "%s\n", err.text);
+    if (failed) fprintf(stderr, "%s\n", s == TR_OK ? e.error : err.text);
     tr_client_close(&c);
-    return s != TR_OK;
+    return failed;
 }

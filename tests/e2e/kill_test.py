@@ -18,6 +18,7 @@ N = int(os.environ.get("TROUPE_TEST_TOKENS", "300"))
 SPLIT = ("-c", "512", "--prefill", "pp=2", "--decode", "pp=3")
 UNIFIED = ("-c", "512", "--unified", "pp=3")
 REPLACEMENT = "\ufffd".encode()
+CRASH = signal.SIGABRT  # unlike SIGSEGV, no sanitizer takes it for a finding of its own
 HOW = ("--temp", "1", "--seed", "3", "--ignore-eos")
 
 
@@ -250,7 +251,7 @@ class Others(Death):
                     if line.endswith("--actor " + actor) and pid not in seen:
                         seen.add(pid)
                         crashes += 1
-                        os.kill(pid, signal.SIGSEGV)
+                        os.kill(pid, CRASH)
                 time.sleep(0.002)
             self.assertEqual(c.serve.poll(), 70, "%s crashed %d times: %s" % (actor, crashes, c.messages()[-2000:]))
             self.assertGreaterEqual(crashes, 4)
@@ -260,10 +261,10 @@ class Others(Death):
             c.close()
 
     def test_a_crash_is_survived(self):
-        """One SIGSEGV a stage, with work between: the texts go on."""
+        """One crash a stage, with work between: the texts go on."""
         c = self.start(*SPLIT)
         for stage in c.stages():
-            self.same_texts(self.kill_under_streams(c, stage, signal.SIGSEGV), "%s crashed" % stage)
+            self.same_texts(self.kill_under_streams(c, stage, CRASH), "%s crashed" % stage)
         c.wait_idle()
         c.stop()
 
