@@ -14,18 +14,9 @@
 
 #include <cmocka.h>
 
-#define GOLDEN "tests/golden/tokenizer/"
-#define FFFD   "\xef\xbf\xbd"
+#include "tests/unit/model/vocab.h"
 
-static tr_tokenizer *open_vocab(const char *path) {
-    tr_gguf *g = NULL;
-    tr_tokenizer *t = NULL;
-    tr_error err = {0};
-    if (tr_gguf_open(path, &g, &err) != TR_OK) fail_msg("%s", err.text);
-    if (tr_tokenizer_create(g, &t, &err) != TR_OK) fail_msg("%s", err.text);
-    tr_gguf_close(&g);
-    return t;
-}
+#define FFFD "\xef\xbf\xbd"
 
 /* Push all ids; out (large enough) gets the text, its length is returned. Checks every part. */
 static size_t stream(const tr_tokenizer *t, unsigned flags, const uint32_t *ids, size_t n, char *out) {

@@ -17,17 +17,7 @@
 
 #include <cmocka.h>
 
-#define GOLDEN "tests/golden/tokenizer/"
-
-static tr_tokenizer *open_vocab(const char *path) {
-    tr_gguf *g = NULL;
-    tr_tokenizer *t = NULL;
-    tr_error err = {0};
-    if (tr_gguf_open(path, &g, &err) != TR_OK) fail_msg("%s", err.text);
-    if (tr_tokenizer_create(g, &t, &err) != TR_OK) fail_msg("%s", err.text);
-    tr_gguf_close(&g); /* the tokenizer owns what it needs */
-    return t;
-}
+#include "tests/unit/model/vocab.h"
 
 static void assert_tokens(const tr_tokenizer *t, const char *text, size_t len, unsigned flags, const uint32_t *want,
                           size_t n_want, const char *where) {
