@@ -63,7 +63,7 @@ static void loop(tr_frontend *f) {
         uint32_t seen = tr_bell_read(&rt->block->bell);
         bool any = tr_frontend_pump_logits(f);
         if (tr_runtime_pump(rt, tr_frontend_on_scheduler, f)) {
-            atomic_fetch_add_explicit(&rt->block->progress, 1, memory_order_relaxed);
+            atomic_fetch_add_explicit(&rt->block->beat, 1, memory_order_relaxed);
             any = true;
         }
         any |= tr_frontend_pump_clients(f);
@@ -79,6 +79,20 @@ static void loop(tr_frontend *f) {
     }
 }
 
+/* Last words: who waits is told now, and need not find out by silence. What the scheduler has sent goes out first; a
+ * request that is on its way here is refused. */
+static void tell_stopped(tr_frontend *f) {
+    static const char text[] = "the company was stopped";
+    tr_runtime_pump(f->rt, tr_frontend_on_scheduler, f);
+    f->draining = true;
+    tr_frontend_pump_clients(f);
+    for (uint32_t i = 0; i < f->requests.cap; i++) {
+        const tr_request *r = &f->requests.at[i];
+        tr_msg m = {.type = TR_MSG_ERROR, .as.error = {.id = r->id, .code = 69, .text = {text, sizeof text - 1}}};
+        if (r->used && !r->gone) tr_frontend_send(f, r->client, r->client_len, &m, NULL, 0);
+    }
+}
+
 tr_status tr_frontend_run(tr_runtime *rt, tr_error *err) {
     tr_frontend *f = calloc(1, sizeof *f);
     if (!f) return tr_error_set(err, TR_UNAVAILABLE, "no memory for the frontend");
@@ -88,6 +102,7 @@ tr_status tr_frontend_run(tr_runtime *rt, tr_error *err) {
     if (status == TR_OK) {
         tr_runtime_ready(rt);
         loop(f);
+        tell_stopped(f);
     }
     close_frontend(f);
     return status;

@@ -350,8 +350,8 @@ bool tr_frontend_pump_clients(tr_frontend *f) {
         else
             f->dropped++;
     }
-    /* A full turn is progress of its own: a flood is no hang. */
-    if (n == PUMP_MAX) atomic_fetch_add_explicit(&f->rt->block->progress, 1, memory_order_relaxed);
+    /* A full turn is a sign of life: a flood is no hang. */
+    if (n == PUMP_MAX) atomic_fetch_add_explicit(&f->rt->block->beat, 1, memory_order_relaxed);
     zmq_msg_close(&id);
     zmq_msg_close(&body);
     return any;

@@ -246,7 +246,10 @@ void tr_frontend_on_scheduler(void *self, const tr_event *event) {
     if (event->kind == TR_EVENT_PEER_UP && event->from == f->rt->company->scheduler) send_again(f);
     if (event->kind != TR_EVENT_MSG) return;
     if (event->msg->type == TR_MSG_ACCEPTED) on_accepted(f, event->msg->as.accepted.rid);
-    if (event->msg->type == TR_MSG_OUTPUT) on_output(f, &event->msg->as.output);
+    if (event->msg->type != TR_MSG_OUTPUT) return;
+    on_output(f, &event->msg->as.output);
+    /* Only work that was done: news of peers must not say that the next life after a crash is worth a try. */
+    atomic_fetch_add_explicit(&f->rt->block->progress, 1, memory_order_relaxed);
 }
 
 /* One record to its client. False: the client's queue is full, keep it. */
