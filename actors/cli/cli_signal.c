@@ -28,6 +28,7 @@ void tr_cli_catch_signals(void) {
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGHUP, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file limit is an error of the call */
 }
 
 int tr_cli_signalled(void) { return first; }

@@ -3,9 +3,12 @@
 #include "actors/runtime/actor_main.h"
 #include "actors/supervisor/supervisor.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifndef TROUPE_VERSION
 #define TROUPE_VERSION "0.1.0"
@@ -46,8 +49,18 @@ static int run_command(tr_command command, int argc, char **argv) {
     return code;
 }
 
+/* A standard descriptor that the caller closed would be given to the next file that is opened, and texts and messages
+ * would go into it. Held by /dev/null, opened the wrong way round: reading stdin and writing stdout fail as they
+ * should. */
+static void hold_standard_descriptors(void) {
+    static const int mode[3] = {O_WRONLY, O_RDONLY, O_WRONLY};
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", mode[fd]) != fd) _exit(70);
+}
+
 int main(int argc, char **argv) {
     const char *first = argc > 1 ? argv[1] : "";
+    hold_standard_descriptors();
     if (strcmp(first, "--actor") == 0 && argc == 3) return tr_actor_main(argv[2]);
     if (strcmp(first, "--supervisor") == 0) return tr_supervisor_main(argc > 2 ? atoi(argv[2]) : -1);
     if (strcmp(first, "--version") == 0) return printf("troupe %s\n", TROUPE_VERSION) < 0;
