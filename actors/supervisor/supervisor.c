@@ -268,9 +268,17 @@ static void block_signals(void) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
 }
 
+/* Whoever started us holds the other end of the pipe for as long as it lives. One that died before the death signal was
+ * asked for (block_signals) sends none. */
+static bool nobody_listens(void) {
+    struct pollfd p = {.fd = self.notify_fd};
+    return self.notify_fd >= 0 && poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLNVAL)) != 0;
+}
+
 static tr_status init(int notify_fd, tr_error *err) {
     self.notify_fd = notify_fd;
     if (notify_fd >= 0) fcntl(notify_fd, F_SETFD, FD_CLOEXEC);
+    if (nobody_listens()) return tr_error_set(err, TR_PEER, "the command that started this company is gone");
     TR_TRY(tr_segment_map_plan(&self.company, err));
     const tr_company *c = self.company;
     const tr_company_actor *me = tr_company_find_actor(c, "supervisor");

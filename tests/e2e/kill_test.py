@@ -238,6 +238,16 @@ class Others(Death):
         self.assertEqual(again.generate(PROMPTS[0], N, *HOW).out, self.truth[PROMPTS[0]])
         again.stop()
 
+    def test_supervisor_whose_parent_died_at_once(self):
+        """Before the supervisor could ask to be told of its parent's death: the pipe to it says so."""
+        read, write = os.pipe()
+        os.close(read)
+        got = subprocess.run([company.TROUPE, "--supervisor", str(write)], pass_fds=[write], capture_output=True,
+                             timeout=10 * SLOW, check=False)
+        os.close(write)
+        self.assertNotEqual(got.returncode, 0)
+        self.assertIn(b"the command that started this company is gone", got.stderr)
+
     def test_an_actor_that_always_crashes(self):
         """Five crashes without any work between: the company gives up, says who it was, and nothing is left."""
         for actor in ("decode.1", "scheduler", "resharder", "frontend"):
