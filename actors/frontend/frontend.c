@@ -8,8 +8,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-#define SWEEP_NS TR_NS_PER_S
+#define SWEEP_NS  TR_NS_PER_S
+#define LISTEN_NS (150 * TR_NS_PER_MS)
 
 static tr_status open_tokenizer(tr_frontend *f, tr_error *err) {
     const char *path = f->rt->company->model_path;
@@ -91,6 +93,9 @@ static void tell_stopped(tr_frontend *f) {
         tr_msg m = {.type = TR_MSG_ERROR, .as.error = {.id = r->id, .code = 69, .text = {text, sizeof text - 1}}};
         if (r->used && !r->gone) tr_frontend_send(f, r->client, r->client_len, &m, NULL, 0);
     }
+    /* A client's socket drops what it has not read when the connection breaks: leave after those who listen. */
+    uint64_t end = tr_clock_now_ns() + LISTEN_NS;
+    while (tr_frontend_anyone_there(f) && tr_clock_now_ns() < end) usleep(2000);
 }
 
 tr_status tr_frontend_run(tr_runtime *rt, tr_error *err) {

@@ -54,6 +54,8 @@ tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, 
                            size_t payload_bytes);
 /* Silent clients are gone, and so are those that never came back to this life of the frontend. */
 void tr_frontend_sweep_clients(tr_frontend *f, uint64_t now_ns);
+/* A client that has said hello is still connected; asked by a PING to it. */
+bool tr_frontend_anyone_there(tr_frontend *f);
 /* The client has said hello to this life. */
 bool tr_frontend_knows(tr_frontend *f, const uint8_t *client, uint32_t len);
 

@@ -150,6 +150,16 @@ void tr_frontend_sweep_clients(tr_frontend *f, uint64_t now_ns) {
     if (now_ns - f->born_ns > CLIENT_SILENT_NS) tr_frontend_sweep_orphans(f);
 }
 
+bool tr_frontend_anyone_there(tr_frontend *f) {
+    tr_msg m = {.type = TR_MSG_PING};
+    for (int i = 0; i < TR_FRONTEND_CLIENTS_MAX; i++) {
+        tr_frontend_client *c = &f->client[i];
+        if (c->used && tr_frontend_send(f, c->id, c->len, &m, NULL, 0) == TR_PEER) c->used = false;
+        if (c->used) return true;
+    }
+    return false;
+}
+
 /* ---- requests ---- */
 
 /* Ids of the prompt in f->ids or in the message. False: refused. */
