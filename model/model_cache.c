@@ -36,7 +36,7 @@ tr_status tr_model_cache_folder(char *path_out, size_t cap, tr_error *err) {
     return TR_OK;
 }
 
-/* The folder and its parents, all private. */
+/* The folder and its parents, all private; false with the errno of what could not be made. */
 static bool make_folder(const char *path) {
     char part[PATH_ROOM];
     int n = snprintf(part, sizeof part, "%s/", path);
@@ -45,7 +45,11 @@ static bool make_folder(const char *path) {
         *at = '\0';
         if (mkdir(part, 0700) != 0 && errno != EEXIST) {
             struct stat st;
-            if (stat(part, &st) != 0 || !S_ISDIR(st.st_mode)) return false; /* a parent may be read-only and there */
+            int why = errno;
+            if (stat(part, &st) != 0 || !S_ISDIR(st.st_mode)) { /* a parent may be read-only and there */
+                errno = why;
+                return false;
+            }
         }
     }
     return true;
@@ -228,14 +232,19 @@ static tr_status pack_file(const job *j, const char *path, tr_error *err) {
     return status;
 }
 
+/* Name of an image; false: too long, or no folder. */
+static bool image_path(const char *folder, uint64_t hash, tr_precision precision, char *out, size_t cap) {
+    int n = snprintf(out, cap, "%s/%016" PRIx64 "-%s-v%d.img", folder, hash, tr_precision_name(precision),
+                     TR_IMAGE_VERSION);
+    return n > 0 && (size_t)n < cap;
+}
+
 /* A ready file of the cache. TR_CANNOT_CREATE: the cache cannot be used. */
 static tr_status from_cache(const job *j, tr_model_cache_image *out, tr_error *err) {
     char folder[TR_MODEL_CACHE_PATH_MAX + 64];
     if (!sub_folder("images", folder, sizeof folder))
         return tr_error_set(err, TR_CANNOT_CREATE, "no cache folder: neither XDG_CACHE_HOME nor HOME names one");
-    int n = snprintf(out->path, sizeof out->path, "%s/%016" PRIx64 "-%s-v%d.img", folder, j->hash,
-                     tr_precision_name(j->precision), TR_IMAGE_VERSION);
-    if (n < 0 || (size_t)n >= sizeof out->path)
+    if (!image_path(folder, j->hash, j->precision, out->path, sizeof out->path))
         return tr_error_set(err, TR_CANNOT_CREATE, "the path of the cache folder is too long");
     if (image_ready(out->path, j->precision, j->hash)) return TR_OK;
     if (!make_folder(folder))
@@ -290,7 +299,37 @@ tr_status tr_model_cache_get(const char *model_path, tr_precision precision, uin
     return TR_OK;
 }
 
+bool tr_model_cache_has(const tr_model_file *mf, tr_precision precision) {
+    char folder[TR_MODEL_CACHE_PATH_MAX + 64], path[TR_MODEL_CACHE_PATH_MAX];
+    const char *weights = tr_model_file_path(mf);
+    uint64_t hash;
+    struct stat st;
+    memo m;
+    if (stat(weights, &st) != 0) return false;
+    memo_init(&m, &st);
+    if (!memo_read(&m, &hash) || !sub_folder("images", folder, sizeof folder)) return false;
+    if (!tr_model_file_gguf(mf)) hash = hash_beside(weights, hash);
+    return image_path(folder, hash, precision, path, sizeof path) && image_ready(path, precision, hash);
+}
+
 /* ---- the whole cache ---- */
+
+tr_status tr_model_cache_probe(tr_error *err) {
+    char folder[TR_MODEL_CACHE_PATH_MAX + 64], path[PATH_ROOM];
+    TR_TRY(tr_model_cache_folder(folder, sizeof folder, err));
+    sub_folder("images", folder, sizeof folder);
+    if (!make_folder(folder))
+        return tr_error_set(err, TR_CANNOT_CREATE, "cannot make %.400s: %s", folder, strerror(errno));
+    snprintf(path, sizeof path, "%s/probe.%ld", folder, (long)getpid());
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) return tr_error_set(err, TR_CANNOT_CREATE, "cannot write in %.400s: %s", folder, strerror(errno));
+    bool written = write(fd, "troupe", 6) == 6;
+    int why = errno;
+    close(fd);
+    unlink(path);
+    if (!written) return tr_error_set(err, TR_CANNOT_CREATE, "cannot write in %.400s: %s", folder, strerror(why));
+    return TR_OK;
+}
 
 /* Sum the bytes of the files of a folder, and remove them when asked. */
 static uint64_t walk(const char *name, bool clear, int *error_out) {

@@ -8,6 +8,7 @@
 #define TR_MODEL_CACHE_H
 #include "base/status.h"
 #include "model/image.h"
+#include "model/model_file.h"
 #include "model/pack.h"
 
 #include <stdbool.h>
@@ -28,6 +29,10 @@ typedef struct tr_model_cache_image {
 tr_status tr_model_cache_get(const char *model_path, tr_precision precision, uint32_t n_threads,
                              tr_pack_progress progress, void *progress_arg, tr_model_cache_image *image_out,
                              tr_error *err);
+/* Would get find the image? False also when the model was never hashed: nothing large is read to find out. */
+bool tr_model_cache_has(const tr_model_file *mf, tr_precision precision);
+/* Make the folder and write in it. TR_CANNOT_CREATE, TR_UNAVAILABLE: why images are packed anew at every start. */
+tr_status tr_model_cache_probe(tr_error *err);
 /* Folder of the cache (the parent of images/, hashes/ and models/). */
 tr_status tr_model_cache_folder(char *path_out, size_t cap, tr_error *err);
 /* Bytes of all images. */

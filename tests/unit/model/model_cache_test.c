@@ -203,8 +203,19 @@ static void unusable_folder(void **state) {
     opens(&image, TR_PRECISION_INT8);
     assert_int_equal(ftruncate(image.fd, 0), -1); /* sealed: nobody can pull it away */
     close(image.fd);
+    tr_error err = {0};
+    assert_int_equal(tr_model_cache_probe(&err), TR_CANNOT_CREATE);
+    assert_non_null(strstr(err.text, "Not a directory"));
+    /* The reason is the one of the folder that could not be made, not that of the folders below it. */
+    struct stat st;
+    if (stat("/sys", &st) == 0 && S_ISDIR(st.st_mode)) {
+        setenv("XDG_CACHE_HOME", "/sys/troupe-test/deep", 1);
+        assert_int_equal(tr_model_cache_probe(&err), TR_CANNOT_CREATE);
+        assert_null(strstr(err.text, "No such file"));
+    }
     setenv("XDG_CACHE_HOME", "relative", 1);
     unsetenv("HOME");
+    assert_int_equal(tr_model_cache_probe(&err), TR_UNAVAILABLE);
     image = get(TR_PRECISION_INT8);
     assert_true(image.fd >= 0 && image.warning[0]);
     close(image.fd);
@@ -240,6 +251,24 @@ static void bad_models(void **state) {
     assert_int_equal(files_in("images", ""), 0);
 }
 
+/* Asked without reading the weights. */
+static void found_without_packing(void **state) {
+    (void)state;
+    const char *const path[2] = {model, safetensors};
+    for (int i = 0; i < 2; i++) {
+        tr_model_file *mf = NULL;
+        assert_int_equal(tr_model_file_open(path[i], &mf, NULL), TR_OK);
+        assert_false(tr_model_cache_has(mf, TR_PRECISION_BF16));
+        get_from(path[i], TR_PRECISION_BF16);
+        assert_true(tr_model_cache_has(mf, TR_PRECISION_BF16));
+        assert_false(tr_model_cache_has(mf, TR_PRECISION_INT8));
+        tr_model_file_close(&mf);
+    }
+    int before = files_in("images", "");
+    assert_int_equal(tr_model_cache_probe(NULL), TR_OK);
+    assert_int_equal(files_in("images", ""), before);
+}
+
 static void cleared(void **state) {
     (void)state;
     uint64_t freed = 0;
@@ -266,6 +295,7 @@ int main(void) {
                                        FRESH(unusable_folder),
                                        FRESH(full_disk),
                                        FRESH(bad_models),
+                                       FRESH(found_without_packing),
                                        FRESH(cleared)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
