@@ -67,17 +67,27 @@ static void drop_disallowed(hwloc_topology_t topo, hwloc_bitmap_t allowed) {
     hwloc_bitmap_free(mask);
 }
 
-static tr_status discover(const char *synthetic, tr_machine *m, tr_error *err) {
+/* At most one of the two is given. xml: path of a file. */
+static tr_status load(hwloc_topology_t topo, const char *synthetic, const char *xml, tr_error *err) {
+    if (synthetic && hwloc_topology_set_synthetic(topo, synthetic) != 0)
+        return tr_error_set(err, TR_CONFIG,
+                            "'%.100s' is no machine description that hwloc knows: write it like \"node:2 core:4 pu:1\"",
+                            synthetic);
+    if (xml && hwloc_topology_set_xml(topo, xml) != 0)
+        return tr_error_set(err, TR_CONFIG, "%.200s is no machine description that hwloc can read", xml);
+    if (hwloc_topology_load(topo) == 0) return TR_OK;
+    return xml ? tr_error_set(err, TR_CONFIG, "%.200s is no machine description that hwloc can read", xml)
+               : tr_error_set(err, TR_UNAVAILABLE, "hwloc cannot read this machine");
+}
+
+static tr_status discover(const char *synthetic, const char *xml, tr_machine *m, tr_error *err) {
     hwloc_topology_t topo;
     memset(m, 0, sizeof *m);
     if (hwloc_topology_init(&topo) != 0) return tr_error_set(err, TR_UNAVAILABLE, "hwloc cannot be started");
-    if (synthetic && hwloc_topology_set_synthetic(topo, synthetic) != 0) {
+    tr_status loaded = load(topo, synthetic, xml, err);
+    if (loaded != TR_OK) {
         hwloc_topology_destroy(topo);
-        return tr_error_set(err, TR_CONFIG, "'%.100s' is no machine description that hwloc knows", synthetic);
-    }
-    if (hwloc_topology_load(topo) != 0) {
-        hwloc_topology_destroy(topo);
-        return tr_error_set(err, TR_UNAVAILABLE, "hwloc cannot read this machine");
+        return loaded;
     }
     m->is_this_system = hwloc_topology_is_thissystem(topo) != 0;
     hwloc_bitmap_t allowed = hwloc_bitmap_dup(hwloc_topology_get_allowed_cpuset(topo));
@@ -94,7 +104,11 @@ static tr_status discover(const char *synthetic, tr_machine *m, tr_error *err) {
 }
 
 tr_status tr_machine_discover(tr_machine *m, tr_error *err) {
-    TR_TRY(discover(NULL, m, err));
+    /* hwloc itself passes over a description that it does not understand and takes this machine. */
+    const char *synthetic = getenv("HWLOC_SYNTHETIC"), *xml = getenv("HWLOC_XMLFILE");
+    if (xml && !*xml) xml = NULL;
+    if (xml || (synthetic && !*synthetic)) synthetic = NULL;
+    TR_TRY(discover(synthetic, xml, m, err));
     tr_cgroup group;
     tr_cgroup_read("/proc", "/sys/fs/cgroup", &group);
     if (m->is_this_system) m->quota = group.cpu_quota;
@@ -105,7 +119,7 @@ tr_status tr_machine_discover(tr_machine *m, tr_error *err) {
 }
 
 tr_status tr_machine_synthetic(const char *description, tr_machine *m, tr_error *err) {
-    TR_TRY(discover(description, m, err));
+    TR_TRY(discover(description, NULL, m, err));
     for (uint32_t i = 0; i < m->n_nodes; i++) m->memory_bytes += m->node[i].memory_bytes;
     return TR_OK;
 }

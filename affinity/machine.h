@@ -1,6 +1,7 @@
 /* affinity/machine.h - what this process may use of the machine: cores, NUMA nodes, memory. Flat and bounded, so that
  * placement is a pure function of it. Found by hwloc; its variables HWLOC_SYNTHETIC, HWLOC_XMLFILE and HWLOC_THISSYSTEM
- * are honoured: a description of another machine can be planned for, but nothing is pinned by it (is_this_system).
+ * are honoured (the file first): a description of another machine can be planned for, but nothing is pinned by it
+ * (is_this_system).
  * Errors: TR_UNAVAILABLE (hwloc fails), TR_CONFIG (a description that hwloc refuses). Threads: any. */
 #ifndef TR_MACHINE_H
 #define TR_MACHINE_H
