@@ -49,7 +49,10 @@ void tr_options_nearer(const char *word, const char *candidate, const char **bes
     *best_distance = d;
 }
 
-bool tr_options_near(const char *word, unsigned d) { return d <= 2 || d <= strlen(word) / 3; }
+bool tr_options_near(const char *word, unsigned d) {
+    size_t third = (strlen(word) + 1) / 3;
+    return d <= (third ? third : 1);
+}
 
 /* ---- values --------------------------------------------------------------------------------------------------------
  */
@@ -185,8 +188,7 @@ static tr_status read_value(const tr_option_row *row, const char *text, const at
     return TR_OK;
 }
 
-/* Options that are in the table so that asking for them gets an answer. */
-static bool is_later(const tr_option_row *row) { return strstr(row->help, "not available yet") != NULL; }
+bool tr_options_later(const tr_option_row *row) { return strstr(row->help, "not available yet") != NULL; }
 
 tr_status tr_options_store(tr_options *o, tr_option_id id, tr_source source, const char *name, const char *text,
                            const char *where, tr_status fault, tr_error *err) {
@@ -194,7 +196,7 @@ tr_status tr_options_store(tr_options *o, tr_option_id id, tr_source source, con
     at a = {.where = where, .colon = *where ? ": " : "", .name = name, .fault = fault};
     if (strlen(text) >= TR_OPTIONS_TEXT_MAX)
         return tr_error_set(err, fault, "%s%s%s: longer than %d bytes", AT(&a), TR_OPTIONS_TEXT_MAX - 1);
-    if (is_later(row))
+    if (tr_options_later(row))
         return tr_error_set(err, TR_UNAVAILABLE, "%s%s%s is not available yet in this version: leave it out", AT(&a));
     if (strcmp(row->dflt, "local") == 0 && strcmp(text, "local") != 0)
         return tr_error_set(err, TR_UNAVAILABLE, "%s%s%s: hosts other than local are not available yet in this version",
@@ -266,8 +268,32 @@ bool tr_options_is_section(const char *key) {
     return false;
 }
 
+/* A key below a known section: the near one, or all that there are. */
+static tr_status unknown_of_section(const char *key, const char *section, const char *where, tr_error *err) {
+    const char *best = NULL, *tail = key + strlen(section) + 1;
+    unsigned d = 0;
+    char all[256] = "";
+    size_t n = strlen(section), used = 0;
+    for (int id = 0; id < TR_OPTION_COUNT; id++) {
+        const char *known = tr_option_rows[id].key;
+        if (strncmp(known, section, n) != 0 || known[n] != '.' || tr_options_later(&tr_option_rows[id])) continue;
+        tr_options_nearer(tail, known + n + 1, &best, &d);
+        int more = snprintf(all + used, sizeof all - used, "%s%s", used ? ", " : "", known + n + 1);
+        if (more > 0 && (size_t)more < sizeof all - used) used += (size_t)more;
+    }
+    if (best && tr_options_near(tail, d))
+        return tr_error_set(err, TR_CONFIG, "%s: unknown key '%.60s', did you mean '%s.%s'?", where, key, section,
+                            best);
+    if (!best)
+        return tr_error_set(err, TR_CONFIG, "%s: unknown key '%.60s': docs/options.md lists the keys", where, key);
+    return tr_error_set(err, TR_CONFIG, "%s: unknown key '%.60s', the keys of %s are %s", where, key, section, all);
+}
+
 tr_status tr_options_unknown_key(const char *key, const char *where, tr_error *err) {
-    const char *best = NULL;
+    const char *best = NULL, *end = strrchr(key, '.');
+    char of[64] = "";
+    if (end && (size_t)(end - key) < sizeof of) snprintf(of, sizeof of, "%.*s", (int)(end - key), key);
+    if (tr_options_is_section(of)) return unknown_of_section(key, of, where, err);
     unsigned d = 0;
     char section[TR_OPTION_COUNT][32];
     for (int id = 0; id < TR_OPTION_COUNT; id++) {

@@ -2,24 +2,61 @@
 
 #include <string.h>
 
-static void print_row(FILE *out, const tr_option_row *row) {
-    char left[96];
-    int n = row->letter ? snprintf(left, sizeof left, "-%c, %s", row->letter, row->flag)
-                        : snprintf(left, sizeof left, "    %s", row->flag);
-    if (*row->argument && n > 0) snprintf(left + n, sizeof left - (size_t)n, " %s", row->argument);
-    fprintf(out, "  %-36s %s", left, row->help);
-    if (row->type == TR_OPTION_TYPE_CHOICE) fprintf(out, " (%.*s)", (int)strcspn(row->values, ";"), row->values);
-    if (*row->dflt && row->type != TR_OPTION_TYPE_TEXT) fprintf(out, " [%s]", row->dflt);
+enum { COLUMN = 39, WIDTH = 100 }; /* where the meaning begins; characters of a line at most */
+
+/* Meaning of an option for a command. */
+static const char *help_of(tr_option_id id, tr_command command) {
+#define X(ID, mask, text)                                                                                              \
+    if (id == TR_OPTION_##ID && ((mask) & (1u << command))) return text;
+    TR_OPTION_HELPS(X)
+#undef X
+    return tr_option_rows[id].help;
+}
+
+/* Words of text from column `at` on, in lines that begin at COLUMN. */
+static void print_wrapped(FILE *out, const char *text, int at) {
+    while (*text) {
+        int n = (int)strcspn(text, " ");
+        bool first = at < COLUMN;
+        if (first || at + 1 + n > WIDTH) {
+            if (!first || at < 0) fputc('\n', out);
+            fprintf(out, "%*s", first && at >= 0 ? COLUMN - at : COLUMN, "");
+            at = COLUMN;
+        } else {
+            fputc(' ', out);
+            at++;
+        }
+        fprintf(out, "%.*s", n, text);
+        at += n;
+        text += n;
+        text += strspn(text, " ");
+    }
     fputc('\n', out);
+}
+
+static void print_row(FILE *out, tr_option_id id, tr_command command) {
+    const tr_option_row *row = &tr_option_rows[id];
+    char text[512], choice[128] = "", dflt[64] = "";
+    int n = row->letter ? fprintf(out, "  -%c, %s", row->letter, row->flag) : fprintf(out, "      %s", row->flag);
+    if (*row->argument) n += fprintf(out, " %s", row->argument);
+    if (row->type == TR_OPTION_TYPE_CHOICE)
+        snprintf(choice, sizeof choice, " (%.*s)", (int)strcspn(row->values, ";"), row->values);
+    if (*row->dflt && row->type != TR_OPTION_TYPE_TEXT) snprintf(dflt, sizeof dflt, " [%s]", row->dflt);
+    snprintf(text, sizeof text, "%s%s%s", help_of(id, command), choice, dflt);
+    print_wrapped(out, text, n < COLUMN ? n : -1); /* a long name stands on a line of its own */
 }
 
 void tr_options_print_help(FILE *out, tr_command command) {
     const tr_command_row *c = &tr_command_rows[command];
-    fprintf(out, "troupe %s %s\n%s\n\n", c->name, c->arguments, c->help);
+    fprintf(out, "troupe %s%s%s\n%s\n\n", c->name, *c->arguments ? " " : "", c->arguments, c->help);
     for (int id = 0; id < TR_OPTION_COUNT; id++)
-        if (tr_option_rows[id].commands & (1u << command)) print_row(out, &tr_option_rows[id]);
+        if ((tr_option_rows[id].commands & (1u << command)) && !tr_options_later(&tr_option_rows[id]))
+            print_row(out, (tr_option_id)id, command);
     if ((1u << command) & TR_CMD_COMPANY)
         fputs("\nKeys for --set and topology files: docs/options.md. Variables: TROUPE_ and the flag in capitals.\n",
+              out);
+    if (command == TR_COMMAND_DOCTOR)
+        fputs("\nExit code 0: troupe runs here, perhaps with warnings; 69: it lacks something that it needs (no).\n",
               out);
 }
 
@@ -46,9 +83,14 @@ static void print_values(FILE *out, const tr_option_row *row) {
         char now[256];
         snprintf(now, sizeof now, "%.*s", (int)strcspn(row->values, ";"), row->values);
         print_cell(out, now[0] ? now : "none yet");
+    } else if (row->type == TR_OPTION_TYPE_LIST) {
+        fputs(*row->key ? "auto or one number a stage: 6:6:6" : "a list: 128,512", out);
     } else if (row->max) {
-        fprintf(out, "%llu to %llu", (unsigned long long)row->min,
-                (unsigned long long)(row->now ? row->now : row->max));
+        unsigned long long most = row->now ? row->now : row->max;
+        if (row->min == most)
+            fprintf(out, "%llu", most);
+        else
+            fprintf(out, "%llu to %llu", (unsigned long long)row->min, most);
     }
 }
 

@@ -38,8 +38,10 @@ tr_status tr_options_store(tr_options *o, tr_option_id id, tr_source source, con
                            const char *where, tr_status fault, tr_error *err);
 /* Text of at most n bytes, "did you mean": the nearer of best and candidate by edit distance to word. */
 void tr_options_nearer(const char *word, const char *candidate, const char **best, unsigned *best_distance);
-/* True when a distance is small enough to be worth a hint. */
+/* True when a distance is small enough to be worth a hint: one, or a third of the word. */
 bool tr_options_near(const char *word, unsigned distance);
+/* In the table only so that asking for it gets an answer. */
+bool tr_options_later(const tr_option_row *row);
 /* "TROUPE_KV_MEMORY" of an option; false when it has none. */
 bool tr_options_variable(tr_option_id id, char name_out[64]);
 #endif

@@ -11,7 +11,7 @@ tr_status tr_options_command(const char *name, tr_command *command_out, tr_error
     const char *best = NULL;
     unsigned d = 0;
     for (int c = 0; c < TR_COMMAND_COUNT; c++) {
-        tr_options_nearer(name, tr_command_rows[c].name, &best, &d);
+        if (tr_command_rows[c].now) tr_options_nearer(name, tr_command_rows[c].name, &best, &d);
         if (strcmp(name, tr_command_rows[c].name) != 0) continue;
         if (!tr_command_rows[c].now)
             return tr_error_set(err, TR_UNAVAILABLE, "troupe %s is not available yet in this version", name);
@@ -113,7 +113,10 @@ static tr_status unknown_flag(const tr_options *o, const char *flag, tr_error *e
         if (strcmp(flag, row->flag) == 0)
             return tr_error_set(err, TR_USAGE, "%s is no option of troupe %s: troupe %s --help lists them", flag,
                                 tr_command_rows[o->command].name, tr_command_rows[o->command].name);
-        if (row->commands & (1u << o->command)) tr_options_nearer(flag, row->flag, &best, &d);
+        if (!(row->commands & (1u << o->command)) || tr_options_later(row)) continue;
+        if (strlen(flag) == 3 && flag[1] == '-' && row->letter == flag[2])
+            return tr_error_set(err, TR_USAGE, "unknown option %s, did you mean -%c?", flag, row->letter);
+        tr_options_nearer(flag, row->flag, &best, &d);
     }
     if (best && tr_options_near(flag, d) && strlen(flag) > 2)
         return tr_error_set(err, TR_USAGE, "unknown option %.60s, did you mean %s?", flag, best);

@@ -122,9 +122,9 @@
       "special tokens written in the text become tokens")                                                              \
     X(NAME, "", "--name", 0, TEXT, 0, 0, 0, "", "", "NAME",                                                            \
       TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_EVAL | TR_CMD_BENCH | TR_CMD_REMOTE,                                          \
-      "of the company; default: default, for run, eval and bench run-PID")                                             \
+      "name of the company; default: default, for run, eval and bench run-PID")                                        \
     X(CONNECT, "", "--connect", 0, TEXT, 0, 0, 0, "", "", "ENDPOINT", TR_CMD_REMOTE,                                   \
-      "of the company, instead of --name")                                                                             \
+      "endpoint of the company, instead of --name")                                                                    \
     X(TEXT_FILE, "", "--text", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_EVAL | TR_CMD_TOKENIZE,                        \
       "file, byte for byte; - is stdin")                                                                               \
     X(PATH, "", "--path", 0, CHOICE, 0, 0, 0, "handoff", "prefill|decode|handoff", "PATH", TR_CMD_EVAL,                \
@@ -150,6 +150,23 @@
     X(BENCH_OUT, "", "--output", 'o', CHOICE, 0, 0, 0, "md", "md|json|csv", "FORMAT", TR_CMD_BENCH,                    \
       "form of the result")                                                                                            \
     X(HELP, "", "--help", 'h', FLAG, 0, 0, 0, "", "", "", TR_CMD_ALL, "this text")
+
+/* Where the help of a command says less or something else than the page of all options: X(ID, commands, help). */
+#define TR_OPTION_HELPS(X)                                                                                             \
+    X(KV_MEMORY, TR_CMD_SERVE | TR_CMD_PLAN,                                                                           \
+      "KV cache in all, over both pools; default: the smaller of a quarter of the memory and eight full contexts")     \
+    X(KV_MEMORY, TR_CMD_RUN, "KV cache in all, over both pools; default: what the prompt and -n need")                 \
+    X(KV_MEMORY, TR_CMD_EVAL, "KV cache in all, over both pools; default: what the text needs")                        \
+    X(KV_MEMORY, TR_CMD_BENCH, "KV cache in all, over both pools; default: what the tests need")                       \
+    X(CONTEXT, TR_CMD_SERVE | TR_CMD_PLAN,                                                                             \
+      "longest sequence, prompt and output together; default: what the model can")                                     \
+    X(CONTEXT, TR_CMD_RUN, "longest sequence, prompt and output together; default: what the prompt and -n need")       \
+    X(CONTEXT, TR_CMD_EVAL, "longest text in tokens; default: as long as it is")                                       \
+    X(CONTEXT, TR_CMD_BENCH, "longest sequence, prompt and output together; default: what the tests need")             \
+    X(NAME, TR_CMD_SERVE, "name of the company, by which other commands find it [default]")                            \
+    X(NAME, TR_CMD_RUN | TR_CMD_EVAL | TR_CMD_BENCH, "name of the company while it runs [run-PID]")                    \
+    X(NAME, TR_CMD_REMOTE, "name of the running company [default]")                                                    \
+    X(CONNECT, TR_CMD_REMOTE, "endpoint of the running company, instead of --name")
 
 /* Spellings of other programs: X(flag, hint). */
 #define TR_FOREIGN_FLAGS(X)                                                                                            \

@@ -130,7 +130,13 @@ static void test_faults(void **state) {
     assert_fails("m --temp 101", TR_USAGE, "out of range");
     assert_fails("m -ngl 99", TR_UNAVAILABLE, "GPUs");
     assert_fails("m --tp-size=2", TR_USAGE, "use --decode tp=N");
-    assert_fails("m --decode pp=2,xx=1", TR_CONFIG, "decode.pp");
+    assert_fails("m --decode pp=2,xx=1", TR_CONFIG, "the keys of decode are pp, tp, dtype, kv, page, layers");
+    assert_fails("m --decode foo=1", TR_CONFIG, "the keys of decode are");
+    assert_fails("m --decode tq=1", TR_CONFIG, "did you mean 'decode.tp'?");
+    assert_fails("m --set handoff.on_failur=x", TR_CONFIG, "did you mean 'handoff.on_failure'?");
+    assert_fails("m --n 3", TR_USAGE, "did you mean -n?");
+    assert_fails("m --n=3", TR_USAGE, "did you mean -n?");
+    assert_fails("m --z 3", TR_USAGE, "--help lists them");
     assert_fails("m --decode tp=2", TR_UNAVAILABLE, "not available yet");
     assert_fails("m --decode tp=65", TR_CONFIG, "out of range");
     assert_fails("m --decode dtype=fp99", TR_CONFIG, "not one of bf16|int8");
@@ -160,6 +166,48 @@ static void test_commands(void **state) {
     assert_int_equal(tr_options_command("serv", &c, &err), TR_USAGE);
     assert_non_null(strstr(err.text, "'serve'"));
     assert_int_equal(tr_options_command("chat", &c, &err), TR_UNAVAILABLE);
+    /* What is to come is no advice. */
+    assert_int_equal(tr_options_command("cha", &c, &err), TR_USAGE);
+    assert_null(strstr(err.text, "chat"));
+    assert_int_equal(tr_options_command("trce", &c, &err), TR_USAGE);
+    assert_null(strstr(err.text, "'trace'"));
+}
+
+static char *help_of(tr_command command) {
+    char *text = NULL;
+    size_t n = 0;
+    FILE *out = open_memstream(&text, &n);
+    tr_options_print_help(out, command);
+    fclose(out);
+    return text;
+}
+
+/* Two columns of at most 100 characters; every option that works, and only those. */
+static void test_help(void **state) {
+    (void)state;
+    for (int command = 0; command < TR_COMMAND_COUNT; command++) {
+        char *text = help_of((tr_command)command), *save = NULL, name[64];
+#define X(ID, key, flag, letter, type, min, max, now, dflt, values, arg, commands, help)                               \
+    snprintf(name, sizeof name, " %s", flag);                                                                          \
+    if ((commands) & (1u << command))                                                                                  \
+        if (!strstr(text, name) != (strstr(help, "not available yet") != NULL)) fail_msg("%s in\n%s", flag, text);
+        TR_OPTIONS(X)
+#undef X
+        for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+            size_t n = strlen(line);
+            if (n > 100 || line[n - 1] == ' ') fail_msg("'%s' is too long or ends in a blank", line);
+            if (strncmp(line, "      ", 6) != 0) continue;
+            size_t at = strspn(line, " ");
+            if (line[at] != '-' && at != 39) fail_msg("'%s' does not stand in its column", line);
+        }
+        free(text);
+    }
+    char *run = help_of(TR_COMMAND_RUN), *serve = help_of(TR_COMMAND_SERVE);
+    assert_non_null(strstr(run, "[run-PID]"));
+    assert_null(strstr(serve, "run-PID"));
+    assert_non_null(strstr(serve, "eight full contexts"));
+    free(run);
+    free(serve);
 }
 
 static void test_no_flag_twice(void **state) {
@@ -199,9 +247,12 @@ static void test_document(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fresh, clean)
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),   TEST(test_forms_of_a_flag), TEST(test_sides),    TEST(test_order_of_sources),
-        TEST(test_kebab_case), TEST(test_sizes),           TEST(test_faults),   TEST(test_stop_texts),
-        TEST(test_commands),   TEST(test_no_flag_twice),   TEST(test_document),
+        TEST(test_defaults),      TEST(test_forms_of_a_flag),
+        TEST(test_sides),         TEST(test_order_of_sources),
+        TEST(test_kebab_case),    TEST(test_sizes),
+        TEST(test_faults),        TEST(test_stop_texts),
+        TEST(test_commands),      TEST(test_help),
+        TEST(test_no_flag_twice), TEST(test_document),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
