@@ -15,8 +15,16 @@ static tr_log_level log_level = TR_LOG_WARN;
 void tr_log_init(const char *actor) {
     log_actor = actor;
     const char *want = getenv("TROUPE_LOG");
-    for (int i = 0; want && i <= TR_LOG_TRACE; i++)
-        if (strcmp(want, level_names[i]) == 0) log_level = (tr_log_level)i;
+    if (want) tr_log_level_of(want, &log_level); /* the command line has told about an unknown one, once */
+}
+
+bool tr_log_level_of(const char *name, tr_log_level *level_out) {
+    for (int i = 0; i <= TR_LOG_TRACE; i++)
+        if (strcmp(name, level_names[i]) == 0) {
+            *level_out = (tr_log_level)i;
+            return true;
+        }
+    return false;
 }
 
 void tr_log_set_level(tr_log_level level) { log_level = level; }

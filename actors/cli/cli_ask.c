@@ -53,12 +53,11 @@ static void add_gap(tr_cli_answer *a, uint64_t ns) {
     a->gap_ns[a->n_gaps++] = ns;
 }
 
-/* Tokens that come together share the time since the last ones. */
+/* Tokens that come together share the time since the last ones; before the first ones there is none to share. */
 static void count_tokens(tr_cli_answer *a, uint32_t n) {
     uint64_t now = tr_clock_now_ns();
     if (n == 0) return;
-    uint32_t new_gaps = a->n_tokens ? n : n - 1;
-    for (uint32_t i = 0; i < new_gaps; i++) add_gap(a, a->n_tokens ? (now - a->last_ns) / n : 0);
+    for (uint32_t i = 0; a->n_tokens && i < n; i++) add_gap(a, (now - a->last_ns) / n);
     if (a->n_tokens == 0) a->first_ns = now;
     a->last_ns = now;
     a->n_tokens += n;
@@ -173,21 +172,37 @@ static int by_size(const void *a, const void *b) {
 
 static double ms(uint64_t ns) { return (double)ns / 1e6; }
 
+/* Nearest rank: the smallest value that at least percent of n are not above. */
+static uint64_t rank(const uint64_t *sorted, uint32_t n, uint32_t percent) {
+    return sorted[((uint64_t)n * percent + 99) / 100 - 1];
+}
+
+bool tr_cli_ask_figures(const tr_cli_answer *a, tr_cli_figures *out) {
+    uint32_t n = a->n_gaps;
+    uint64_t sum = 0, *sorted = n ? malloc(n * sizeof *sorted) : NULL;
+    if (!sorted) return false;
+    memcpy(sorted, a->gap_ns, n * sizeof *sorted);
+    qsort(sorted, n, sizeof *sorted, by_size);
+    for (uint32_t i = 0; i < n; i++) sum += sorted[i];
+    *out = (tr_cli_figures){.mean_ms = (double)sum / n / 1e6,
+                            .p50_ms = ms(rank(sorted, n, 50)),
+                            .p99_ms = ms(rank(sorted, n, 99)),
+                            .tok_s = (double)n * 1e9 / (double)sum};
+    free(sorted);
+    return sum > 0;
+}
+
 static void print_figures(const tr_cli_answer *a) {
+    tr_cli_figures f;
     static const char *const ends[] = {"interrupted", "stop", "length", "interrupted", "error"};
     fprintf(stderr, "%u prompt tokens, %u generated, ended by %s\n", a->prompt_tokens, a->n_tokens,
             ends[a->finish < 5 ? a->finish : 0]);
     if (a->ttft_ns) fprintf(stderr, "TTFT %.1f ms", ms(a->ttft_ns));
-    if (a->n_gaps) {
-        uint64_t sum = 0;
-        uint32_t n = a->n_gaps;
-        qsort(a->gap_ns, n, sizeof a->gap_ns[0], by_size);
-        for (uint32_t i = 0; i < n; i++) sum += a->gap_ns[i];
-        fprintf(stderr, "%sinter-token mean %.2f ms, p50 %.2f, p99 %.2f; %.1f tok/s", a->ttft_ns ? "; " : "",
-                ms(sum / n), ms(a->gap_ns[n / 2]), ms(a->gap_ns[(n - 1) * 99ull / 100]),
-                sum ? n * 1e9 / (double)sum : 0.0);
-    }
-    if (a->ttft_ns || a->n_gaps) fputc('\n', stderr);
+    bool gaps = tr_cli_ask_figures(a, &f);
+    if (gaps)
+        fprintf(stderr, "%sinter-token mean %.2f ms, p50 %.2f, p99 %.2f; %.1f tok/s", a->ttft_ns ? "; " : "", f.mean_ms,
+                f.p50_ms, f.p99_ms, f.tok_s);
+    if (a->ttft_ns || gaps) fputc('\n', stderr);
     if (a->handoff_bytes) fprintf(stderr, "hand-off %.2f ms, %" PRIu64 " bytes\n", ms(a->handoff_ns), a->handoff_bytes);
 }
 

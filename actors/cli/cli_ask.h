@@ -14,6 +14,14 @@ typedef struct tr_cli_answer {
 } tr_cli_answer;
 void tr_cli_answer_fini(tr_cli_answer *answer);
 
+/* Times between tokens, over the tokens that came after the first message. */
+typedef struct tr_cli_figures {
+    double mean_ms, p50_ms, p99_ms; /* percentiles by nearest rank */
+    double tok_s;
+} tr_cli_figures;
+/* False: nothing came after the first message. */
+bool tr_cli_ask_figures(const tr_cli_answer *answer, tr_cli_figures *out);
+
 /* Still there? Called now and then; an error ends the wait with it. */
 typedef tr_status (*tr_cli_alive)(void *arg, tr_error *err);
 

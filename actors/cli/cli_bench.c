@@ -179,6 +179,7 @@ static tr_status choose(bench *b, tr_error *err) {
     if (!b->tests) return tr_error_set(err, TR_UNAVAILABLE, "no memory for the tests");
     add_tests(b, b->options->gen_first);
     add_tests(b, !b->options->gen_first);
+    if (b->n_tests == 0) return tr_error_set(err, TR_USAGE, "nothing to measure: give -p or -n a number above 0");
     for (uint32_t i = 0; i < b->n_tests; i++) {
         const test *t = &b->tests[i];
         if (t->batch == 0 || t->batch > BATCH_MAX)
@@ -288,7 +289,7 @@ static tr_status bench_model(bench *b, tr_options *o, tr_error *err) {
     TR_TRY(tr_cli_session_plan(b->session, err));
     tr_cli_session_name(o, name);
     TR_TRY(tr_cli_session_start(b->session, name, err));
-    return b->n_tests ? measure(b, err) : TR_OK;
+    return measure(b, err);
 }
 
 int tr_cli_bench(tr_options *o) {
@@ -297,7 +298,7 @@ int tr_cli_bench(tr_options *o) {
     tr_error err = {0};
     tr_status status = bench_model(&b, o, &err);
     const char *form = tr_options_text(o, TR_OPTION_BENCH_OUT);
-    int company = tr_cli_session_stop(&session);
+    tr_cli_session_stop(&session);
     if (status == TR_OK) {
         if (strcmp(form, "json") == 0)
             print_json(&b);
@@ -307,7 +308,5 @@ int tr_cli_bench(tr_options *o) {
     tr_cli_session_fini(&session);
     free(b.tests);
     free(b.tokens);
-    if (status == TR_OK) return company > 0 ? company : 0;
-    if (!err.text[0] && status == TR_UNAVAILABLE && company > 0) return company;
-    return tr_cli_fail(&err, status);
+    return tr_cli_session_exit(&session, status, &err);
 }

@@ -244,7 +244,6 @@ int tr_cli_eval(tr_options *o) {
     eval e = {.session = &session, .logits_fd = -1};
     tr_error err = {0};
     tr_status status = evaluate(&e, o, &err);
-    int company = tr_cli_session_stop(&session);
     tr_cli_session_fini(&session);
     if (e.logits_fd >= 0 && close(e.logits_fd) != 0 && status == TR_OK)
         status = tr_error_set(&err, TR_CANNOT_CREATE, "cannot write the logits: %s", strerror(errno));
@@ -258,7 +257,5 @@ int tr_cli_eval(tr_options *o) {
     free(e.done);
     free(e.nll);
     free(e.top);
-    if (status == TR_OK) return company > 0 ? company : 0;
-    if (!err.text[0] && status == TR_UNAVAILABLE && company > 0) return company;
-    return tr_cli_fail(&err, status);
+    return tr_cli_session_exit(&session, status, &err);
 }

@@ -12,6 +12,7 @@
 
 typedef struct memory {
     uint64_t weights[2]; /* by precision - 1; 0: not used */
+    bool cached[2];
     uint64_t kv[2], other;
 } memory;
 
@@ -26,7 +27,10 @@ static tr_status measure(const tr_cli_session *s, memory *m, tr_error *err) {
     const tr_company *c = &s->company;
     memset(m, 0, sizeof *m);
     for (uint32_t p = TR_PRECISION_BF16; p <= TR_PRECISION_INT8; p++)
-        if (uses(c, p)) TR_TRY(tr_pack_bytes(tr_model_file_config(s->model), (tr_precision)p, &m->weights[p - 1], err));
+        if (uses(c, p)) {
+            TR_TRY(tr_pack_bytes(tr_model_file_config(s->model), (tr_precision)p, &m->weights[p - 1], err));
+            m->cached[p - 1] = tr_model_cache_has(s->model, (tr_precision)p);
+        }
     m->kv[0] = c->segment[TR_SEGMENT_POOL_PREFILL].bytes;
     m->kv[1] = c->segment[TR_SEGMENT_POOL_DECODE].bytes;
     for (uint32_t i = 0; i < TR_SEGMENT_POOL_PREFILL; i++) m->other += c->segment[i].bytes;
@@ -73,7 +77,8 @@ static void print_text(const tr_cli_session *s, const tr_placement *placement, c
     const tr_model_config *config = tr_model_file_config(s->model);
     printf("model      %s (%s, %u layers, hidden %u, vocabulary %u)\n", c->model_name,
            tr_model_config_arch_name(config->arch), config->n_layers, config->hidden, config->vocab);
-    printf("machine    %u cores, %u NUMA nodes%s, kernels %s\n", s->machine.n_cores, s->machine.n_nodes,
+    printf("machine    %u core%s, %u NUMA node%s%s, kernels %s\n", s->machine.n_cores,
+           s->machine.n_cores == 1 ? "" : "s", s->machine.n_nodes, s->machine.n_nodes == 1 ? "" : "s",
            s->machine.is_this_system ? "" : " (described, not this system)", c->ops);
     printf("context    %u tokens, chunk %u, batch %u, transport %s\n", c->context, c->chunk, c->max_batch,
            c->transport_zmq ? "zmq" : "shm");
@@ -88,8 +93,9 @@ static void print_text(const tr_cli_session *s, const tr_placement *placement, c
     uint64_t sum = m->kv[0] + m->kv[1] + m->other + m->weights[0] + m->weights[1];
     for (int p = 0; p < 2; p++)
         if (m->weights[p])
-            printf("weights    %-7s %9.1f MiB (cached file, mapped shared)\n", tr_precision_name((tr_precision)(p + 1)),
-                   mib(m->weights[p]));
+            printf("weights    %-7s %9.1f MiB, mapped shared (%s)\n", tr_precision_name((tr_precision)(p + 1)),
+                   mib(m->weights[p]),
+                   m->cached[p] ? "cached" : "not cached yet: will be packed to a file of this size");
     for (int p = 0; p < (c->one_pool ? 1 : 2); p++) {
         printf("kv %-7s %-7s %9.1f MiB, pages of %u tokens:",
                c->one_pool ? "shared"
@@ -145,14 +151,17 @@ static json_t *pool_json(const tr_company *c, int p) {
 static void print_json(const tr_cli_session *s, const tr_placement *placement, const memory *m) {
     const tr_company *c = &s->company;
     json_t *root = json_object(), *stages = json_array(), *pools = json_array(), *weights = json_object();
+    json_t *cached = json_object();
     for (uint32_t a = 0; a < c->n_actors; a++)
         if (c->actor[a].role == TR_ROLE_STAGE)
             json_array_append_new(stages, stage_json(&c->actor[a], placed(placement, &c->actor[a])));
     for (int p = 0; p < (c->one_pool ? 1 : 2); p++) json_array_append_new(pools, pool_json(c, p));
-    for (int p = 0; p < 2; p++)
-        if (m->weights[p])
-            json_object_set_new(weights, tr_precision_name((tr_precision)(p + 1)),
-                                json_integer((json_int_t)m->weights[p]));
+    for (int p = 0; p < 2; p++) {
+        const char *name = tr_precision_name((tr_precision)(p + 1));
+        if (!m->weights[p]) continue;
+        json_object_set_new(weights, name, json_integer((json_int_t)m->weights[p]));
+        json_object_set_new(cached, name, json_boolean(m->cached[p]));
+    }
     json_object_set_new(root, "model", json_string(c->model_path));
     json_object_set_new(root, "this_system", json_boolean(s->machine.is_this_system));
     json_object_set_new(root, "kernels", json_string(c->ops));
@@ -164,6 +173,7 @@ static void print_json(const tr_cli_session *s, const tr_placement *placement, c
     json_object_set_new(root, "stages", stages);
     json_object_set_new(root, "pools", pools);
     json_object_set_new(root, "weights", weights);
+    json_object_set_new(root, "cached", cached);
     json_object_set_new(root, "shared_bytes", json_integer((json_int_t)m->other));
     char *text = json_dumps(root, JSON_COMPACT);
     if (text) puts(text);

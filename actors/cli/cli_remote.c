@@ -15,7 +15,14 @@
 
 extern char **environ;
 
-enum { START_SECONDS = 60, APPEAR_SECONDS = 3, CONNECT_MS = 3000, STATUS_MS = 5000, STOP_SECONDS = 60 };
+enum {
+    START_SECONDS = 60,
+    APPEAR_SECONDS = 3,
+    TELL_SECONDS = 1,
+    CONNECT_MS = 3000,
+    STATUS_MS = 5000,
+    STOP_SECONDS = 60
+};
 
 static const char *company_name(const tr_options *o) {
     return tr_options_given(o, TR_OPTION_NAME) ? tr_options_text(o, TR_OPTION_NAME) : "default";
@@ -35,7 +42,7 @@ static tr_status find(const tr_options *o, int wait_s, tr_cli_company *found, tr
         snprintf(found->endpoint, sizeof found->endpoint, "%s", tr_options_text(o, TR_OPTION_CONNECT));
         return TR_OK;
     }
-    for (;;) {
+    for (bool told = false;;) {
         tr_status status = tr_cli_home_find(company_name(o), found, err);
         if (status == TR_OK && found->endpoint[0]) return TR_OK;
         if (status != TR_OK && status != TR_UNAVAILABLE) return status;
@@ -44,6 +51,10 @@ static tr_status find(const tr_options *o, int wait_s, tr_cli_company *found, tr
             return status == TR_OK ? tr_error_set(err, TR_UNAVAILABLE, "the company '%s' is still starting: try again",
                                                   company_name(o))
                                    : status;
+        if (status == TR_OK && !told && tr_clock_now_ns() - began >= TELL_SECONDS * TR_NS_PER_S) {
+            tr_cli_say("the company '%s' is starting, waiting for it", company_name(o));
+            told = true;
+        }
         usleep(50000);
     }
 }
@@ -51,9 +62,17 @@ static tr_status find(const tr_options *o, int wait_s, tr_cli_company *found, tr
 static tr_status open_client(const tr_options *o, int wait_s, tr_client **client, tr_error *err) {
     tr_cli_company found;
     TR_TRY(find(o, wait_s, &found, err));
-    tr_client_options options = {.name = "troupe", .connect_timeout_ms = wait_s ? wait_s * 1000 : CONNECT_MS};
+    int first_ms = wait_s ? TELL_SECONDS * 1000 : CONNECT_MS;
+    tr_client_options options = {.name = "troupe", .connect_timeout_ms = first_ms};
+    uint64_t began = tr_clock_now_ns();
     tr_cli_interrupt_now(true, NULL);
     tr_status status = tr_client_connect(found.endpoint, &options, client, err);
+    bool silent = status == TR_UNAVAILABLE && tr_clock_now_ns() - began >= (uint64_t)first_ms * TR_NS_PER_MS;
+    if (wait_s && silent) {
+        tr_cli_say("nobody answers at %s yet, waiting", found.endpoint);
+        options.connect_timeout_ms = wait_s * 1000 - first_ms;
+        status = tr_client_connect(found.endpoint, &options, client, err);
+    }
     tr_cli_interrupt_now(false, NULL);
     return status;
 }

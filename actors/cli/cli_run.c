@@ -81,9 +81,6 @@ int tr_cli_run(tr_options *o) {
     static tr_cli_session session;
     tr_error err = {0};
     tr_status status = run(&session, o, &err);
-    int company = tr_cli_session_stop(&session);
     tr_cli_session_fini(&session);
-    if (status == TR_OK) return company > 0 ? company : 0;
-    if (!err.text[0] && status == TR_UNAVAILABLE && company > 0) return company; /* it has said why */
-    return tr_cli_fail(&err, status);
+    return tr_cli_session_exit(&session, status, &err);
 }

@@ -25,11 +25,7 @@ int tr_cli_serve(tr_options *o) {
     static tr_cli_session session;
     tr_error err = {0};
     tr_status status = serve(&session, o, &err);
-    int company = tr_cli_session_stop(&session);
     tr_cli_session_fini(&session);
-    if (status != TR_OK && !err.text[0] && status == TR_UNAVAILABLE && company > 0) return company;
-    if (status != TR_OK) return tr_cli_fail(&err, status);
-    if (tr_cli_signalled() == SIGINT) return tr_status_exit_code(TR_CANCELLED);
-    if (company > 0) tr_cli_say("the company ended by itself (exit %d): run with TROUPE_LOG=info to see why", company);
-    return company > 0 ? company : 0;
+    if (status == TR_OK && tr_cli_signalled() == SIGINT) return tr_status_exit_code(TR_CANCELLED);
+    return tr_cli_session_exit(&session, status, &err);
 }

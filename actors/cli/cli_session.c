@@ -18,11 +18,20 @@ enum { READY_SECONDS = 120, CONNECT_MS = 10000 };
 /* ---- what is wanted
  * -------------------------------------------------------------------------------------------------- */
 
+/* The actors read it; told here, once. */
+static void warn_log_level(void) {
+    const char *level = getenv("TROUPE_LOG");
+    tr_log_level ignored;
+    if (level && *level && !tr_log_level_of(level, &ignored))
+        tr_cli_say("warning: TROUPE_LOG=%.60s is no level: use error, warn, info, debug or trace", level);
+}
+
 static tr_status read_options(tr_cli_session *s, tr_error *err) {
     tr_options *o = s->options;
     char unknown[256];
     TR_TRY(tr_options_environment(o, environ, unknown, err));
     if (unknown[0]) tr_cli_say("warning: the variable %s is not known, docs/options.md lists them", unknown);
+    warn_log_level();
     const char *file = tr_options_given(o, TR_OPTION_FILE) ? tr_options_text(o, TR_OPTION_FILE) : NULL;
     if (file) TR_TRY(tr_topology_load(file, o, err));
     if (!file && !tr_options_given(o, TR_OPTION_MODEL)) {
@@ -44,14 +53,16 @@ tr_status tr_cli_session_load(tr_cli_session *s, tr_options *options, tr_error *
     return tr_machine_discover(&s->machine, err);
 }
 
+tr_status tr_cli_session_no_tokenizer(const char *path, tr_error *err) {
+    return tr_error_set(err, TR_UNAVAILABLE,
+                        "%.300s: tokenizers of safetensors models are not available yet in this version, use a GGUF",
+                        path);
+}
+
 tr_status tr_cli_session_tokenize(tr_cli_session *s, const char *text, size_t len, unsigned flags, uint32_t **ids_out,
                                   uint32_t *n_out, tr_error *err) {
     const tr_gguf *gguf = tr_model_file_gguf(s->model);
-    if (!gguf)
-        return tr_error_set(
-            err, TR_UNAVAILABLE,
-            "%.300s: tokenizers of safetensors models are not available yet in this version, use a GGUF",
-            s->topology.model);
+    if (!gguf) return tr_cli_session_no_tokenizer(s->topology.model, err);
     if (!s->tokenizer) TR_TRY(tr_tokenizer_create(gguf, &s->tokenizer, err));
     size_t cap = tr_tokenizer_bound(len), n = 0;
     uint32_t *ids = malloc(cap * sizeof *ids);
@@ -117,7 +128,8 @@ static tr_status get_image(tr_cli_session *s, tr_precision precision, tr_error *
                                           label, image, err);
     tr_cli_interrupt_now(false, NULL);
     TR_TRY(status);
-    if (image->warning[0]) tr_cli_say("warning: %s", image->warning);
+    const char *other = s->image[precision == TR_PRECISION_BF16].warning;
+    if (image->warning[0] && strcmp(image->warning, other) != 0) tr_cli_say("warning: %s", image->warning);
     snprintf(c->image_path[precision - 1], sizeof c->image_path[0], "%s", image->path);
     c->image_fd[precision - 1] = image->fd;
     c->model_hash = image->model_hash;
@@ -171,9 +183,11 @@ static tr_status wait_ready(tr_cli_session *s, tr_error *err) {
 static void warn_placement(const tr_cli_session *s) {
     uint32_t refused = 0;
     for (uint32_t a = 0; a < s->company.n_actors; a++) refused += atomic_load(&s->launch.control->actor[a].placed) == 2;
-    if (refused)
-        tr_cli_say("warning: this system refused the placement of %u actors; they run unbound (see troupe doctor)",
-                   refused);
+    if (refused && s->machine.is_this_system)
+        tr_cli_say("warning: this system refused the placement of %u actor%s; unbound, the company runs all the same "
+                   "(see troupe "
+                   "doctor)",
+                   refused, refused == 1 ? "" : "s");
     if (!s->machine.is_this_system)
         tr_cli_say("warning: the machine is a description (HWLOC_SYNTHETIC or HWLOC_XMLFILE): nothing is bound to it");
 }
@@ -192,11 +206,26 @@ tr_status tr_cli_session_start(tr_cli_session *s, const char *name, tr_error *er
     return tr_client_connect(s->company.endpoint, &options, &s->client, err);
 }
 
-int tr_cli_session_stop(tr_cli_session *s) {
+void tr_cli_session_stop(tr_cli_session *s) {
     tr_client_close(&s->client);
-    if (!s->launched) return 0;
+    if (!s->launched) return;
     s->launched = false;
-    return tr_launch_stop(&s->launch);
+    s->exit_code = tr_launch_stop(&s->launch);
+}
+
+int tr_cli_session_exit(const tr_cli_session *s, tr_status status, const tr_error *err) {
+    int company = s->exit_code > 0 ? s->exit_code : 0;
+    if (status == TR_CANCELLED) return tr_cli_fail(err, status);
+    if (company && s->launch.killed_by) {
+        tr_cli_say("the supervisor was killed (signal %d: %s), and the company with it", s->launch.killed_by,
+                   strsignal(s->launch.killed_by));
+        return company;
+    }
+    if (status == TR_OK && company)
+        tr_cli_say("the company ended by itself (exit %d): run with TROUPE_LOG=info to see why", company);
+    if (status == TR_OK) return company;
+    if (!err->text[0] && status == TR_UNAVAILABLE && company) return company; /* it has said why */
+    return tr_cli_fail(err, status);
 }
 
 void tr_cli_session_fini(tr_cli_session *s) {

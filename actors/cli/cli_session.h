@@ -25,6 +25,7 @@ typedef struct tr_cli_session {
     tr_cli_home home;
     tr_launch launch;
     bool launched;
+    int exit_code; /* of the company, after stop */
     tr_client *client;
 } tr_cli_session;
 
@@ -38,8 +39,13 @@ tr_status tr_cli_session_tokenize(tr_cli_session *s, const char *text, size_t le
 tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err);
 /* Pack, start, wait until ready, connect. name: of the runtime folder. */
 tr_status tr_cli_session_start(tr_cli_session *s, const char *name, tr_error *err);
-/* End of all processes; exit code of the company (0 when it ended in order). Idempotent. */
-int tr_cli_session_stop(tr_cli_session *s);
+/* End of all processes. Idempotent. */
+void tr_cli_session_stop(tr_cli_session *s);
+/* After stop: exit code of a command that ended with status. Prints the one line of whatever went wrong, unless the
+ * company has printed it. */
+int tr_cli_session_exit(const tr_cli_session *s, tr_status status, const tr_error *err);
+/* TR_UNAVAILABLE for a model whose tokenizer we do not read. */
+tr_status tr_cli_session_no_tokenizer(const char *path, tr_error *err);
 void tr_cli_session_fini(tr_cli_session *s);
 /* --name, else run-PID. */
 void tr_cli_session_name(const tr_options *options, char out[64]);

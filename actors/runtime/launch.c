@@ -149,8 +149,10 @@ tr_status tr_launch_start(const tr_company *company, tr_launch *launch_out, tr_e
 
 static void reap(tr_launch *l) {
     int status;
-    if (l->pid > 0 && l->exit_code < 0 && waitpid(l->pid, &status, WNOHANG) == l->pid)
+    if (l->pid > 0 && l->exit_code < 0 && waitpid(l->pid, &status, WNOHANG) == l->pid) {
         l->exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 70;
+        if (WIFSIGNALED(status) && !l->forced) l->killed_by = WTERMSIG(status);
+    }
 }
 
 static tr_status map_control(tr_launch *l, tr_error *err) {
@@ -194,6 +196,7 @@ int tr_launch_stop(tr_launch *l) {
     if (l->pid > 0 && !tr_launch_wait_end(l, 0)) {
         kill(l->pid, SIGTERM);
         if (!tr_launch_wait_end(l, 2000)) {
+            l->forced = true;
             kill(l->pid, SIGKILL);
             tr_launch_wait_end(l, 2000);
         }

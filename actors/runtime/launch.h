@@ -16,6 +16,8 @@ typedef struct tr_launch {
     int notify_fd;       /* 'S' when the segments exist, 'R' when all actors are ready */
     tr_control *control; /* mapped after the company is ready */
     int exit_code;       /* of the supervisor, once it has ended; -1 before */
+    bool forced;         /* we killed it */
+    int killed_by;       /* signal that ended the supervisor though nobody here sent it; 0: none */
 } tr_launch;
 
 tr_status tr_launch_start(const tr_company *company, tr_launch *launch_out, tr_error *err);

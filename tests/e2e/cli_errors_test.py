@@ -117,11 +117,14 @@ class Usage(Case):
         self.fails(69, "not available yet", "chat")
         self.fails(69, "not available yet", "bench", "kernel")
         self.fails(64, "bench model", "bench")
+        self.fails(64, "nothing to measure", "bench", "model", MODEL, "-p", "0", "-n", "0")
+        self.fails(64, "troupe --help lists", "cha")
 
     def test_flags(self):
         self.fails(64, "did you mean --decode?", "run", MODEL, "x", "--decoed", "pp=2")
         self.fails(64, "use --decode tp=N", "run", MODEL, "x", "--tensor-parallel-size", "2")
         self.fails(64, "use -n N", "run", MODEL, "x", "--max-tokens=3")
+        self.fails(64, "did you mean -n?", "run", MODEL, "x", "--n", "3")
         self.fails(64, "is no option of troupe run", "run", MODEL, "x", "--json")
         self.fails(64, "needs a value", "run", MODEL, "x", "-n")
         self.fails(64, "not a whole number", "run", MODEL, "x", "-n", "many")
@@ -138,10 +141,40 @@ class Usage(Case):
     def test_environment(self):
         self.fails(64, "TROUPE_THREADS", "run", MODEL, "x", env={"TROUPE_THREADS": "two"})
         self.fails(78, "ref", "run", MODEL, "x", env={"TROUPE_CPU": "pentium"})
+        self.fails(78, "no machine description", "plan", MODEL, env={"HWLOC_SYNTHETIC": "garbage"})
+
+    def warns(self, hint, **env):
+        """The run goes well, and one line on stderr holds the hint."""
+        got = self.call("run", MODEL, "hello", "-n", "4", "-q", env=env)
+        text = got.stderr.decode()
+        self.assertEqual(got.returncode, 0, text)
+        self.assertEqual(len(text.splitlines()), 1, text)
+        self.assertIn("troupe: warning: ", text)
+        self.assertIn(hint, text)
+
+    def test_warnings(self):
+        self.warns("use error, warn, info, debug or trace", TROUPE_LOG="bogus")
+        self.warns("not cached: cannot make /proc/x/troupe/images", XDG_CACHE_HOME="/proc/x")
+        self.warns("the machine is a description", HWLOC_SYNTHETIC="node:2 core:4 pu:1")
+
+    def test_doctor(self):
+        def doctor(**env):
+            got = self.call("doctor", "--json", env=env)
+            return got.returncode, {c["check"]: (c["verdict"], c["detail"]) for c in json.loads(got.stdout)}
+
+        code, checks = doctor()
+        self.assertEqual(code, 0, checks)
+        self.assertEqual((checks["cache"][0], checks["runtime folder"][0]), ("ok", "ok"))
+        code, checks = doctor(XDG_CACHE_HOME="/proc/x")
+        self.assertEqual((code, checks["cache"][0]), (0, "warn"))
+        self.assertIn("/proc/x/troupe", checks["cache"][1])
+        code, checks = doctor(XDG_RUNTIME_DIR="/nowhere", TMPDIR="/proc")
+        self.assertEqual((code, checks["runtime folder"][0]), (69, "no"))
 
     def test_keys_of_sides(self):
         self.fails(78, "did you mean 'decode.tp'", "run", MODEL, "x", "--decode", "tq=2")
         self.fails(78, "did you mean 'decode.layers'", "run", MODEL, "x", "--set", "decode.layrs=7")
+        self.fails(78, "the keys of decode are pp, tp, dtype", "run", MODEL, "x", "--decode", "foo=1")
         self.fails(64, "key=value", "run", MODEL, "x", "--decode", "pp")
         self.fails(69, "not available yet", "run", MODEL, "x", "--decode", "tp=2")
         self.fails(69, "not available yet", "run", MODEL, "x", "--prefill", "dtype=int4")
@@ -213,6 +246,16 @@ class Topologies(Case):
         self.assertFalse(plan["this_system"])
 
 
+    def test_plan_says_what_is_packed(self):
+        env = {"XDG_CACHE_HOME": os.path.join(self.folder.name, "empty")}
+        plan = json.loads(self.call("plan", MODEL, "--json", env=env).stdout)
+        self.assertEqual(plan["cached"], {"bf16": False, "int8": False})
+        self.assertIn(b"will be packed", self.call("plan", MODEL, env=env).stdout)
+        self.assertEqual(self.call("run", MODEL, "hello", "-n", "4", "-q", env=env).returncode, 0)
+        plan = json.loads(self.call("plan", MODEL, "--json", env=env).stdout)
+        self.assertEqual(plan["cached"], {"bf16": True, "int8": True})
+
+
 class Data(Case):
     def test_model(self):
         self.fails(66, "no such file", "run", "nowhere.gguf", "x")
@@ -240,6 +283,10 @@ class Data(Case):
     def test_tokenize(self):
         got = self.call("tokenize", MODEL, "--text", "-", "--json", "--no-bos", stdin=b"")
         self.assertEqual((got.returncode, json.loads(got.stdout)), (0, []))
+        folder = "tests/golden/tiny/llama-hf"
+        for path in (folder, folder + "/model.safetensors"):
+            self.fails(69, "use a GGUF", "tokenize", path, "--text", "-", stdin=b"x")
+            self.fails(69, "use a GGUF", "run", path, "x")
 
     def test_output_that_cannot_be_written(self):
         with open("/dev/full", "wb") as full:
@@ -247,6 +294,13 @@ class Data(Case):
                                  stderr=subprocess.PIPE, check=False)
         self.assertEqual(got.returncode, 73, got.stderr)
         self.fails(73, "nowhere", "eval", MODEL, "--text", MODEL[:0] + "-", "--logits", "/nowhere/x.npy", stdin=b"hello")
+
+    def test_closed_standard_descriptors(self):
+        """Their numbers must not be given to files of the company."""
+        for closed, code in (("<&-", 0), (">&-", 73), ("2>&-", 0), ("<&- >&- 2>&-", 73)):
+            got = subprocess.run(["sh", "-c", '"$0" run "$1" hello -q -n 4 ' + closed, BIN, MODEL], env=self.env,
+                                 stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
+            self.assertEqual((got.returncode, len(got.stdout) > 0), (code, code == 0), (closed, got.stderr))
 
 
 class Names(Case):
@@ -311,8 +365,82 @@ class Names(Case):
         p = self.serve("--name", "s")
         status = json.loads(self.call("status", "--name", "s", "--json").stdout)
         os.kill(status["actors"][0]["pid"], signal.SIGKILL)
-        self.assertNotEqual(p.wait(3), 0)
+        self.assertEqual(p.wait(3), 70)
+        text = p.stderr.read().decode().splitlines()
+        self.assertEqual(len(text), 1, text)
+        self.assertIn("troupe: the supervisor was killed (signal 9", text[0])
         self.close(p)
+
+    def test_supervisor_killed_at_the_start(self):
+        """The stage is stopped as soon as it is seen, so that the company never becomes ready."""
+        p = subprocess.Popen([BIN, "serve", MODEL, "--name", "early"], env=self.env, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(self.end, p)
+        found, end = None, time.monotonic() + 10
+        while not found and time.monotonic() < end:
+            for pid in processes(self.runtime):
+                try:
+                    with open("/proc/%d/cmdline" % pid, "rb") as f:
+                        found = pid if b"--supervisor" in f.read() else found
+                except OSError:
+                    pass
+        self.assertTrue(found)
+        os.kill(found, signal.SIGKILL)
+        self.assertEqual(p.wait(10), 70)
+        text = p.stderr.read().decode().splitlines()
+        self.assertIn("troupe: the supervisor was killed (signal 9", text[-1])
+        self.close(p)
+
+    def test_stop_with_an_open_stream(self):
+        """The client is told at once; the stage stands still, so that the stream is open for sure."""
+        p = self.serve("--name", "o")
+        status = json.loads(self.call("status", "--name", "o", "--json").stdout)
+        os.kill({a["name"]: a["pid"] for a in status["actors"]}["unified.0"], signal.SIGSTOP)
+        client = subprocess.Popen([BIN, "generate", "--name", "o", "hello", "-q"], env=self.env,
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.addCleanup(self.end, client)
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            requests = json.loads(self.call("status", "--name", "o", "--json").stdout)["requests"]
+            if sum(requests.values()) == 1:
+                break
+        self.assertEqual(sum(requests.values()), 1)
+        began = time.monotonic()
+        stop = subprocess.Popen([BIN, "stop", "--name", "o"], env=self.env)
+        self.assertEqual(client.wait(5), 69)
+        self.assertLess(time.monotonic() - began, 1)
+        self.assertEqual(client.stderr.read(), b"troupe: the company was stopped\n")
+        self.assertEqual((stop.wait(5), p.wait(5)), (0, 0))
+        self.close(client)
+        self.close(p)
+
+    def test_waiting_for_a_start(self):
+        """A held lock without an endpoint is a company that is starting."""
+        folder = os.path.join(self.runtime, "troupe", "w")
+        os.makedirs(folder, 0o700)
+        lock = os.path.join(folder, "lock")
+        with open(lock, "w", encoding="utf-8") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            f.write("%d\n\n" % os.getpid())
+            f.flush()
+            p = subprocess.Popen([BIN, "generate", "--name", "w", "x"], env=self.env, stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            self.addCleanup(self.end, p)
+            self.assertTrue(select.select([p.stderr], [], [], 5)[0])
+            self.assertEqual(os.read(p.stderr.fileno(), 4096), b"troupe: the company 'w' is starting, waiting for it\n")
+            p.send_signal(signal.SIGINT)
+            self.assertEqual(p.wait(3), 130)
+        self.close(p)
+        os.unlink(lock)
+        os.rmdir(folder)
+
+    def test_figures(self):
+        """One token has a time to the first, and none between."""
+        for n, between in ((1, False), (4, True)):
+            got = self.call("run", MODEL, "hello", "-n", str(n), "--ignore-eos")
+            self.assertEqual(got.returncode, 0, got.stderr)
+            self.assertIn(b"%d generated, ended by length\nTTFT " % n, got.stderr)
+            self.assertEqual(b"inter-token" in got.stderr, between, got.stderr)
 
 
 class Interruption(Case):
