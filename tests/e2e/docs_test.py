@@ -3,7 +3,7 @@ and exit codes that they name exist, every file in configs/ is described and can
 
 A ```sh block is run when the line before it is `<!-- test -->`; any other needs `<!-- not run: REASON -->` there. Blocks run
 in a folder that looks like the source tree: the real scripts, with the build and the installation of packages left out;
-scripts/test, which runs this, does nothing there; pkill reaches only what the block has started. Models are the real
+scripts/test, which runs this, does nothing there. Models are the real
 ones where scripts/fetch-model has stored them, else the tiny ones of the tests, with contexts (-c) cut to theirs: then only
 the commands are proved, not the texts."""
 import glob
@@ -12,7 +12,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import textwrap
 import unittest
@@ -109,8 +108,6 @@ class Blocks(unittest.TestCase):
         self.script("scripts/test", "#!/bin/sh\n")
         self.tool("cmake", "#!/bin/sh\n")  # build/troupe is there
         self.models()
-        self.tool("pkill", PKILL.format(python=sys.executable, here=os.path.dirname(os.path.abspath(__file__)),
-                                        runtime=self.home.runtime))
 
     def script(self, name, text):
         path = os.path.join(self.tree, name)
@@ -146,7 +143,7 @@ class Blocks(unittest.TestCase):
         env = dict(self.home.env, PATH=self.bin + ":" + os.environ["PATH"])
         if self.tiny:
             code = re.sub(r" -c \d+", " -c 512", code)
-        self.script("block", code)  # a file: pkill -f must not find the code in the command line of its shell
+        self.script("block", code)
         with tempfile.TemporaryFile() as said:
             shell = subprocess.Popen(["sh", "-eu", "block"], cwd=self.tree, env=env, stdin=subprocess.DEVNULL,
                                      stdout=said, stderr=said, start_new_session=True)
@@ -173,23 +170,6 @@ class Blocks(unittest.TestCase):
                     self.run_block(where, code)
                     self.home.wait_empty(10)
         self.assertGreater(ran, 2, "no blocks found")
-
-
-# pkill -9 -f [--] PATTERN, among the processes of one runtime folder.
-PKILL = """\
-#!{python}
-import os, re, sys
-sys.path.insert(0, {here!r})
-import company
-home = company.Home.__new__(company.Home)
-home.runtime = {runtime!r}
-args = [a for a in sys.argv[1:] if a != "--"]
-assert args[:2] == ["-9", "-f"] and len(args) == 3, args
-hit = [p for p, line in home.processes().items() if re.search(args[2], line) and p != os.getpid()]
-for pid in hit:
-    os.kill(pid, 9)
-sys.exit(0 if hit else 1)
-"""
 
 
 class Names(unittest.TestCase):
