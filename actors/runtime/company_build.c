@@ -393,6 +393,18 @@ static void copy_model(const tr_model_config *m, tr_company *c) {
         if (m->eos_ids[i] >= 0) c->eos[c->n_eos++] = (uint32_t)m->eos_ids[i];
 }
 
+/* Shared memory is allocated in full at the start: under a limit of the cgroup too much of it gets a process killed,
+ * and that tells nobody why. */
+static tr_status check_memory(const build *b, tr_error *err) {
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++) sum += b->c->segment[i].bytes;
+    if (!b->machine->is_this_system || b->machine->memory_bytes == 0 || sum < b->machine->memory_bytes) return TR_OK;
+    return tr_error_set(err, TR_CONFIG,
+                        "the company needs %" PRIu64 " MiB of shared memory, %" PRIu64
+                        " MiB may be used here: lower --kv-memory or -c",
+                        (sum >> 20) + 1, b->machine->memory_bytes >> 20);
+}
+
 tr_status tr_company_build(const tr_company_build_want *want, const tr_model_config *model, const tr_machine *machine,
                            tr_company *c, tr_error *err) {
     build b = {.want = want, .model = model, .machine = machine, .c = c};
@@ -414,5 +426,6 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     TR_TRY(add_actors(&b, err));
     add_control_links(c);
     add_data_links(&b, c);
-    return size_segments(c, err);
+    TR_TRY(size_segments(c, err));
+    return check_memory(&b, err);
 }

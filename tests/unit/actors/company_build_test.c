@@ -213,6 +213,12 @@ static void test_kv_memory_is_kept(void **state) {
     w.context = 4096;
     assert_int_equal(build(&w), TR_CONFIG);
     assert_non_null(strstr(err.text, "--kv-memory"));
+    describe("node:1 core:4 pu:1", 1ull << 30);
+    w.kv_memory = 2ull << 30; /* more than there is: said now, not by a killed process */
+    assert_int_equal(build(&w), TR_CONFIG);
+    assert_non_null(strstr(err.text, "1024 MiB may be used here"));
+    machine.is_this_system = false;
+    must(&w);
 }
 
 static void test_refused(void **state) {
