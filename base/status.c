@@ -35,7 +35,7 @@ tr_status tr_error_set(tr_error *err, tr_status status, const char *fmt, ...) {
     return status;
 }
 
-_Noreturn void tr_check_failed(const char *cond, const char *file, int line) {
+void tr_check_failed(const char *cond, const char *file, int line) {
     fprintf(stderr, "troupe: invariant broken: %s at %s:%d\n", cond, file, line);
     abort();
 }

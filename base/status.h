@@ -5,6 +5,10 @@
 #ifndef TR_STATUS_H
 #define TR_STATUS_H
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* X(name, value, process exit code, text) */
 #define TR_STATUS_MAP(X)                                                                                               \
     X(OK, 0, 0, "ok")                                                                                                  \
@@ -53,6 +57,9 @@ tr_status tr_error_set(tr_error *err, tr_status status, const char *fmt, ...) __
 
 /* Invariant of our own code: stays on in release. Never used to validate input. */
 #define tr_check(cond) ((cond) ? (void)0 : tr_check_failed(#cond, __FILE__, __LINE__))
-_Noreturn void tr_check_failed(const char *cond, const char *file, int line);
+void tr_check_failed(const char *cond, const char *file, int line) __attribute__((noreturn));
 
+#ifdef __cplusplus
+}
+#endif
 #endif

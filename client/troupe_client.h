@@ -28,6 +28,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct tr_client tr_client;
 
 /* Zero values are the defaults. */
@@ -114,4 +118,7 @@ size_t tr_client_open_requests(const tr_client *c);
  * poll with timeout 0 until it says TR_AGAIN. */
 int tr_client_fd(const tr_client *c);
 
+#ifdef __cplusplus
+}
+#endif
 #endif
