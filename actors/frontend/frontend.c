@@ -51,11 +51,18 @@ static void close_frontend(tr_frontend *f) {
     free(f);
 }
 
-static void stop_when_drained(tr_frontend *f) {
-    if (!f->stop_after_drain || f->requests.n > 0) return;
+/* What the journal still holds may belong to a client that has not come back to this life yet; those that never do are
+ * swept. True while the end waits for that. */
+static bool stop_when_drained(tr_frontend *f) {
+    const tr_journal *journal = f->rt->segment[TR_SEGMENT_JOURNAL];
+    if (!f->stop_after_drain || f->requests.n > 0) return false;
+    for (uint32_t slot = 0; slot < journal->n_slots; slot++)
+        if (atomic_load(&tr_journal_at(f->rt->segment[TR_SEGMENT_JOURNAL], slot)->state) != TR_JOURNAL_FREE)
+            return true;
     atomic_store(&f->rt->control->stop_requested, 1);
     const tr_company_actor *supervisor = tr_company_find_actor(f->rt->company, "supervisor");
     tr_bell_ring(&f->rt->control->actor[supervisor - f->rt->company->actor].bell);
+    return false;
 }
 
 static void loop(tr_frontend *f) {
@@ -76,7 +83,7 @@ static void loop(tr_frontend *f) {
             tr_frontend_sweep_clients(f, now);
             swept = now;
         }
-        stop_when_drained(f);
+        waiting |= stop_when_drained(f);
         if (!any) tr_runtime_wait(rt, seen, waiting ? TR_NS_PER_MS : SWEEP_NS, f->router);
     }
 }
@@ -103,6 +110,9 @@ tr_status tr_frontend_run(tr_runtime *rt, tr_error *err) {
     if (!f) return tr_error_set(err, TR_UNAVAILABLE, "no memory for the frontend");
     f->rt = rt;
     f->born_ns = tr_clock_now_ns();
+    uint32_t drain = atomic_load(&rt->control->drain);
+    f->draining = drain >= 1;
+    f->stop_after_drain = drain >= 2;
     tr_status status = open_frontend(f, err);
     if (status == TR_OK) {
         tr_runtime_ready(rt);

@@ -132,8 +132,9 @@ static void on_hello(tr_frontend *f, sender from, const tr_msg_hello *m) {
     c->len = from.len;
     memcpy(c->id, from.id, from.len);
     c->seen_ns = tr_clock_now_ns();
-    welcome(f, from);
+    /* The ends among its requests go before WELCOME: it must not add those again. */
     tr_frontend_adopt_client(f, from.id, from.len);
+    welcome(f, from);
 }
 
 bool tr_frontend_knows(tr_frontend *f, const uint8_t *client, uint32_t len) {
@@ -260,15 +261,21 @@ static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids
 
 static void on_add(tr_frontend *f, sender from, const tr_msg_add *m) {
     tr_journal *journal = f->rt->segment[TR_SEGMENT_JOURNAL];
-    /* After a restart of this actor a client adds its open requests again: those that were accepted go on by
-     * themselves. */
-    if (tr_request_find_client(&f->requests, from.id, from.len, m->id) ||
-        tr_request_journal_client(journal, from.id, from.len, m->id))
+    if (m->id == 0) {
+        refuse(f, from, 0, 64, "id is 0: give every request an id of its own from 1 on");
         return;
+    }
     if (!find_client(f, from)) {
         welcome(f, from); /* its HELLO went to an earlier life: it says it again, and adds again */
         return;
     }
+    /* A client adds its open requests again after a restart of this actor: those that were accepted go on by
+     * themselves. One that has ended is told at HELLO; what the journal still holds of it does not keep its id from
+     * being used again.
+     */
+    if (tr_request_find_client(&f->requests, from.id, from.len, m->id) ||
+        tr_request_journal_client(journal, from.id, from.len, m->id))
+        return;
     if (f->draining) {
         refuse(f, from, m->id, 69, "the company is draining: it takes no new requests");
         return;
@@ -300,6 +307,7 @@ static void on_status(tr_frontend *f, sender from, const tr_msg_status *m) {
 static void on_drain(tr_frontend *f, const tr_msg *msg) {
     f->draining = true;
     f->stop_after_drain |= msg->as.drain.stop != 0;
+    atomic_store(&f->rt->control->drain, f->stop_after_drain ? 2 : 1); /* for the next life of this actor */
     tr_runtime_send(f->rt, f->rt->company->scheduler, msg);
 }
 

@@ -64,7 +64,7 @@ tr_journal_entry *tr_request_journal(tr_journal *j, uint64_t rid) {
 tr_journal_entry *tr_request_journal_client(tr_journal *j, const uint8_t *client, uint32_t client_len, uint64_t id) {
     for (uint32_t slot = 0; slot < j->n_slots; slot++) {
         tr_journal_entry *e = tr_journal_at(j, slot);
-        if (atomic_load_explicit(&e->state, memory_order_acquire) != TR_JOURNAL_FREE && e->id == id &&
+        if (atomic_load_explicit(&e->state, memory_order_acquire) == TR_JOURNAL_OPEN && e->id == id &&
             e->client_len == client_len && memcmp(e->client, client, client_len) == 0)
             return e;
     }

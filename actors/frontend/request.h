@@ -51,5 +51,6 @@ tr_request *tr_request_find_client(tr_request_table *t, const uint8_t *client, u
 void tr_request_remove(tr_request_table *t, tr_request *r);
 /* Entry of the journal that is not free, or NULL. */
 tr_journal_entry *tr_request_journal(tr_journal *j, uint64_t rid);
+/* Entry of a request that has not ended, or NULL. */
 tr_journal_entry *tr_request_journal_client(tr_journal *j, const uint8_t *client, uint32_t client_len, uint64_t id);
 #endif

@@ -30,6 +30,8 @@ typedef struct tr_control {
     _Alignas(64) _Atomic uint32_t ready; /* 1: every actor has been READY */
     _Atomic uint32_t stopping;           /* 1: actors must leave */
     _Atomic uint32_t changes;            /* raised when an actor's incarnation, up or counted_deaths changed */
+    /* written by the frontend; survives it */
+    _Alignas(64) _Atomic uint32_t drain; /* 1: nothing new is accepted; 2: and the company ends with its last request */
     /* written by the frontend or the command line's signals */
     _Alignas(64) _Atomic uint32_t stop_requested; /* 1: the supervisor shall stop the company in order */
     tr_control_block actor[TR_COMPANY_ACTORS_MAX];

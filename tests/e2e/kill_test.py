@@ -224,6 +224,23 @@ class Others(Death):
     def test_frontend_over_zeromq(self):
         self.killed("frontend", *SPLIT, "--set", "transport.local=zmq")
 
+    def test_drain_survives_the_frontend(self):
+        """Nothing new is accepted by its next life either, what was open ends, and then the company."""
+        c = self.start(*SPLIT)
+        frontend, stage = c.pid("frontend"), c.pid("decode.0")
+        streams = [c.stream(p, N, *HOW) for p in PROMPTS]
+        wait_until("some text", 30, lambda: any(s.size() > 0 for s in streams), 0)
+        os.kill(stage, signal.SIGSTOP)  # no stream ends before the kill
+        self.assertEqual(self.home.run("drain", "--and-stop", "--name", c.name).returncode, 0)
+        os.kill(frontend, signal.SIGKILL)
+        os.kill(stage, signal.SIGCONT)
+        for prompt, s in zip(PROMPTS, streams):
+            text = s.wait()
+            self.assertIn((text.code, text.out if text.code == 0 else b""), ((0, self.truth[prompt]), (69, b"")), text)
+        self.assertEqual(c.serve.wait(20 * SLOW), 0)
+        c.close()
+        self.home.wait_empty()
+
     def test_supervisor(self):
         c = self.start(*SPLIT)
         streams = self.kill_under_streams(c, "supervisor")
