@@ -106,7 +106,7 @@ typedef struct tr_attn_args {
     OP(argmax, size_t, (const float *x, size_t n, float *max_out))
 
 typedef struct tr_ops {
-    const char *name; /* "ref", "avx2", "avx512", "avx512vnni" */
+    const char *name; /* "ref", "avx2", "avx512", "avx512vnni", "amx" */
 #define OP(name, ret, args) ret(*name) args;
     TR_OPS(OP)
 #undef OP
@@ -118,7 +118,7 @@ size_t tr_ops_attn_scratch_floats(uint32_t heads, uint32_t d);
 
 /* The table named so, or NULL when unknown or when this CPU cannot run it. Tables are static and immutable. */
 const tr_ops *tr_ops_find(const char *name);
-/* Best table of this CPU, after the mask TROUPE_CPU=ref|avx2|avx512|avx512vnni (an upper bound; unknown name:
+/* Best table of this CPU, after the mask TROUPE_CPU=ref|avx2|avx512|avx512vnni|amx (an upper bound; unknown name:
  * TR_CONFIG). */
 tr_status tr_ops_select(const tr_ops **ops_out, tr_error *err);
 /* Variants this CPU can run, from "ref" up, ended by NULL. */

@@ -1,6 +1,6 @@
 /* checkk [--seed N] [--effort N] [--variant NAME] [--small] [--expect NAME] | --bench [OP] [--threads N] [--variant
- * NAME] Without --variant: every variant up to the one that TROUPE_CPU allows. --expect fails unless dispatch chose
- * NAME. */
+ * NAME] [--against NAME]. Without --variant: every variant up to the one that TROUPE_CPU allows. --expect fails unless
+ * dispatch chose NAME. */
 #include "tests/kernels/checkk.h"
 
 #include "base/clock.h"
@@ -142,7 +142,7 @@ static int check_variant(const tr_ops *ref, const tr_ops *ops, uint64_t seed, un
 typedef struct options {
     uint64_t seed;
     unsigned effort, threads;
-    const char *variant, *expect, *bench_op;
+    const char *variant, *against, *expect, *bench_op;
     bool bench;
 } options;
 
@@ -162,6 +162,8 @@ static bool parse(int argc, char **argv, options *o) {
             o->threads = (unsigned)strtoul(argv[++i], NULL, 0);
         } else if (value && strcmp(argv[i], "--variant") == 0) {
             o->variant = argv[++i];
+        } else if (value && strcmp(argv[i], "--against") == 0) {
+            o->against = argv[++i];
         } else if (value && strcmp(argv[i], "--expect") == 0) {
             o->expect = argv[++i];
         } else {
@@ -191,7 +193,12 @@ int main(int argc, char **argv) {
         fprintf(stderr, "checkk: this CPU cannot run %s\n", o.variant);
         return 1;
     }
-    if (o.bench) return checkk_bench(chosen, o.threads, o.bench_op);
+    const tr_ops *other = o.against ? tr_ops_find(o.against) : NULL;
+    if (o.against && !other) {
+        fprintf(stderr, "checkk: this CPU cannot run %s\n", o.against);
+        return 1;
+    }
+    if (o.bench) return checkk_bench(chosen, other, o.threads, o.bench_op);
     const tr_ops *ref = tr_ops_find("ref");
     int failed = 0;
     for (const tr_ops *const *t = tr_ops_available(); *t; t++) {

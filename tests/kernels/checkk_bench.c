@@ -91,6 +91,22 @@ PROBE512(probe_dot512, DOT512)
 PROBE256(probe_fma256, FMA256)
 PROBE256(probe_madd256, MADD256)
 
+/* Eight tiles of zeros, of which six take turns as sums. */
+static void probe_tiles(void) {
+    static const uint8_t config[64] __attribute__((aligned(64))) = {
+        [0] = 1,   [16] = 64, [18] = 64, [20] = 64, [22] = 64, [24] = 64, [26] = 64, [28] = 64, [30] = 64,
+        [48] = 16, [49] = 16, [50] = 16, [51] = 16, [52] = 16, [53] = 16, [54] = 16, [55] = 16};
+    __asm__ volatile("ldtilecfg %0" ::"m"(config));
+    for (int i = 0; i < PROBE_LOOPS / 10; i++)
+        __asm__ volatile("tdpbusd %tmm7, %tmm6, %tmm0\n\t"
+                         "tdpbusd %tmm7, %tmm6, %tmm1\n\t"
+                         "tdpbusd %tmm7, %tmm6, %tmm2\n\t"
+                         "tdpbusd %tmm7, %tmm6, %tmm3\n\t"
+                         "tdpbusd %tmm7, %tmm6, %tmm4\n\t"
+                         "tdpbusd %tmm7, %tmm6, %tmm5");
+    __asm__ volatile("tilerelease");
+}
+
 static volatile uint64_t sink;
 
 __attribute__((target("avx2"))) static void sum_memory(const uint8_t *p, size_t n) {
@@ -107,13 +123,17 @@ __attribute__((target("avx2"))) static void sum_memory(const uint8_t *p, size_t 
 
 /* Work done by one call, in MAC or bytes; 0 where this CPU has no such instruction. */
 static double run_limit(const job *j) {
-    bool wide = strncmp(j->ops->name, "avx512", 6) == 0;
+    bool tiles = strcmp(j->ops->name, "amx") == 0, wide = tiles || strncmp(j->ops->name, "avx512", 6) == 0;
     switch (j->limit) {
     case LIMIT_FMA:
         if (strcmp(j->ops->name, "ref") == 0) return 0;
         (wide ? probe_fma512 : probe_fma256)();
         return (double)PROBE_LOOPS * (wide ? 24 * 16 : 12 * 8);
     case LIMIT_DOT:
+        if (tiles) {
+            probe_tiles();
+            return (double)(PROBE_LOOPS / 10) * 6 * 16 * 16 * 64;
+        }
         if (strcmp(j->ops->name, "avx512vnni") == 0) {
             probe_dot512();
             return (double)PROBE_LOOPS * 24 * 64;
@@ -172,7 +192,7 @@ static void setup_i8(job *j, size_t rows, size_t k, size_t n) {
                               .blocks = n / 16};
     j->macs = (double)rows * (double)k * (double)n;
     j->bytes = (double)n * (double)k;
-    j->limit = rows > 16 ? LIMIT_DOT : LIMIT_SUM;
+    j->limit = rows > 16 || n * k < 8u << 20 ? LIMIT_DOT : LIMIT_SUM;
     j->mem = (const uint8_t *)w, j->mem_bytes = n * k;
     j->run = run_i8;
 }
@@ -281,7 +301,7 @@ static bool setup(job *j, unsigned i) {
     case 4: setup_bf16(j, 16, 640, 4096); return true;
     case 5: setup_bf16(j, 1, 640, 65536); return true;
     case 6: setup_bf16(j, 4, 640, 65536); return true;
-    case 7: setup_i8(j, 512, 640, 4096); return true;
+    case 7: setup_i8(j, 512, 640, 2048); return true;
     case 8: setup_i8(j, 512, 2048, 640); return true;
     case 9: setup_i8(j, 512, 640, 1536); return true;
     case 10: setup_i8(j, 512, 1024, 640); return true;
@@ -312,8 +332,13 @@ static bool setup(job *j, unsigned i) {
     case 35: setup_rows(j, "kv_store_bf16", run_store_bf16, 512, 256, 0, 12); return true;
     case 36: setup_rows(j, "kv_store_int8", run_store_int8, 512, 256, 0, 10); return true;
     case 37: setup_rows(j, "kv_convert", run_convert, 16384, 256, 0, 6); return true;
-    default: return false;
+    default: break;
     }
+    /* Matmuls of one layer, by rows. */
+    static const uint16_t rows[] = {16, 32, 64, 128}, sides[][2] = {{640, 2048}, {2048, 640}, {640, 1536}, {1024, 640}};
+    if (i - 38 >= 16) return false;
+    setup_i8(j, rows[(i - 38) / 4], sides[(i - 38) % 4][0], sides[(i - 38) % 4][1]);
+    return true;
 }
 
 /* ---- timing ---- */
@@ -322,8 +347,9 @@ typedef struct team {
     const tr_ops *ops;
     unsigned threads, number;
     pthread_barrier_t *barrier;
-    double rate[ROUNDS], limit[ROUNDS]; /* runs per second; MAC or bytes per second */
-    job first;                          /* description (its memory is gone) */
+    const tr_ops *other;                                    /* variant to compare with, or NULL */
+    double rate[ROUNDS], limit[ROUNDS], other_rate[ROUNDS]; /* runs per second; limit: MAC or bytes per second */
+    job first;                                              /* description (its memory is gone) */
 } team;
 
 /* Processor time of this thread: what a neighbour takes of the core does not count. */
@@ -363,6 +389,11 @@ static void *member(void *arg) {
         t->limit[r] = measure(j, true);
         pthread_barrier_wait(t->barrier);
         t->rate[r] = measure(j, false);
+        if (!t->other) continue;
+        j->ops = t->other;
+        pthread_barrier_wait(t->barrier);
+        t->other_rate[r] = measure(j, false);
+        j->ops = t->ops;
     }
     for (size_t i = 0; i < j->n_owned; i++) free(j->owned[i]);
     t->first = *j;
@@ -378,43 +409,47 @@ static double median(double *x) {
     return x[ROUNDS / 2];
 }
 
-static void bench_one(const tr_ops *ops, unsigned threads, unsigned number) {
+static void bench_one(const tr_ops *ops, const tr_ops *other, unsigned threads, unsigned number) {
     static team teams[THREADS_MAX];
     pthread_t ids[THREADS_MAX];
     pthread_barrier_t barrier;
     pthread_barrier_init(&barrier, NULL, threads);
     for (unsigned t = 0; t < threads; t++) {
-        teams[t] = (team){.ops = ops, .threads = threads, .number = number, .barrier = &barrier};
+        teams[t] = (team){.ops = ops, .other = other, .threads = threads, .number = number, .barrier = &barrier};
         tr_check(pthread_create(&ids[t], NULL, member, &teams[t]) == 0);
     }
     for (unsigned t = 0; t < threads; t++) pthread_join(ids[t], NULL);
     pthread_barrier_destroy(&barrier);
-    double rate[ROUNDS] = {0}, share[ROUNDS];
+    double rate[ROUNDS] = {0}, share[ROUNDS], ratio[ROUNDS];
     const job *j = &teams[0].first;
     for (int r = 0; r < ROUNDS; r++) {
-        double peak = 0;
-        for (unsigned t = 0; t < threads; t++) rate[r] += teams[t].rate[r], peak += teams[t].limit[r];
+        double peak = 0, slower = 0;
+        for (unsigned t = 0; t < threads; t++)
+            rate[r] += teams[t].rate[r], peak += teams[t].limit[r], slower += teams[t].other_rate[r];
+        ratio[r] = other ? rate[r] / slower : 0;
         share[r] = peak > 0 ? rate[r] * (j->limit == LIMIT_SUM ? j->bytes : j->macs) / peak : 0;
     }
     static const char *const names[LIMITS] = {"of FMA peak", "of int8 dot peak", "of summing"};
     double runs = median(rate), best = median(share);
-    printf("%-44s %10.2f us %8.1f GMAC/s %7.1f GB/s   %.2f %s\n", j->name, 1e6 * threads / runs, runs * j->macs * 1e-9,
+    printf("%-44s %10.2f us %8.1f GMAC/s %7.1f GB/s   %.2f %-15s", j->name, 1e6 * threads / runs, runs * j->macs * 1e-9,
            runs * j->bytes * 1e-9, best, names[j->limit]);
+    if (other) printf("   %.2f x %s", median(ratio), other->name);
+    putchar('\n');
     fflush(stdout);
 }
 
-int checkk_bench(const tr_ops *ops, unsigned threads, const char *only) {
+int checkk_bench(const tr_ops *ops, const tr_ops *other, unsigned threads, const char *only) {
     if (threads == 0 || threads > THREADS_MAX) threads = 1;
     printf("%s, %u thread(s)\n", ops->name, threads);
     for (unsigned i = 0;; i++) {
         job probe = {.ops = ops};
-        if (i >= 38) break;
+        if (i >= 54) break;
         if (only) { /* names are known only after the set-up, which is cheap beside the run */
             bool there = setup(&probe, i);
             for (size_t k = 0; k < probe.n_owned; k++) free(probe.owned[k]);
             if (!there || !strstr(probe.name, only)) continue;
         }
-        bench_one(ops, threads, i);
+        bench_one(ops, other, threads, i);
     }
     return 0;
 }

@@ -1,0 +1,168 @@
+/* AMX: int8 matmul by tiles of 16 rows x 16 channels x 64 inputs. The packed weights [n/16][k/4][16][4] are B tiles as
+ * they lie (16 lines of 64 bytes), the u8 activations are A tiles with ldx as the stride. int32 sums are exact in any
+ * order, so the numbers are those of every other variant.
+ * Few rows go to the VNNI kernels: there a tile is mostly empty, and memory is the limit.
+ * Rows and inputs that fill no whole tile: the last row tile starts at rows - 16 and writes some rows a second time
+ * (the same bits), the last 32 inputs are taken with the 32 before them, whose activations are replaced by zeros.
+ * Inline assembly, not the intrinsics: those of gcc 12 say neither that ldtilecfg reads all 64 bytes nor that tile
+ * loads and stores touch memory, so the configuration may be stored after it was read (a fault). The tile registers
+ * belong to one call: configured on entry, released before it returns. */
+#include "kernels/variants.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+#define INLINE   static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))
+
+enum { ROWS = 16, STEP = 64 }; /* of a tile: rows, inputs */
+
+/* Tiles 0..3 sums, 4..7 operands. The layout is the instruction's; reserved bytes must be zero. */
+typedef struct config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} config;
+_Static_assert(sizeof(config) == 64, "operand of ldtilecfg");
+static const config whole_tiles __attribute__((aligned(64))) = {
+    .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+
+INLINE void tiles_enter(void) { __asm__ volatile("ldtilecfg %0" ::"m"(whole_tiles)); }
+INLINE void tiles_leave(void) { __asm__ volatile("tilerelease" ::: "memory"); }
+INLINE void tiles_zero(void) {
+    __asm__ volatile("tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3" ::: "memory");
+}
+
+/* Two row tiles by two blocks. */
+INLINE void step_2x2(const uint8_t *a0, const uint8_t *a1, size_t lda, const int8_t *b0, const int8_t *b1) {
+    __asm__ volatile("tileloadd (%[b0],%[ldb],1), %%tmm6\n\t"
+                     "tileloadd (%[a0],%[lda],1), %%tmm4\n\t"
+                     "tdpbusd %%tmm6, %%tmm4, %%tmm0\n\t"
+                     "tileloadd (%[a1],%[lda],1), %%tmm5\n\t"
+                     "tdpbusd %%tmm6, %%tmm5, %%tmm2\n\t"
+                     "tileloadd (%[b1],%[ldb],1), %%tmm7\n\t"
+                     "tdpbusd %%tmm7, %%tmm4, %%tmm1\n\t"
+                     "tdpbusd %%tmm7, %%tmm5, %%tmm3" ::[a0] "r"(a0),
+                     [a1] "r"(a1), [b0] "r"(b0), [b1] "r"(b1), [lda] "r"(lda), [ldb] "r"((size_t)64)
+                     : "memory");
+}
+INLINE void step_2x1(const uint8_t *a0, const uint8_t *a1, size_t lda, const int8_t *b0) {
+    __asm__ volatile("tileloadd (%[b0],%[ldb],1), %%tmm6\n\t"
+                     "tileloadd (%[a0],%[lda],1), %%tmm4\n\t"
+                     "tdpbusd %%tmm6, %%tmm4, %%tmm0\n\t"
+                     "tileloadd (%[a1],%[lda],1), %%tmm5\n\t"
+                     "tdpbusd %%tmm6, %%tmm5, %%tmm2" ::[a0] "r"(a0),
+                     [a1] "r"(a1), [b0] "r"(b0), [lda] "r"(lda), [ldb] "r"((size_t)64)
+                     : "memory");
+}
+INLINE void step_1x2(const uint8_t *a0, size_t lda, const int8_t *b0, const int8_t *b1) {
+    __asm__ volatile("tileloadd (%[a0],%[lda],1), %%tmm4\n\t"
+                     "tileloadd (%[b0],%[ldb],1), %%tmm6\n\t"
+                     "tdpbusd %%tmm6, %%tmm4, %%tmm0\n\t"
+                     "tileloadd (%[b1],%[ldb],1), %%tmm7\n\t"
+                     "tdpbusd %%tmm7, %%tmm4, %%tmm1" ::[a0] "r"(a0),
+                     [b0] "r"(b0), [b1] "r"(b1), [lda] "r"(lda), [ldb] "r"((size_t)64)
+                     : "memory");
+}
+INLINE void step_1x1(const uint8_t *a0, size_t lda, const int8_t *b0) {
+    __asm__ volatile("tileloadd (%[a0],%[lda],1), %%tmm4\n\t"
+                     "tileloadd (%[b0],%[ldb],1), %%tmm6\n\t"
+                     "tdpbusd %%tmm6, %%tmm4, %%tmm0" ::[a0] "r"(a0),
+                     [b0] "r"(b0), [lda] "r"(lda), [ldb] "r"((size_t)64)
+                     : "memory");
+}
+
+/* mt row tiles (the second starts at row r1, anywhere) by nt blocks. */
+INLINE void step(const int mt, const int nt, const uint8_t *a0, const uint8_t *a1, size_t lda, const int8_t *b0,
+                 const int8_t *b1) {
+    if (mt == 2 && nt == 2) step_2x2(a0, a1, lda, b0, b1);
+    if (mt == 2 && nt == 1) step_2x1(a0, a1, lda, b0);
+    if (mt == 1 && nt == 2) step_1x2(a0, lda, b0, b1);
+    if (mt == 1 && nt == 1) step_1x1(a0, lda, b0);
+}
+
+typedef int32_t tile_sums[ROWS][16];
+
+INLINE void sums_store(const int mt, const int nt, tile_sums *s) {
+    const size_t ld = 64;
+    __asm__ volatile("tilestored %%tmm0, (%0,%1,1)" ::"r"(s[0]), "r"(ld) : "memory");
+    if (nt == 2) __asm__ volatile("tilestored %%tmm1, (%0,%1,1)" ::"r"(s[1]), "r"(ld) : "memory");
+    if (mt == 2) __asm__ volatile("tilestored %%tmm2, (%0,%1,1)" ::"r"(s[2]), "r"(ld) : "memory");
+    if (mt == 2 && nt == 2) __asm__ volatile("tilestored %%tmm3, (%0,%1,1)" ::"r"(s[3]), "r"(ld) : "memory");
+}
+
+/* 16 rows from `row`, nt blocks from b. */
+INLINE void finish(const tr_gemm_i8_args *a, tile_sums *s, const int nt, size_t row, size_t b) {
+    const float *x_scale = a->x_scale + row;
+    float *y = a->y + row * a->ldy + b * 16;
+    __m512i comp[2];
+    __m512 w_scale[2];
+    for (int v = 0; v < nt; v++) {
+        comp[v] = _mm512_loadu_si512(a->comp + (b + (size_t)v) * 16);
+        w_scale[v] = _mm512_loadu_ps(a->w_scale + (b + (size_t)v) * 16);
+    }
+    for (size_t r = 0; r < ROWS; r++, y += a->ldy) {
+        __m512 scale = _mm512_set1_ps(x_scale[r]);
+        for (int v = 0; v < nt; v++) {
+            __m512 f = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_load_si512(s[v][r]), comp[v]));
+            _mm512_storeu_ps(y + 16 * v, _mm512_mul_ps(_mm512_mul_ps(f, w_scale[v]), scale));
+        }
+    }
+}
+
+/* The last 64 inputs of 16 rows, the first 32 of them (already counted) as zeros. x: end of the first row. */
+INLINE void tail_rows(uint8_t (*tail)[STEP], const uint8_t *x, size_t ldx) {
+    for (size_t r = 0; r < ROWS; r++, x += ldx) {
+        _mm256_store_si256((__m256i *)(void *)tail[r], _mm256_setzero_si256());
+        _mm256_store_si256((__m256i *)(void *)(tail[r] + 32),
+                           _mm256_loadu_si256((const __m256i *)(const void *)(x - 32)));
+    }
+}
+
+/* Rows r0 .. r0 + 15 and, for mt 2, r1 .. r1 + 15; nt blocks from b. */
+INLINE void block(const tr_gemm_i8_args *a, const int mt, const int nt, size_t r0, size_t r1, size_t b) {
+    tile_sums sums[4] __attribute__((aligned(64)));
+    const uint8_t *a0 = a->x + r0 * a->ldx, *a1 = a->x + r1 * a->ldx;
+    const int8_t *b0 = a->w + b * 16 * a->k, *b1 = b0 + 16 * a->k;
+    tiles_zero();
+    for (const int8_t *end = b0 + a->k / STEP * STEP * 16; b0 != end; b0 += 1024, b1 += 1024, a0 += STEP, a1 += STEP)
+        step(mt, nt, a0, a1, a->ldx, b0, b1);
+    if (a->k % STEP) {
+        uint8_t tail[2][ROWS][STEP] __attribute__((aligned(64)));
+        tail_rows(tail[0], a0 + 32, a->ldx);
+        if (mt == 2) tail_rows(tail[1], a1 + 32, a->ldx);
+        step(mt, nt, tail[0][0], tail[1][0], STEP, b0 - 512, b1 - 512);
+    }
+    sums_store(mt, nt, sums);
+    finish(a, sums, nt, r0, b);
+    if (mt == 2) finish(a, sums + 2, nt, r1, b);
+}
+
+typedef void block_fn(const tr_gemm_i8_args *a, size_t r0, size_t r1, size_t b);
+#define BLOCK(mt, nt)                                                                                                  \
+    NOINLINE void block_##mt##x##nt(const tr_gemm_i8_args *a, size_t r0, size_t r1, size_t b) {                        \
+        block(a, mt, nt, r0, r1, b);                                                                                   \
+    }
+BLOCK(1, 1)
+BLOCK(1, 2)
+BLOCK(2, 1)
+BLOCK(2, 2)
+static block_fn *const blocks[2][2] = {{block_1x1, block_1x2}, {block_2x1, block_2x2}};
+
+void tr_amx_gemm_i8(const tr_gemm_i8_args *a) {
+    if (a->rows < ROWS || a->k < STEP) {
+        tr_avx512vnni_gemm_i8(a);
+        return;
+    }
+    tiles_enter();
+    for (size_t b = a->block0, end = b + a->blocks; b < end;) {
+        size_t nt = end - b < 2 ? 1 : 2, last = a->rows - ROWS;
+        for (size_t r = 0; r < a->rows; r += 2 * ROWS) {
+            bool two = a->rows - r > ROWS;
+            size_t r0 = r < last ? r : last, r1 = r + ROWS < last ? r + ROWS : last;
+            blocks[two][nt - 1](a, r0, r1, b);
+        }
+        b += nt;
+    }
+    tiles_leave();
+}
