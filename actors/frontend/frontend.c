@@ -83,7 +83,7 @@ static void loop(tr_frontend *f) {
             tr_frontend_sweep_clients(f, now);
             swept = now;
         }
-        waiting |= stop_when_drained(f);
+        waiting |= stop_when_drained(f) || f->logits_wait;
         if (!any) tr_runtime_wait(rt, seen, waiting ? TR_NS_PER_MS : SWEEP_NS, f->router);
     }
 }
@@ -98,7 +98,7 @@ static void tell_stopped(tr_frontend *f) {
     for (uint32_t i = 0; i < f->requests.cap; i++) {
         const tr_request *r = &f->requests.at[i];
         tr_msg m = {.type = TR_MSG_ERROR, .as.error = {.id = r->id, .code = 69, .text = {text, sizeof text - 1}}};
-        if (r->used && !r->gone) tr_frontend_send(f, r->client, r->client_len, &m, NULL, 0);
+        if (r->used && !r->gone) tr_frontend_send(f, r->client, r->client_len, &m);
     }
     /* A client's socket drops what it has not read when the connection breaks: leave after those who listen. */
     uint64_t end = tr_clock_now_ns() + LISTEN_NS;

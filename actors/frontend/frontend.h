@@ -24,6 +24,7 @@ typedef struct tr_frontend_client {
     uint8_t id[TR_MAX_CLIENT_ID_BYTES];
     uint32_t len;
     uint64_t seen_ns;
+    uint64_t stalled_ns; /* since when its logits wait for room; 0: they do not */
 } tr_frontend_client;
 
 typedef struct tr_frontend {
@@ -34,6 +35,7 @@ typedef struct tr_frontend {
     tr_frontend_client client[TR_FRONTEND_CLIENTS_MAX];
     bool draining, stop_after_drain;
     uint64_t born_ns; /* of this life */
+    bool logits_wait; /* a record waits for a client that reads slowly */
     void *arena_memory;
     tr_codec_arena arena; /* of client messages */
     uint32_t *ids;        /* [ids_cap] tokenizer output */
@@ -49,19 +51,21 @@ typedef struct tr_frontend {
 tr_status tr_frontend_bind(tr_frontend *f, tr_error *err);
 /* Take all waiting client messages. True when there were any. */
 bool tr_frontend_pump_clients(tr_frontend *f);
-/* Send a message, with payload as a second frame when given. TR_PEER: unreachable; TR_AGAIN: its queue is full. */
-tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg, const void *payload,
-                           size_t payload_bytes);
+/* Send a message. TR_PEER: unreachable; TR_AGAIN: its queue is full. */
+tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg);
+/* The same with a second frame; bulk (a zmq_msg_t) is taken over on TR_OK. */
+tr_status tr_frontend_send_bulk(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg, void *bulk);
 /* Silent clients are gone, and so are those that never came back to this life of the frontend. */
 void tr_frontend_sweep_clients(tr_frontend *f, uint64_t now_ns);
 /* A client that has said hello is still connected; asked by a PING to it. */
 bool tr_frontend_anyone_there(tr_frontend *f);
-/* The client has said hello to this life. */
-bool tr_frontend_knows(tr_frontend *f, const uint8_t *client, uint32_t len);
+/* A client that has said hello to this life, or NULL. */
+tr_frontend_client *tr_frontend_find_client(tr_frontend *f, const uint8_t *client, uint32_t len);
 
 /* frontend_output.c: tokens and logits on their way to clients. */
 void tr_frontend_on_scheduler(void *self, const tr_event *event);
-bool tr_frontend_pump_logits(tr_frontend *f);
+/* Known request, or one of a client that has said hello to this life (taken up from the journal); else NULL. */
+tr_request *tr_frontend_find_request(tr_frontend *f, uint64_t rid);
 /* Send the ends that waited for their logits. True when one went out or still waits. */
 bool tr_frontend_finish_ready(tr_frontend *f, uint64_t now_ns);
 /* CANCELs that found the link full, or a new scheduler. */
@@ -72,4 +76,7 @@ void tr_frontend_adopt_client(tr_frontend *f, const uint8_t *client, uint32_t le
 /* End the journaled requests that nobody has taken up. */
 void tr_frontend_sweep_orphans(tr_frontend *f);
 void tr_frontend_client_gone(tr_frontend *f, const uint8_t *client, uint32_t len);
+
+/* frontend_logits.c: evaluation's rows from the last stages to clients. True when any went out. */
+bool tr_frontend_pump_logits(tr_frontend *f);
 #endif

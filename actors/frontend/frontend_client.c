@@ -37,8 +37,7 @@ tr_status tr_frontend_bind(tr_frontend *f, tr_error *err) {
     return tr_zmq_socket_open(tr_runtime_zmq(f->rt), c->endpoint, &options, &f->router, err);
 }
 
-tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg, const void *payload,
-                           size_t payload_bytes) {
+tr_status tr_frontend_send_bulk(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg, void *bulk) {
     zmq_msg_t frame;
     size_t cap = tr_codec_size_bound(msg), n = 0;
     if (zmq_msg_init_size(&frame, cap) != 0) return TR_UNAVAILABLE;
@@ -53,10 +52,14 @@ tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, 
         zmq_msg_close(&frame);
         return status;
     }
-    zmq_send(f->router, zmq_msg_data(&frame), n, ZMQ_DONTWAIT | (payload ? ZMQ_SNDMORE : 0));
+    zmq_send(f->router, zmq_msg_data(&frame), n, ZMQ_DONTWAIT | (bulk ? ZMQ_SNDMORE : 0));
     zmq_msg_close(&frame);
-    if (payload) zmq_send(f->router, payload, payload_bytes, ZMQ_DONTWAIT);
+    if (bulk) zmq_msg_send(bulk, f->router, ZMQ_DONTWAIT);
     return TR_OK;
+}
+
+tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg) {
+    return tr_frontend_send_bulk(f, client, len, msg, NULL);
 }
 
 __attribute__((format(printf, 5, 6))) static void refuse(tr_frontend *f, sender from, uint64_t id, uint32_t code,
@@ -69,7 +72,7 @@ __attribute__((format(printf, 5, 6))) static void refuse(tr_frontend *f, sender 
     uint32_t len = n < 0 ? 0 : (uint32_t)n < sizeof text ? (uint32_t)n : (uint32_t)sizeof text - 1;
     tr_msg m = {.type = TR_MSG_ERROR, .as.error = {.id = id, .code = code, .text = {text, len}}};
     f->refused++;
-    tr_frontend_send(f, from.id, from.len, &m, NULL, 0);
+    tr_frontend_send(f, from.id, from.len, &m);
 }
 
 /* ---- clients ---- */
@@ -92,7 +95,7 @@ static void welcome(tr_frontend *f, sender from) {
                                .context = c->context,
                                .instruct = c->instruct,
                                .company = c->id}};
-    tr_frontend_send(f, from.id, from.len, &m, NULL, 0);
+    tr_frontend_send(f, from.id, from.len, &m);
 }
 
 static bool has_requests(tr_frontend *f, const tr_frontend_client *c) {
@@ -137,8 +140,8 @@ static void on_hello(tr_frontend *f, sender from, const tr_msg_hello *m) {
     welcome(f, from);
 }
 
-bool tr_frontend_knows(tr_frontend *f, const uint8_t *client, uint32_t len) {
-    return find_client(f, (sender){client, len}) != NULL;
+tr_frontend_client *tr_frontend_find_client(tr_frontend *f, const uint8_t *client, uint32_t len) {
+    return find_client(f, (sender){client, len});
 }
 
 void tr_frontend_sweep_clients(tr_frontend *f, uint64_t now_ns) {
@@ -155,7 +158,7 @@ bool tr_frontend_anyone_there(tr_frontend *f) {
     tr_msg m = {.type = TR_MSG_PING};
     for (int i = 0; i < TR_FRONTEND_CLIENTS_MAX; i++) {
         tr_frontend_client *c = &f->client[i];
-        if (c->used && tr_frontend_send(f, c->id, c->len, &m, NULL, 0) == TR_PEER) c->used = false;
+        if (c->used && tr_frontend_send(f, c->id, c->len, &m) == TR_PEER) c->used = false;
         if (c->used) return true;
     }
     return false;
@@ -300,7 +303,7 @@ static void on_status(tr_frontend *f, sender from, const tr_msg_status *m) {
     if (!json) return;
     tr_msg reply = {.type = TR_MSG_STATUS_REPLY,
                     .as.status_reply = {.id = m->id, .json = {json, (uint32_t)strlen(json)}}};
-    tr_frontend_send(f, from.id, from.len, &reply, NULL, 0);
+    tr_frontend_send(f, from.id, from.len, &reply);
     free(json);
 }
 
@@ -318,7 +321,7 @@ static void on_ping(tr_frontend *f, sender from, const tr_msg *msg) {
         return;
     }
     c->seen_ns = tr_clock_now_ns();
-    tr_frontend_send(f, from.id, from.len, msg, NULL, 0);
+    tr_frontend_send(f, from.id, from.len, msg);
 }
 
 static void on_client(tr_frontend *f, sender from, const void *data, size_t bytes) {

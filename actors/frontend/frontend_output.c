@@ -48,7 +48,7 @@ void tr_frontend_client_gone(tr_frontend *f, const uint8_t *client, uint32_t len
 /* A client that can't be reached, or does not read, is gone: nobody else waits for it. */
 static tr_status send_to(tr_frontend *f, tr_request *r, const tr_msg *m) {
     if (r->gone) return TR_PEER;
-    tr_status status = tr_frontend_send(f, r->client, r->client_len, m, NULL, 0);
+    tr_status status = tr_frontend_send(f, r->client, r->client_len, m);
     if (status == TR_OK) return TR_OK;
     tr_log(TR_LOG_INFO, "client_gone", "rid=%" PRIx64 " %s", r->rid, tr_status_text(status));
     uint8_t client[TR_MAX_CLIENT_ID_BYTES];
@@ -75,11 +75,11 @@ static tr_request *adopt(tr_frontend *f, tr_journal_entry *e) {
 }
 
 /* Known request, or one of a client that has said hello to this life. Those of other clients wait in the journal. */
-static tr_request *find_or_adopt(tr_frontend *f, uint64_t rid) {
+tr_request *tr_frontend_find_request(tr_frontend *f, uint64_t rid) {
     tr_request *r = tr_request_find(&f->requests, rid);
     if (r) return r;
     tr_journal_entry *e = tr_request_journal(f->rt->segment[TR_SEGMENT_JOURNAL], rid);
-    return e && tr_frontend_knows(f, e->client, e->client_len) ? adopt(f, e) : NULL;
+    return e && tr_frontend_find_client(f, e->client, e->client_len) ? adopt(f, e) : NULL;
 }
 
 /* Text of new tokens into f->text; stops inside the token that completes a stop text. Returns the bytes. */
@@ -150,7 +150,7 @@ static bool logits_complete(const tr_request *r) {
 }
 
 static void on_output(tr_frontend *f, const tr_msg_output *m) {
-    tr_request *r = find_or_adopt(f, m->rid);
+    tr_request *r = tr_frontend_find_request(f, m->rid);
     if (!r && !tr_request_journal(f->rt->segment[TR_SEGMENT_JOURNAL], m->rid)) {
         /* Nobody waits for it and nothing is journaled: a refusal to an earlier life. */
         tr_msg done = {.type = TR_MSG_RELEASE, .as.release = {.rid = m->rid}};
@@ -250,38 +250,6 @@ void tr_frontend_on_scheduler(void *self, const tr_event *event) {
     on_output(f, &event->msg->as.output);
     /* Only work that was done: news of peers must not say that the next life after a crash is worth a try. */
     atomic_fetch_add_explicit(&f->rt->block->progress, 1, memory_order_relaxed);
-}
-
-/* One record to its client. False: the client's queue is full, keep it. */
-static bool forward_logits(tr_frontend *f, const void *data, size_t bytes) {
-    tr_wire_header h;
-    if (bytes < sizeof h) return true;
-    memcpy(&h, data, sizeof h);
-    tr_request *r = find_or_adopt(f, h.rid);
-    if (!r || r->gone || !r->logit_seen || h.pos0 >= f->rt->company->context) return true;
-    tr_msg m = {.type = TR_MSG_TEXT, .as.text = {.id = r->id, .index = r->n_tokens, .offset = r->offset}};
-    tr_status status = tr_frontend_send(f, r->client, r->client_len, &m, data, bytes);
-    if (status == TR_AGAIN) return false;
-    if (status == TR_PEER) tr_frontend_client_gone(f, r->client, r->client_len);
-    uint64_t bit = 1ull << (h.pos0 % 64);
-    if (!(r->logit_seen[h.pos0 / 64] & bit)) r->logit_rows++;
-    r->logit_seen[h.pos0 / 64] |= bit;
-    return true;
-}
-
-bool tr_frontend_pump_logits(tr_frontend *f) {
-    bool any = false;
-    for (uint32_t i = 0; i < f->rt->n_links; i++) {
-        tr_runtime_link *l = &f->rt->link[i];
-        const void *data;
-        size_t bytes;
-        if (l->producer || l->kind != TR_LINK_LOGITS) continue;
-        while (tr_channel_peek(l->channel, &data, &bytes) == TR_OK && forward_logits(f, data, bytes)) {
-            tr_channel_release(l->channel);
-            any = true;
-        }
-    }
-    return any;
 }
 
 bool tr_frontend_finish_ready(tr_frontend *f, uint64_t now_ns) {
