@@ -119,14 +119,26 @@ INLINE void tail_rows(uint8_t (*tail)[STEP], const uint8_t *x, size_t ldx) {
     }
 }
 
+/* The next tiles of a stream of weights that still lies in memory; behind the end of a block lies the one that is read
+ * next. */
+INLINE void fetch(const int8_t *b) {
+    enum { AHEAD = 6144 };
+#pragma GCC unroll 16
+    for (int i = 0; i < 1024; i += 64) _mm_prefetch((const char *)b + AHEAD + i, _MM_HINT_T0);
+}
+
 /* Rows r0 .. r0 + 15 and, for mt 2, r1 .. r1 + 15; nt blocks from b. */
-INLINE void block(const tr_gemm_i8_args *a, const int mt, const int nt, size_t r0, size_t r1, size_t b) {
+INLINE void block(const tr_gemm_i8_args *a, const int mt, const int nt, const bool cold, size_t r0, size_t r1,
+                  size_t b) {
     tile_sums sums[4] __attribute__((aligned(64)));
     const uint8_t *a0 = a->x + r0 * a->ldx, *a1 = a->x + r1 * a->ldx;
-    const int8_t *b0 = a->w + b * 16 * a->k, *b1 = b0 + 16 * a->k;
+    const int8_t *b0 = a->w + b * 16 * a->k, *b1 = b0 + (nt == 2 ? 16 * a->k : 0);
     tiles_zero();
-    for (const int8_t *end = b0 + a->k / STEP * STEP * 16; b0 != end; b0 += 1024, b1 += 1024, a0 += STEP, a1 += STEP)
+    for (const int8_t *end = b0 + a->k / STEP * STEP * 16; b0 != end; b0 += 1024, b1 += 1024, a0 += STEP, a1 += STEP) {
+        if (cold) fetch(b0);
+        if (cold && nt == 2) fetch(b1);
         step(mt, nt, a0, a1, a->ldx, b0, b1);
+    }
     if (a->k % STEP) {
         uint8_t tail[2][ROWS][STEP] __attribute__((aligned(64)));
         tail_rows(tail[0], a0 + 32, a->ldx);
@@ -139,30 +151,39 @@ INLINE void block(const tr_gemm_i8_args *a, const int mt, const int nt, size_t r
 }
 
 typedef void block_fn(const tr_gemm_i8_args *a, size_t r0, size_t r1, size_t b);
-#define BLOCK(mt, nt)                                                                                                  \
-    NOINLINE void block_##mt##x##nt(const tr_gemm_i8_args *a, size_t r0, size_t r1, size_t b) {                        \
-        block(a, mt, nt, r0, r1, b);                                                                                   \
+#define BLOCK(kind, mt, nt)                                                                                            \
+    NOINLINE void kind##_##mt##x##nt(const tr_gemm_i8_args *a, size_t r0, size_t r1, size_t b) {                       \
+        enum { hot, cold };                                                                                            \
+        block(a, mt, nt, kind, r0, r1, b);                                                                             \
     }
-BLOCK(1, 1)
-BLOCK(1, 2)
-BLOCK(2, 1)
-BLOCK(2, 2)
-static block_fn *const blocks[2][2] = {{block_1x1, block_1x2}, {block_2x1, block_2x2}};
+BLOCK(hot, 1, 1)
+BLOCK(hot, 1, 2)
+BLOCK(hot, 2, 1)
+BLOCK(hot, 2, 2)
+BLOCK(cold, 1, 1)
+BLOCK(cold, 1, 2)
+BLOCK(cold, 2, 1)
+BLOCK(cold, 2, 2)
+/* [weights from memory][two row tiles][two blocks] */
+static block_fn *const blocks[2][2][2] = {{{hot_1x1, hot_1x2}, {hot_2x1, hot_2x2}},
+                                          {{cold_1x1, cold_1x2}, {cold_2x1, cold_2x2}}};
 
+/* Blocks as many as stay in L2 while all rows pass over them, in pairs; within, the rows of a step are in L1 and y is
+ * written along its rows. */
 void tr_amx_gemm_i8(const tr_gemm_i8_args *a) {
+    enum { L2_BYTES = 1 << 20 };
     if (a->rows < ROWS || a->k < STEP) {
         tr_avx512vnni_gemm_i8(a);
         return;
     }
+    const size_t last = a->rows - ROWS, group = L2_BYTES / (32 * a->k) > 1 ? L2_BYTES / (32 * a->k) * 2 : 2;
     tiles_enter();
-    for (size_t b = a->block0, end = b + a->blocks; b < end;) {
-        size_t nt = end - b < 2 ? 1 : 2, last = a->rows - ROWS;
+    for (size_t first = a->block0, end = first + a->blocks; first < end; first += group) {
+        size_t stop = end - first < group ? end : first + group;
         for (size_t r = 0; r < a->rows; r += 2 * ROWS) {
-            bool two = a->rows - r > ROWS;
             size_t r0 = r < last ? r : last, r1 = r + ROWS < last ? r + ROWS : last;
-            blocks[two][nt - 1](a, r0, r1, b);
+            for (size_t b = first; b < stop; b += 2) blocks[r == 0][a->rows - r > ROWS][stop - b > 1](a, r0, r1, b);
         }
-        b += nt;
     }
     tiles_leave();
 }
