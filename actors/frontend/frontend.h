@@ -53,8 +53,17 @@ tr_status tr_frontend_bind(tr_frontend *f, tr_error *err);
 bool tr_frontend_pump_clients(tr_frontend *f);
 /* Send a message. TR_PEER: unreachable; TR_AGAIN: its queue is full. */
 tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg);
-/* The same with a second frame; bulk (a zmq_msg_t) is taken over on TR_OK. */
-tr_status tr_frontend_send_bulk(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg, void *bulk);
+/* A second frame that is not copied: give_back(data, owner) is called once, from ZeroMQ's thread, when it has been
+ * sent. */
+typedef struct tr_frontend_bulk {
+    void *data;
+    size_t bytes;
+    void (*give_back)(void *data, void *owner);
+    void *owner;
+} tr_frontend_bulk;
+/* The same with a second frame (NULL: none), which is taken over whatever the result. */
+tr_status tr_frontend_send_bulk(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg,
+                                const tr_frontend_bulk *bulk);
 /* Silent clients are gone, and so are those that never came back to this life of the frontend. */
 void tr_frontend_sweep_clients(tr_frontend *f, uint64_t now_ns);
 /* A client that has said hello is still connected; asked by a PING to it. */

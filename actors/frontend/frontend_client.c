@@ -37,25 +37,33 @@ tr_status tr_frontend_bind(tr_frontend *f, tr_error *err) {
     return tr_zmq_socket_open(tr_runtime_zmq(f->rt), c->endpoint, &options, &f->router, err);
 }
 
-tr_status tr_frontend_send_bulk(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg, void *bulk) {
+static tr_status send_frames(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg, zmq_msg_t *bulk) {
     zmq_msg_t frame;
     size_t cap = tr_codec_size_bound(msg), n = 0;
     if (zmq_msg_init_size(&frame, cap) != 0) return TR_UNAVAILABLE;
     tr_status status = tr_codec_encode(msg, zmq_msg_data(&frame), cap, &n);
-    if (status != TR_OK) {
-        zmq_msg_close(&frame);
-        return status;
-    }
     /* ROUTER with MANDATORY: the identity frame tells whether the client can be reached. */
-    if (zmq_send(f->router, client, len, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0) {
+    if (status == TR_OK && zmq_send(f->router, client, len, ZMQ_SNDMORE | ZMQ_DONTWAIT) < 0)
         status = errno == EAGAIN ? TR_AGAIN : TR_PEER;
-        zmq_msg_close(&frame);
-        return status;
+    if (status == TR_OK) {
+        zmq_send(f->router, zmq_msg_data(&frame), n, ZMQ_DONTWAIT | (bulk ? ZMQ_SNDMORE : 0));
+        if (bulk) zmq_msg_send(bulk, f->router, ZMQ_DONTWAIT);
     }
-    zmq_send(f->router, zmq_msg_data(&frame), n, ZMQ_DONTWAIT | (bulk ? ZMQ_SNDMORE : 0));
     zmq_msg_close(&frame);
-    if (bulk) zmq_msg_send(bulk, f->router, ZMQ_DONTWAIT);
-    return TR_OK;
+    return status;
+}
+
+tr_status tr_frontend_send_bulk(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg,
+                                const tr_frontend_bulk *bulk) {
+    zmq_msg_t frame;
+    if (!bulk) return send_frames(f, client, len, msg, NULL);
+    if (zmq_msg_init_data(&frame, bulk->data, bulk->bytes, bulk->give_back, bulk->owner) != 0) {
+        bulk->give_back(bulk->data, bulk->owner);
+        return TR_UNAVAILABLE;
+    }
+    tr_status status = send_frames(f, client, len, msg, &frame);
+    zmq_msg_close(&frame); /* empty when it was sent */
+    return status;
 }
 
 tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, const tr_msg *msg) {

@@ -8,7 +8,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <zmq.h>
 
 #define DEBT_MAX (64u << 20)
 #define STALL_NS (5 * TR_NS_PER_S)
@@ -38,12 +37,9 @@ static tr_status send_record(tr_frontend *f, const tr_request *r, uint32_t slot,
     copy->debt = &debt[slot];
     memcpy(copy->data, data, bytes);
     atomic_fetch_add(&debt[slot], bytes);
-    zmq_msg_t bulk;
-    zmq_msg_init_data(&bulk, copy->data, bytes, give_back, copy);
+    tr_frontend_bulk bulk = {.data = copy->data, .bytes = bytes, .give_back = give_back, .owner = copy};
     tr_msg m = {.type = TR_MSG_TEXT, .as.text = {.id = r->id, .index = r->n_tokens, .offset = r->offset}};
-    tr_status status = tr_frontend_send_bulk(f, r->client, r->client_len, &m, &bulk);
-    if (status != TR_OK) zmq_msg_close(&bulk);
-    return status;
+    return tr_frontend_send_bulk(f, r->client, r->client_len, &m, &bulk);
 }
 
 /* False: the client has to read first, keep the record. */

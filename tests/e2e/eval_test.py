@@ -111,7 +111,8 @@ class Eval(unittest.TestCase):
                          [("pp32", 2, "bf16", 1), ("tg8", 2, "bf16", 1)])
         for r in rows:
             self.assertTrue(r["tok_s_min"] <= r["tok_s"] <= r["tok_s_max"])
-        self.assertEqual(json.loads(self.call("bench", "model", MODELS[0], "-p", "0", "-n", "0", "-o", "json")), [])
+        only = json.loads(self.call("bench", "model", MODELS[0], "-p", "0", "-n", "4", "-r", "1", "-o", "json"))
+        self.assertEqual([r["test"] for r in only], ["tg4"])
         self.assertTrue(self.call("bench", "model", MODELS[0], "-p", "8", "-n", "0", "-o", "csv").startswith(b"test,batch"))
 
 
