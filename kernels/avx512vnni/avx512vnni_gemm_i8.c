@@ -73,8 +73,8 @@ INLINE void tile_loop(const tile *a, const int rows, const int nv, const size_t 
         for (int v = 0; v < nv; v++) finish(a, r, v, acc[r][v]);
 }
 
-/* One row, one block at a time: four sums take turns along k, and the stream is fetched ahead. k is a multiple of 32.
- */
+/* One row and one block, where four are not left: four sums take turns along k, and the stream is fetched ahead. k is a
+ * multiple of 32. */
 INLINE void row_loop(const tile *a) {
     enum { AHEAD = 4096 };
     __m512i s0 = _mm512_loadu_si512(a->comp), s1 = _mm512_setzero_si512(), s2 = s1, s3 = s1;
@@ -109,7 +109,8 @@ HOT(3)
 HOT(4)
 static tile_fn *const hot[4][6] = {HOT_LIST(1), HOT_LIST(2), HOT_LIST(3), HOT_LIST(4)};
 
-/* Weights from memory (2..16 rows): every row of the call in one tile, so the weights are read once. */
+/* Weights from memory (1..16 rows): every row of the call in one tile, so the weights are read once. Four blocks side
+ * by side where the registers allow it: memory gives four streams of a core a fifth more than one. */
 enum { COLD_ROWS_MAX = 14 };
 enum { AHEAD_NV1 = 4096, AHEAD_NV2 = 4096, AHEAD_NV4 = 2048 }; /* bytes, multiples of 64 */
 #define TILES_2_TO_6(nv)                                                                                               \
@@ -127,10 +128,11 @@ TILES_2_TO_6(1)
 TILES_7_TO_14(1)
 TILES_7_TO_14(2)
 TILES_2_TO_6(4)
+TILE(cold, 1, 4, AHEAD_NV4)
 static tile_fn *const cold_one[COLD_ROWS_MAX + 1] = {NULL,      row_1x1,   cold_2x1,  cold_3x1,  cold_4x1,
                                                      cold_5x1,  cold_6x1,  cold_7x1,  cold_8x1,  cold_9x1,
                                                      cold_10x1, cold_11x1, cold_12x1, cold_13x1, cold_14x1};
-static tile_fn *const cold_many[COLD_ROWS_MAX + 1] = {NULL,      row_1x1,   cold_2x4,  cold_3x4,  cold_4x4,
+static tile_fn *const cold_many[COLD_ROWS_MAX + 1] = {NULL,      cold_1x4,  cold_2x4,  cold_3x4,  cold_4x4,
                                                       cold_5x4,  cold_6x4,  cold_7x2,  cold_8x2,  cold_9x2,
                                                       cold_10x2, cold_11x2, cold_12x2, cold_13x2, cold_14x2};
 
@@ -149,7 +151,7 @@ static tile at_block(const tr_gemm_i8_args *a, size_t r, size_t b) {
 
 static void few_rows(const tr_gemm_i8_args *a) {
     size_t first = a->rows <= COLD_ROWS_MAX ? a->rows : (a->rows + 1) / 2; /* 15 and 16: two passes, the second hot */
-    size_t nv = first == 1 ? 1 : first <= 6 ? 4 : 2;
+    size_t nv = first <= 6 ? 4 : 2;
     size_t b = a->block0, end = a->block0 + a->blocks;
     while (b < end) {
         bool whole = end - b >= nv;
