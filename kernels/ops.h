@@ -10,7 +10,8 @@
  *   - exp is the fixed polynomial of kernels/fixed_math.h, with fma by name; GELU and SiLU are x * sigmoid by it.
  *   So an output never depends on the number of rows, the split over workers, or the instruction set.
  * Threads: reentrant; callers split work by blocks of 16 output channels, by rows, or by kv head. Two writers of one KV
- *   tile must write different tokens. No heap, no system call.
+ *   tile must write different tokens. No heap, no system call ("amx": the first
+ *   int8 matmul of a thread traps once into the system, which then keeps 8 KiB for its tile registers).
  * Memory: all pointers 64-byte aligned unless said; row strides (ld*) in elements, multiples of 16; d a multiple of 16,
  *   k of 32 and at most 65536 (int32 sums stay exact). FTZ/DAZ is set by the worker team (tr_ops_thread_init).
  * Weight packing (16 output channels = one block):
@@ -116,7 +117,9 @@ typedef struct tr_ops {
 size_t tr_ops_panel_floats(size_t k);
 size_t tr_ops_attn_scratch_floats(uint32_t heads, uint32_t d);
 
-/* The table named so, or NULL when unknown or when this CPU cannot run it. Tables are static and immutable. */
+/* The table named so, or NULL when unknown or when this CPU cannot run it. Tables are static and immutable. The first
+ * call of this, tr_ops_select or tr_ops_available asks the system for what "amx" needs (the tile registers, which are
+ * granted to a process); refused, "amx" is not there. */
 const tr_ops *tr_ops_find(const char *name);
 /* Best table of this CPU, after the mask TROUPE_CPU=ref|avx2|avx512|avx512vnni|amx (an upper bound; unknown name:
  * TR_CONFIG). */
