@@ -60,8 +60,7 @@ static bool stop_when_drained(tr_frontend *f) {
         if (atomic_load(&tr_journal_at(f->rt->segment[TR_SEGMENT_JOURNAL], slot)->state) != TR_JOURNAL_FREE)
             return true;
     atomic_store(&f->rt->control->stop_requested, 1);
-    const tr_company_actor *supervisor = tr_company_find_actor(f->rt->company, "supervisor");
-    tr_bell_ring(&f->rt->control->actor[supervisor - f->rt->company->actor].bell);
+    tr_runtime_ring_supervisor(f->rt);
     return false;
 }
 

@@ -106,13 +106,14 @@ void tr_runtime_close(tr_runtime *rt) {
     rt->arena_memory = NULL;
 }
 
-static tr_bell *supervisor_bell(tr_runtime *rt) {
-    return &rt->control->actor[tr_company_find_actor(rt->company, "supervisor") - rt->company->actor].bell;
+void tr_runtime_ring_supervisor(tr_runtime *rt) {
+    const tr_company_actor *supervisor = tr_company_find_actor(rt->company, "supervisor"); /* checked by open */
+    tr_bell_ring(&rt->control->actor[supervisor - rt->company->actor].bell);
 }
 
 void tr_runtime_ready(tr_runtime *rt) {
     atomic_store(&rt->block->state, TR_ACTOR_READY);
-    tr_bell_ring(supervisor_bell(rt));
+    tr_runtime_ring_supervisor(rt);
     tr_log(TR_LOG_INFO, "ready", "incarnation=%u", rt->incarnation);
 }
 

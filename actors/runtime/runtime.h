@@ -52,6 +52,8 @@ typedef void (*tr_runtime_handler)(void *self, const tr_event *event);
 /* First thing in an actor process. name: from the command line. */
 tr_status tr_runtime_open(const char *name, tr_runtime *rt, tr_error *err);
 void tr_runtime_close(tr_runtime *rt);
+/* Have the supervisor look at the control memory. */
+void tr_runtime_ring_supervisor(tr_runtime *rt);
 /* Publish READY and tell the supervisor. */
 void tr_runtime_ready(tr_runtime *rt);
 /* True once the company is ending: leave the loop. */
