@@ -22,7 +22,9 @@ int tr_actor_main(const char *name) {
     tr_error err = {0};
     tr_status status = tr_runtime_open(name, &rt, &err);
     if (status == TR_OK) status = run_role(&rt, &err);
-    if (status != TR_OK) fprintf(stderr, "troupe: %s: %s\n", name, err.text[0] ? err.text : tr_status_text(status));
+    /* TR_PEER: the supervisor is gone. The command tells that; its line must be the last. */
+    if (status != TR_OK && status != TR_PEER)
+        fprintf(stderr, "troupe: %s: %s\n", name, err.text[0] ? err.text : tr_status_text(status));
     tr_runtime_close(&rt);
     return tr_status_exit_code(status);
 }
