@@ -69,10 +69,8 @@ static tr_status allocate_step(tr_forward *f) {
     f->proj = aligned_floats(rows * hidden);
     f->gate_up = aligned_floats(rows * 2 * f->model->ffn);
     f->act = aligned_floats(rows * f->model->ffn);
-    f->q8 = aligned_alloc(64, tr_align_up(rows * widest(f), 64));
-    f->q8_scale = aligned_floats(rows);
-    if (!f->row_slot || !f->row_pos || !f->slot_used || !f->next_item || !f->norm || !f->qkv || !f->attn || !f->proj ||
-        !f->gate_up || !f->act || !f->q8 || !f->q8_scale)
+    if (tr_linear_rows_init(&f->ready, f->config.max_rows, widest(f)) != TR_OK || !f->row_slot || !f->row_pos ||
+        !f->slot_used || !f->next_item || !f->norm || !f->qkv || !f->attn || !f->proj || !f->gate_up || !f->act)
         return TR_UNAVAILABLE;
     return TR_OK;
 }
@@ -102,11 +100,9 @@ static tr_status allocate_workers(tr_forward *f) {
         w->x = aligned_floats(TR_FORWARD_NARROW_ROWS * f->model->hidden);
         w->norm = aligned_floats(TR_FORWARD_NARROW_ROWS * f->model->hidden);
         w->act = aligned_floats(TR_FORWARD_NARROW_ROWS * f->model->ffn);
-        w->q8_scale = aligned_floats(TR_FORWARD_NARROW_ROWS);
-        w->q8 = aligned_alloc(64, tr_align_up(TR_FORWARD_NARROW_ROWS * wide, 64));
         w->sampler = f->last ? malloc(tr_sampler_scratch_bytes(f->model->vocab)) : NULL;
-        if (!w->panel || !w->scratch || !w->tmp || !w->x || !w->norm || !w->act || !w->q8_scale || !w->q8 ||
-            (f->last && !w->sampler))
+        if (tr_linear_rows_init(&w->ready, TR_FORWARD_NARROW_ROWS, (uint32_t)wide) != TR_OK || !w->panel ||
+            !w->scratch || !w->tmp || !w->x || !w->norm || !w->act || (f->last && !w->sampler))
             return TR_UNAVAILABLE;
     }
     return f->worker ? TR_OK : TR_UNAVAILABLE;
@@ -164,14 +160,15 @@ void tr_forward_destroy(tr_forward **forward) {
     if (!f) return;
     for (uint32_t i = 0; f->worker && i < tr_team_size(f->config.team); i++) {
         tr_forward_worker *w = &f->worker[i];
-        void *own[] = {w->panel, w->scratch, w->tmp, w->x, w->norm, w->act, w->q8_scale, w->q8, w->sampler};
+        void *own[] = {w->panel, w->scratch, w->tmp, w->x, w->norm, w->act, w->sampler};
         for (size_t k = 0; k < sizeof own / sizeof *own; k++) free(own[k]);
+        tr_linear_rows_fini(&w->ready);
     }
-    void *owned[] = {f->worker,   f->layer,     f->inv_freq[0], f->inv_freq[1], f->rope[0],
-                     f->rope[1],  f->row_slot,  f->row_pos,     f->norm,        f->qkv,
-                     f->attn,     f->proj,      f->gate_up,     f->act,         f->q8,
-                     f->q8_scale, f->logit_row, f->best,        f->slot_used,   (void *)f->next_item};
+    void *owned[] = {f->worker,   f->layer,   f->inv_freq[0], f->inv_freq[1], f->rope[0],   f->rope[1],
+                     f->row_slot, f->row_pos, f->norm,        f->qkv,         f->attn,      f->proj,
+                     f->gate_up,  f->act,     f->logit_row,   f->best,        f->slot_used, (void *)f->next_item};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
+    tr_linear_rows_fini(&f->ready);
     if (f->logits) munmap(f->logits, f->logits_bytes);
     free(f);
     *forward = NULL;

@@ -5,6 +5,7 @@
 #define TR_FORWARD_STATE_H
 #include "model/sampler.h"
 #include "stages/forward.h"
+#include "stages/linear.h"
 
 #include <stdatomic.h>
 
@@ -30,8 +31,8 @@ typedef struct tr_forward_worker {
     float *tmp;     /* [widest row] */
     void *sampler;  /* last stage only */
     /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] like the common ones */
-    float *x, *norm, *act, *q8_scale;
-    uint8_t *q8;
+    float *x, *norm, *act;
+    tr_linear_rows ready;
 } tr_forward_worker;
 
 struct tr_forward {
@@ -53,8 +54,7 @@ struct tr_forward {
     float *rope[2];              /* [rows, head_dim]: cos then sin */
     float *norm, *qkv, *attn;    /* [rows, hidden], [rows, n_qkv], [rows, n_q] */
     float *proj, *gate_up, *act; /* [rows, hidden], [rows, 2 ffn], [rows, ffn] */
-    uint8_t *q8;                 /* quantized input of the next matmul [rows, its k] */
-    float *q8_scale;             /* [rows] */
+    tr_linear_rows ready;        /* input of the next matmul */
     uint32_t n_logit_rows;
     uint32_t *logit_row; /* row of x behind each row of logits */
     float *logits;       /* [rows, n_vocab]; pages are touched only when used */

@@ -28,8 +28,7 @@ typedef struct ctx {
     bool narrow;
     tr_forward_worker *w;
     float *x, *norm, *act; /* this worker's own in a narrow step, common ones in a wide one */
-    uint8_t *q8;
-    float *q8_scale;
+    tr_linear_rows *ready;
 } ctx;
 
 static void sync(const ctx *c) { tr_team_barrier(c->f->config.team, c->id); }
@@ -42,44 +41,16 @@ static void my_rows(const ctx *c, uint32_t rows, uint32_t *begin, uint32_t *end)
     tr_team_share(rows, c->narrow ? 0 : c->id, c->narrow ? 1 : c->n, begin, end);
 }
 
-/* Input of the next matmul: int8 images take rotated, quantized rows, bf16 images take them as they are. */
-static void quantize_row(const ctx *c, const tr_image_tensor *w, const float *in, uint32_t row) {
-    if (w->kind == TR_IMAGE_INT8_PACK)
-        c->ops->quant_u8(c->q8 + (size_t)row * w->k, &c->q8_scale[row], in, c->w->tmp, w->k, w->rotation);
+/* One row of the next matmul's input. */
+static void prepare_row(const ctx *c, const tr_image_tensor *w, const float *in, uint32_t row) {
+    tr_linear_prepare(c->ops, w, c->ready, row, in, c->w->tmp);
 }
 
-/* y[rows, n] = in[rows, k] * W^T over this worker's output channels. */
-static void matmul(const ctx *c, const tr_image_tensor *w, const float *in, float *y, uint32_t ldy, uint32_t rows) {
+/* y[rows, n] = W * the rows that are ready, over this worker's output channels. */
+static void matmul(const ctx *c, const tr_image_tensor *w, float *y, uint32_t ldy, uint32_t rows) {
     uint32_t begin, end;
     tr_team_share((w->n + TR_OPS_BLOCK_N - 1) / TR_OPS_BLOCK_N, c->id, c->n, &begin, &end);
-    if (begin == end) return;
-    if (w->kind == TR_IMAGE_INT8_PACK) {
-        tr_gemm_i8_args a = {.x = c->q8,
-                             .x_scale = c->q8_scale,
-                             .w = w->data,
-                             .comp = w->comp,
-                             .w_scale = w->scale,
-                             .y = y,
-                             .rows = rows,
-                             .k = w->k,
-                             .ldx = w->k,
-                             .ldy = ldy,
-                             .block0 = begin,
-                             .blocks = end - begin};
-        c->ops->gemm_i8(&a);
-    } else {
-        tr_gemm_bf16_args a = {.x = in,
-                               .w = w->data,
-                               .y = y,
-                               .panel = c->w->panel,
-                               .rows = rows,
-                               .k = w->k,
-                               .ldx = w->k,
-                               .ldy = ldy,
-                               .block0 = begin,
-                               .blocks = end - begin};
-        c->ops->gemm_bf16(&a);
-    }
+    if (begin != end) tr_linear_matmul(c->ops, w, c->ready, rows, y, ldy, c->w->panel, begin, end - begin);
 }
 
 static void embed(const ctx *c) {
@@ -119,7 +90,7 @@ static void norm_rows(const ctx *c, const float *weight, const tr_image_tensor *
     for (uint32_t r = begin; r < end; r++) {
         float *norm = c->norm + (size_t)r * hidden;
         c->ops->rmsnorm(norm, c->x + (size_t)r * hidden, weight, hidden, f->model->rms_eps);
-        quantize_row(c, next, norm, r);
+        prepare_row(c, next, norm, r);
     }
 }
 
@@ -227,10 +198,10 @@ static void attention(const ctx *c, const tr_forward_layer *l, uint32_t layer) {
     }
 }
 
-static void quantize_rows(const ctx *c, const tr_image_tensor *w, const float *in) {
+static void prepare_rows(const ctx *c, const tr_image_tensor *w, const float *in) {
     uint32_t begin, end;
     my_rows(c, c->rows, &begin, &end);
-    for (uint32_t r = begin; r < end; r++) quantize_row(c, w, in + (size_t)r * w->k, r);
+    for (uint32_t r = begin; r < end; r++) prepare_row(c, w, in + (size_t)r * w->k, r);
 }
 
 static void gate_rows(const ctx *c, const tr_image_tensor *down) {
@@ -245,7 +216,7 @@ static void gate_rows(const ctx *c, const tr_image_tensor *down) {
             c->ops->gelu_mul(act, gate, gate + ffn, ffn);
         else
             c->ops->silu_mul(act, gate, gate + ffn, ffn);
-        quantize_row(c, down, act, r);
+        prepare_row(c, down, act, r);
     }
 }
 
@@ -253,16 +224,16 @@ static void layer(const ctx *c, uint32_t index) {
     const tr_forward *f = c->f;
     const tr_forward_layer *l = &f->layer[index - f->config.lo];
     norm_rows(c, l->attn_norm, l->qkv), sync_rows(c);
-    matmul(c, l->qkv, c->norm, f->qkv, f->n_qkv, c->rows), sync(c);
+    matmul(c, l->qkv, f->qkv, f->n_qkv, c->rows), sync(c);
     qk_rows(c, l, index), sync(c);
     attention(c, l, index), sync(c);
-    if (l->o->kind == TR_IMAGE_INT8_PACK) quantize_rows(c, l->o, f->attn), sync_rows(c);
-    matmul(c, l->o, f->attn, f->proj, f->model->hidden, c->rows), sync(c);
+    prepare_rows(c, l->o, f->attn), sync_rows(c);
+    matmul(c, l->o, f->proj, f->model->hidden, c->rows), sync(c);
     add_rows(c, l->attn_post_norm); /* the same rows as the norm that follows: no sync */
     norm_rows(c, l->ffn_norm, l->gate_up), sync_rows(c);
-    matmul(c, l->gate_up, c->norm, f->gate_up, 2 * f->model->ffn, c->rows), sync(c);
+    matmul(c, l->gate_up, f->gate_up, 2 * f->model->ffn, c->rows), sync(c);
     gate_rows(c, l->down), sync_rows(c);
-    matmul(c, l->down, c->act, f->proj, f->model->hidden, c->rows), sync(c);
+    matmul(c, l->down, f->proj, f->model->hidden, c->rows), sync(c);
     add_rows(c, l->ffn_post_norm); /* the next layer's norm takes the same rows */
 }
 
@@ -275,10 +246,10 @@ static void head(const ctx *c) {
     for (uint32_t i = begin; i < end; i++) {
         float *norm = c->norm + (size_t)i * hidden;
         c->ops->rmsnorm(norm, c->x + (size_t)f->logit_row[i] * hidden, f->output_norm, hidden, f->model->rms_eps);
-        quantize_row(c, f->head, norm, i);
+        prepare_row(c, f->head, norm, i);
     }
     sync_rows(c);
-    matmul(c, f->head, c->norm, f->logits, f->n_vocab, f->n_logit_rows), sync(c);
+    matmul(c, f->head, f->logits, f->n_vocab, f->n_logit_rows), sync(c);
 }
 
 static tr_sampler_params sampler_params(const tr_span *s) {
@@ -332,8 +303,7 @@ static ctx make_ctx(tr_forward *f, uint32_t worker, uint32_t n_workers) {
     c.x = c.narrow && worker > 0 ? c.w->x : f->x; /* worker 0 keeps the one that is handed on */
     c.norm = c.narrow ? c.w->norm : f->norm;
     c.act = c.narrow ? c.w->act : f->act;
-    c.q8 = c.narrow ? c.w->q8 : f->q8;
-    c.q8_scale = c.narrow ? c.w->q8_scale : f->q8_scale;
+    c.ready = c.narrow ? &c.w->ready : &f->ready;
     return c;
 }
 
