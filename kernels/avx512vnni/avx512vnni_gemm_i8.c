@@ -33,8 +33,8 @@ INLINE void finish(const tile *a, int row, int v, __m512i sum) {
     _mm512_storeu_ps(a->y + (size_t)row * a->ldy + 16 * v, _mm512_mul_ps(s, _mm512_set1_ps(a->x_scale[row])));
 }
 
-/* rows x (16 * nv) outputs. `ahead`: bytes to prefetch in each block's stream; near the end of its block a stream goes on
- * in the block that it will read next, nv blocks further. 0: the weights are in the cache, and a->next is to be. */
+/* rows x (16 * nv) outputs. `ahead`: bytes to prefetch in each block's stream; near the end of its block a stream goes
+ * on in the block that it will read next, nv blocks further. 0: the weights are in the cache, and a->next is to be. */
 INLINE void tile_loop(const tile *a, const int rows, const int nv, const size_t ahead) {
     __m512i acc[14][4];
     const uint8_t *x = a->x, *x3, *x6, *x9, *x12;
@@ -99,19 +99,23 @@ NOINLINE void row_1x1(const tile *a) { row_loop(a); }
 #define TILE(kind, rows, nv, ahead)                                                                                    \
     NOINLINE void kind##_##rows##x##nv(const tile *a) { tile_loop(a, rows, nv, ahead); }
 
-/* Cached weights (many rows): up to 6 x 64. */
+/* Cached weights (many rows): up to 6 x 64, and 8 x 32. */
 #define HOT(nv)                                                                                                        \
     TILE(hot, 1, nv, 0)                                                                                                \
     TILE(hot, 2, nv, 0) TILE(hot, 3, nv, 0) TILE(hot, 4, nv, 0) TILE(hot, 5, nv, 0) TILE(hot, 6, nv, 0)
-#define HOT_LIST(nv)                                                                                                   \
-    { hot_1x##nv, hot_2x##nv, hot_3x##nv, hot_4x##nv, hot_5x##nv, hot_6x##nv }
+#define HOT_LIST(nv) hot_1x##nv, hot_2x##nv, hot_3x##nv, hot_4x##nv, hot_5x##nv, hot_6x##nv
 HOT(1)
 HOT(2)
 HOT(3)
 HOT(4)
-static tile_fn *const hot[4][6] = {HOT_LIST(1), HOT_LIST(2), HOT_LIST(3), HOT_LIST(4)};
+TILE(hot, 7, 1, 0)
+TILE(hot, 8, 1, 0)
+TILE(hot, 7, 2, 0)
+TILE(hot, 8, 2, 0)
+static tile_fn *const hot[4][8] = {
+    {HOT_LIST(1), hot_7x1, hot_8x1}, {HOT_LIST(2), hot_7x2, hot_8x2}, {HOT_LIST(3)}, {HOT_LIST(4)}};
 
-/* Weights from memory (1..16 rows): every row of the call in one tile, so the weights are read once. Four blocks side
+/* Weights from memory (1..14 rows): every row of the call in one tile, so the weights are read once. Four blocks side
  * by side where the registers allow it: memory gives four streams of a core a fifth more than one. */
 enum { COLD_ROWS_MAX = 14 };
 enum { AHEAD_NV1 = 4096, AHEAD_NV2 = 4096, AHEAD_NV4 = 2048 }; /* bytes, multiples of 64 */
@@ -152,37 +156,36 @@ static tile at_block(const tr_gemm_i8_args *a, size_t r, size_t b) {
 }
 
 static void few_rows(const tr_gemm_i8_args *a) {
-    size_t first = a->rows <= COLD_ROWS_MAX ? a->rows : (a->rows + 1) / 2; /* 15 and 16: two passes, the second hot */
-    size_t nv = first <= 6 ? 4 : 2;
-    size_t b = a->block0, end = a->block0 + a->blocks;
-    while (b < end) {
-        bool whole = end - b >= nv;
-        for (size_t r = 0; r < a->rows; r += first) {
-            size_t rows = a->rows - r < first ? a->rows - r : first;
+    const size_t most = a->rows <= 6 ? 4 : 2, end = a->block0 + a->blocks;
+    for (size_t b = a->block0, nv; b < end; b += nv) {
+        nv = end - b >= most ? most : 1;
+        tile t = at_block(a, 0, b);
+        (nv > 1 ? cold_many : cold_one)[a->rows](&t);
+    }
+}
+
+/* Tiles of `height` rows, all of them on the same `most` blocks, which the tiles before have brought to L2: each of the
+ * first tiles fetches one block of what follows in memory. That is mostly what is read next, also behind the end of
+ * this call, and spreads over the time of all tiles. */
+static void many_rows(const tr_gemm_i8_args *a, size_t height, size_t most) {
+    const size_t block = 16 * a->k, end = a->block0 + a->blocks;
+    for (size_t b = a->block0, nv; b < end; b += nv) {
+        nv = end - b < most ? end - b : most;
+        for (size_t r = 0; r < a->rows; r += height) {
+            size_t rows = a->rows - r < height ? a->rows - r : height;
             tile t = at_block(a, r, b);
-            (whole ? cold_many : cold_one)[rows](&t);
+            t.next = t.w + (r / height < nv ? nv + r / height : 0) * block;
+            hot[nv - 1][rows - 1](&t);
         }
-        b += whole ? nv : 1;
     }
 }
 
 void tr_avx512vnni_gemm_i8(const tr_gemm_i8_args *a) {
-    enum { FEW_ROWS = 16 };
     if (a->rows == 0) return;
-    if (a->rows <= FEW_ROWS) {
+    if (a->rows <= COLD_ROWS_MAX)
         few_rows(a);
-        return;
-    }
-    const size_t block = 16 * a->k;
-    for (size_t b = a->block0, end = b + a->blocks, nv; b < end; b += nv) {
-        nv = end - b < 4 ? end - b : 4;
-        for (size_t r = 0; r < a->rows; r += 6) {
-            size_t rows = a->rows - r < 6 ? a->rows - r : 6;
-            tile t = at_block(a, r, b);
-            /* The first tiles fetch a block each of what follows in memory: mostly what is read next, also behind the
-             * end of this call. */
-            t.next = t.w + (r / 6 < nv ? nv + r / 6 : 0) * block;
-            hot[nv - 1][rows - 1](&t);
-        }
-    }
+    else if (a->rows <= 16)
+        many_rows(a, 8, 2);
+    else
+        many_rows(a, 6, 4);
 }
