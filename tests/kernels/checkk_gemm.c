@@ -14,7 +14,7 @@ static shape any_shape(checkk *c) {
     static const uint8_t rows_most[] = {20, 20, 20, 40, 40, 100};
     shape s = {.rows = checkk_between(c, 1, rows_most[checkk_below(c, 6)]),
                .k = 32 * checkk_between(c, 1, 10),
-               .n_blocks = checkk_between(c, 1, 9)};
+               .n_blocks = checkk_between(c, 1, 13)};
     s.ldx = s.k + 16 * checkk_below(c, 3); /* bytes or floats */
     s.ldx = (s.ldx + 15) & ~(size_t)15;
     s.ldy = 16 * (s.n_blocks + checkk_below(c, 3));
