@@ -1,5 +1,5 @@
 /* checkk --bench: rate of each operation on shapes of real models, beside the peak of this machine measured in the same
- * rounds (fused multiply-add, int8 dot product, or summing memory). Short runs: medians of a few rounds. With several
+ * rounds (the instruction that the variant uses, or summing memory). Short runs: medians of a few rounds. With several
  * threads every thread has data of its own and the rates add up (rates are per processor time). */
 #include "tests/kernels/checkk.h"
 
@@ -14,13 +14,14 @@
 enum { ROUNDS = 5, THREADS_MAX = 64 };
 #define ROUND_NS 40000000ull
 
-typedef enum limit { LIMIT_FMA, LIMIT_DOT, LIMIT_SUM, LIMITS } limit;
+typedef enum limit { LIMIT_PORT, LIMIT_SUM } limit; /* an instruction, or reading memory */
 
 typedef struct job job;
 struct job {
     const tr_ops *ops;
     char name[64];
     limit limit;
+    tr_port port;
     double macs, bytes; /* of one run */
     void (*run)(const job *j);
     tr_gemm_bf16_args bf16;
@@ -63,50 +64,6 @@ static uint16_t *take_bf16(job *j, size_t n) {
 
 /* ---- peaks ---- */
 
-#define TIMES8(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-#define TIMES24(X)                                                                                                     \
-    TIMES8(X) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) X(18) X(19) X(20) X(21) X(22) X(23)
-#define STR(n) #n
-enum { PROBE_LOOPS = 20000 };
-#define FMA512(n)  "vfmadd231ps %%zmm30, %%zmm30, %%zmm" STR(n) "\n\t"
-#define DOT512(n)  "vpdpbusd %%zmm30, %%zmm30, %%zmm" STR(n) "\n\t"
-#define FMA256(n)  "vfmadd231ps %%ymm15, %%ymm15, %%ymm" STR(n) "\n\t"
-#define MADD256(n) "vpmaddwd %%ymm15, %%ymm15, %%ymm" STR(n) "\n\t"
-#define CLOBBER(n) , "xmm" STR(n)
-
-#define PROBE512(name, TEXT)                                                                                           \
-    __attribute__((target("avx512f"))) static void name(void) {                                                        \
-        __asm__ volatile("vpxord %%zmm30, %%zmm30, %%zmm30\n\t" ::: "xmm30");                                          \
-        for (int i = 0; i < PROBE_LOOPS; i++) __asm__ volatile(TIMES24(TEXT)::: "xmm30" TIMES24(CLOBBER));             \
-    }
-#define PROBE256(name, TEXT)                                                                                           \
-    __attribute__((target("avx2"))) static void name(void) {                                                           \
-        __asm__ volatile("vpxor %%xmm15, %%xmm15, %%xmm15\n\t" ::: "xmm15");                                           \
-        for (int i = 0; i < PROBE_LOOPS; i++)                                                                          \
-            __asm__ volatile(TIMES8(TEXT) TEXT(8) TEXT(9) TEXT(10) TEXT(11)::                                          \
-                                 : "xmm15" TIMES8(CLOBBER), "xmm8", "xmm9", "xmm10", "xmm11");                         \
-    }
-PROBE512(probe_fma512, FMA512)
-PROBE512(probe_dot512, DOT512)
-PROBE256(probe_fma256, FMA256)
-PROBE256(probe_madd256, MADD256)
-
-/* Eight tiles of zeros, of which six take turns as sums. */
-static void probe_tiles(void) {
-    static const uint8_t config[64] __attribute__((aligned(64))) = {
-        [0] = 1,   [16] = 64, [18] = 64, [20] = 64, [22] = 64, [24] = 64, [26] = 64, [28] = 64, [30] = 64,
-        [48] = 16, [49] = 16, [50] = 16, [51] = 16, [52] = 16, [53] = 16, [54] = 16, [55] = 16};
-    __asm__ volatile("ldtilecfg %0" ::"m"(config));
-    for (int i = 0; i < PROBE_LOOPS / 10; i++)
-        __asm__ volatile("tdpbusd %tmm7, %tmm6, %tmm0\n\t"
-                         "tdpbusd %tmm7, %tmm6, %tmm1\n\t"
-                         "tdpbusd %tmm7, %tmm6, %tmm2\n\t"
-                         "tdpbusd %tmm7, %tmm6, %tmm3\n\t"
-                         "tdpbusd %tmm7, %tmm6, %tmm4\n\t"
-                         "tdpbusd %tmm7, %tmm6, %tmm5");
-    __asm__ volatile("tilerelease");
-}
-
 static volatile uint64_t sink;
 
 /* Four streams, a quarter apart: one alone does not get all that memory gives to a core. */
@@ -124,34 +81,20 @@ __attribute__((target("avx2"))) static void sum_memory(const uint8_t *p, size_t 
     sink += (uint64_t)_mm256_extract_epi64(s[0], 0);
 }
 
-/* Work done by one call, in MAC or bytes; 0 where this CPU has no such instruction. */
+/* Work done by one call, in MAC or bytes; 0 where there is no limit. */
 static double run_limit(const job *j) {
-    bool tiles = strcmp(j->ops->name, "amx") == 0, wide = tiles || strncmp(j->ops->name, "avx512", 6) == 0;
-    switch (j->limit) {
-    case LIMIT_FMA:
-        if (strcmp(j->ops->name, "ref") == 0) return 0;
-        (wide ? probe_fma512 : probe_fma256)();
-        return (double)PROBE_LOOPS * (wide ? 24 * 16 : 12 * 8);
-    case LIMIT_DOT:
-        if (tiles) {
-            probe_tiles();
-            return (double)(PROBE_LOOPS / 10) * 6 * 16 * 16 * 64;
-        }
-        if (strcmp(j->ops->name, "avx512vnni") == 0) {
-            probe_dot512();
-            return (double)PROBE_LOOPS * 24 * 64;
-        }
-        if (strcmp(j->ops->name, "ref") == 0) return 0;
-        probe_madd256();
-        return (double)PROBE_LOOPS * 12 * 16;
-    default:
-        if (!__builtin_cpu_supports("avx2") || j->mem == NULL) return 0;
-        sum_memory(j->mem, j->mem_bytes);
-        return (double)j->mem_bytes;
-    }
+    if (j->limit != LIMIT_SUM) return tr_port_run(j->port);
+    if (!__builtin_cpu_supports("avx2") || j->mem == NULL) return 0;
+    sum_memory(j->mem, j->mem_bytes);
+    return (double)j->mem_bytes;
 }
 
 /* ---- jobs ---- */
+
+/* Attention multiplies by FMA whatever the matmuls do. */
+static tr_port fma_port(const tr_ops *ops) {
+    return ops->bf16_port == TR_PORT_BF16_512 ? TR_PORT_FMA512 : ops->bf16_port;
+}
 
 static void run_bf16(const job *j) { j->ops->gemm_bf16(&j->bf16); }
 static void run_i8(const job *j) { j->ops->gemm_i8(&j->i8); }
@@ -161,18 +104,21 @@ static void run_attn_int8(const job *j) { j->ops->attn_int8(&j->attn); }
 static void setup_bf16(job *j, size_t rows, size_t k, size_t n) {
     snprintf(j->name, sizeof j->name, "gemm_bf16 %zux%zu->%zu", rows, k, n);
     uint16_t *w = take_bf16(j, n * k);
-    j->bf16 = (tr_gemm_bf16_args){.x = take_floats(j, rows * k),
+    j->x = take_floats(j, rows * k);
+    j->a = take(j, rows * k * sizeof(float));
+    j->bf16 = (tr_gemm_bf16_args){.x = j->a,
                                   .w = w,
                                   .y = take_floats(j, rows * n),
                                   .rows = rows,
                                   .panel = take_floats(j, tr_ops_panel_floats(k)),
                                   .k = k,
-                                  .ldx = k,
+                                  .ldx = k * sizeof(float),
                                   .ldy = n,
                                   .blocks = n / 16};
     j->macs = (double)rows * (double)k * (double)n;
     j->bytes = (double)n * (double)k * 2;
-    j->limit = rows > 6 ? LIMIT_FMA : LIMIT_SUM;
+    j->limit = rows > 6 ? LIMIT_PORT : LIMIT_SUM;
+    j->port = j->ops->bf16_port;
     j->mem = (const uint8_t *)w, j->mem_bytes = n * k * 2;
     j->run = run_bf16;
 }
@@ -195,7 +141,8 @@ static void setup_i8(job *j, size_t rows, size_t k, size_t n) {
                               .blocks = n / 16};
     j->macs = (double)rows * (double)k * (double)n;
     j->bytes = (double)n * (double)k;
-    j->limit = rows > 16 || n * k < 8u << 20 ? LIMIT_DOT : LIMIT_SUM;
+    j->limit = rows > 16 || n * k < 8u << 20 ? LIMIT_PORT : LIMIT_SUM;
+    j->port = j->ops->int8_port;
     j->mem = (const uint8_t *)w, j->mem_bytes = n * k;
     j->run = run_i8;
 }
@@ -238,7 +185,8 @@ static void setup_attn(job *j, tr_kv_format f, uint32_t rows, uint32_t pos0, uin
     for (uint32_t r = 0; r < rows; r++) seen += window && pos0 + r + 1 > window ? window : pos0 + r + 1;
     j->macs = seen * heads * d * 2;
     j->bytes = (double)(pages * page_bytes);
-    j->limit = LIMIT_FMA;
+    j->limit = LIMIT_PORT;
+    j->port = fma_port(j->ops);
     j->run = f == TR_KV_BF16 ? run_attn_bf16 : run_attn_int8;
 }
 
@@ -362,6 +310,13 @@ static uint64_t spent_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Rows of a bf16 matmul are ready for one table only. */
+static void use(job *j, const tr_ops *ops) {
+    j->ops = ops;
+    if (j->run != run_bf16) return;
+    for (size_t m = 0; m < j->bf16.rows; m++) ops->bf16_row(j->a + m * j->bf16.ldx, j->x + m * j->bf16.k, j->bf16.k);
+}
+
 static double measure(const job *j, bool limit_only) {
     double done = 0;
     uint64_t start = spent_ns(), now;
@@ -386,6 +341,7 @@ static void *member(void *arg) {
     tr_check(j != NULL);
     j->ops = t->ops;
     setup(j, t->number);
+    use(j, t->ops);
     j->run(j);
     for (int r = 0; r < ROUNDS; r++) {
         pthread_barrier_wait(t->barrier);
@@ -393,10 +349,10 @@ static void *member(void *arg) {
         pthread_barrier_wait(t->barrier);
         t->rate[r] = measure(j, false);
         if (!t->other) continue;
-        j->ops = t->other;
+        use(j, t->other);
         pthread_barrier_wait(t->barrier);
         t->other_rate[r] = measure(j, false);
-        j->ops = t->ops;
+        use(j, t->ops);
     }
     for (size_t i = 0; i < j->n_owned; i++) free(j->owned[i]);
     t->first = *j;
@@ -432,10 +388,10 @@ static void bench_one(const tr_ops *ops, const tr_ops *other, unsigned threads, 
         ratio[r] = other ? rate[r] / slower : 0;
         share[r] = peak > 0 ? rate[r] * (j->limit == LIMIT_SUM ? j->bytes : j->macs) / peak : 0;
     }
-    static const char *const names[LIMITS] = {"of FMA peak", "of int8 dot peak", "of summing"};
     double runs = median(rate), best = median(share);
-    printf("%-44s %10.2f us %8.1f GMAC/s %7.1f GB/s   %.2f %-15s", j->name, 1e6 * threads / runs, runs * j->macs * 1e-9,
-           runs * j->bytes * 1e-9, best, names[j->limit]);
+    printf("%-44s %10.2f us %8.1f GMAC/s %7.1f GB/s   %.2f of %-15s", j->name, 1e6 * threads / runs,
+           runs * j->macs * 1e-9, runs * j->bytes * 1e-9, best,
+           j->limit == LIMIT_SUM ? "summing" : tr_port_name(j->port));
     if (other) printf("   %.2f x %s", median(ratio), other->name);
     putchar('\n');
     fflush(stdout);
