@@ -16,10 +16,11 @@
  *   tile must write different tokens. No heap, no system call ("amx": the first
  *   int8 matmul of a thread traps once into the system, which then keeps 8 KiB for its tile registers).
  * Memory: all pointers 64-byte aligned unless said; row strides (ld*) in elements unless said, multiples of 16; d a
- * multiple of 16, k of 32 and at most 65536 (int32 sums stay exact). FTZ/DAZ is set by the worker team
- * (tr_ops_thread_init). Weight packing (16 output channels = one block): bf16: u16 [n/16][k/2][16][2] int8: s8
- * [n/16][k/4][16][4], comp s32 [n] = -128 * sum_k w, scale f32 [n] Rows beyond the real n in the last block are zero
- * (scale 0). */
+ *   multiple of 16, k of 32 and at most 65536 (int32 sums stay exact). FTZ/DAZ is set by the worker team
+ *   (tr_ops_thread_init).
+ * Weight packing (16 output channels = one block; rows beyond the real n in the last block are zero, with scale 0):
+ *   bf16: u16 [n/16][k/2][16][2]
+ *   int8: s8  [n/16][k/4][16][4], comp s32 [n] = -128 * sum_k w, scale f32 [n] */
 #ifndef TR_OPS_H
 #define TR_OPS_H
 #include "base/status.h"
