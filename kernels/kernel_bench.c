@@ -2,6 +2,7 @@
 #include "kernels/kernel_bench.h"
 
 #include "base/rng.h"
+#include "kernels/read_probe.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -12,17 +13,20 @@
 
 #define ROUND_NS 40000000ull
 
+typedef enum limit { LIMIT_PORT, LIMIT_SUM } limit; /* an instruction, or reading memory */
+
 typedef struct job job;
 struct job {
     const tr_ops *ops;
     char name[64];
-    tr_kernel_limit limit;
+    limit limit;
+    tr_port port;
     double macs, bytes; /* of one run */
     void (*run)(const job *j);
     tr_gemm_bf16_args bf16;
     tr_gemm_i8_args i8;
     tr_attn_args attn;
-    const uint8_t *mem; /* what TR_KERNEL_LIMIT_SUM reads */
+    const uint8_t *mem; /* what LIMIT_SUM reads */
     size_t mem_bytes;
     float *x, *y, *z;
     uint8_t *a, *b;
@@ -59,6 +63,11 @@ static uint16_t *take_bf16(job *j, size_t n) {
 
 /* ---- jobs ---- */
 
+/* Attention multiplies by FMA whatever the matmuls do. */
+static tr_port fma_port(const tr_ops *ops) {
+    return ops->bf16_port == TR_PORT_BF16_512 ? TR_PORT_FMA512 : ops->bf16_port;
+}
+
 static void run_bf16(const job *j) { j->ops->gemm_bf16(&j->bf16); }
 static void run_i8(const job *j) { j->ops->gemm_i8(&j->i8); }
 static void run_attn_bf16(const job *j) { j->ops->attn_bf16(&j->attn); }
@@ -67,18 +76,21 @@ static void run_attn_int8(const job *j) { j->ops->attn_int8(&j->attn); }
 static void setup_bf16(job *j, size_t rows, size_t k, size_t n) {
     snprintf(j->name, sizeof j->name, "gemm_bf16 %zux%zu->%zu", rows, k, n);
     uint16_t *w = take_bf16(j, n * k);
-    j->bf16 = (tr_gemm_bf16_args){.x = take_floats(j, rows * k),
+    j->x = take_floats(j, rows * k);
+    j->a = take(j, rows * k * sizeof(float));
+    j->bf16 = (tr_gemm_bf16_args){.x = j->a,
                                   .w = w,
                                   .y = take_floats(j, rows * n),
                                   .rows = rows,
                                   .panel = take_floats(j, tr_ops_panel_floats(k)),
                                   .k = k,
-                                  .ldx = k,
+                                  .ldx = k * sizeof(float),
                                   .ldy = n,
                                   .blocks = n / 16};
     j->macs = (double)rows * (double)k * (double)n;
     j->bytes = (double)n * (double)k * 2;
-    j->limit = rows > 6 ? TR_KERNEL_LIMIT_FMA : TR_KERNEL_LIMIT_SUM;
+    j->limit = rows > 6 ? LIMIT_PORT : LIMIT_SUM;
+    j->port = j->ops->bf16_port;
     j->mem = (const uint8_t *)w, j->mem_bytes = n * k * 2;
     j->run = run_bf16;
 }
@@ -101,7 +113,8 @@ static void setup_i8(job *j, size_t rows, size_t k, size_t n) {
                               .blocks = n / 16};
     j->macs = (double)rows * (double)k * (double)n;
     j->bytes = (double)n * (double)k;
-    j->limit = rows > 16 || n * k < 8u << 20 ? TR_KERNEL_LIMIT_DOT : TR_KERNEL_LIMIT_SUM;
+    j->limit = rows > 16 || n * k < 8u << 20 ? LIMIT_PORT : LIMIT_SUM;
+    j->port = j->ops->int8_port;
     j->mem = (const uint8_t *)w, j->mem_bytes = n * k;
     j->run = run_i8;
 }
@@ -144,7 +157,8 @@ static void setup_attn(job *j, tr_kv_format f, uint32_t rows, uint32_t pos0, uin
     for (uint32_t r = 0; r < rows; r++) seen += window && pos0 + r + 1 > window ? window : pos0 + r + 1;
     j->macs = seen * heads * d * 2;
     j->bytes = (double)(pages * page_bytes);
-    j->limit = TR_KERNEL_LIMIT_FMA;
+    j->limit = LIMIT_PORT;
+    j->port = fma_port(j->ops);
     j->run = f == TR_KV_BF16 ? run_attn_bf16 : run_attn_int8;
 }
 
@@ -196,7 +210,7 @@ static void setup_rows(job *j, const char *name, void (*run)(const job *), size_
     j->x = take_floats(j, rows * n), j->y = take_floats(j, rows * n), j->z = take_floats(j, n > 64 ? n : 64);
     j->a = (uint8_t *)take_bf16(j, rows * n * 2), j->b = take_bytes(j, rows * n * 2 + rows * 8);
     j->bytes = (double)rows * (double)n * bytes_per_element;
-    j->limit = TR_KERNEL_LIMIT_SUM;
+    j->limit = LIMIT_SUM;
     j->mem = (const uint8_t *)j->x, j->mem_bytes = rows * n * 4;
 }
 
@@ -267,12 +281,25 @@ static uint64_t spent_ns(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+/* Rows of a bf16 matmul are ready for one table only. */
+static void use(job *j, const tr_ops *ops) {
+    j->ops = ops;
+    if (j->run != run_bf16) return;
+    for (size_t m = 0; m < j->bf16.rows; m++) ops->bf16_row(j->a + m * j->bf16.ldx, j->x + m * j->bf16.k, j->bf16.k);
+}
+
+/* Work done by one call, in multiply-adds or bytes; 0 where there is no limit. */
+static double run_limit(const job *j) {
+    if (j->limit == LIMIT_PORT) return tr_port_run(j->port);
+    return tr_read_probe_run(j->mem, j->mem_bytes, 4) ? (double)j->mem_bytes : 0;
+}
+
 static double measure(const job *j, bool limit_only) {
     double done = 0;
     uint64_t start = spent_ns(), now;
     do {
         if (limit_only) {
-            double work = tr_kernel_probe_run(j->limit, j->ops, j->mem, j->mem_bytes);
+            double work = run_limit(j);
             if (work == 0) return 0;
             done += work;
         } else {
@@ -295,6 +322,7 @@ static void *run_member(void *arg) {
     tr_ops_thread_init();
     j->ops = m->want->ops;
     setup(j, m->number);
+    use(j, m->want->ops);
     j->run(j);
     for (unsigned r = 0; r < m->want->rounds; r++) {
         pthread_barrier_wait(m->barrier);
@@ -302,10 +330,10 @@ static void *run_member(void *arg) {
         pthread_barrier_wait(m->barrier);
         m->rate[r] = measure(j, false);
         if (!m->want->other) continue;
-        j->ops = m->want->other;
+        use(j, m->want->other);
         pthread_barrier_wait(m->barrier);
         m->other[r] = measure(j, false);
-        j->ops = m->want->ops;
+        use(j, m->want->ops);
     }
     release(j);
     return NULL;
@@ -333,11 +361,12 @@ static void sum_up(member *team, const tr_kernel_bench_want *want, tr_kernel_ben
             slower += team[t].other[r];
         }
         ratio[r] = want->other ? rate[r] / slower : 0;
-        share[r] = peak[r] > 0 ? rate[r] * (j->limit == TR_KERNEL_LIMIT_SUM ? j->bytes : j->macs) / peak[r] : 0;
+        share[r] = peak[r] > 0 ? rate[r] * (j->limit == LIMIT_SUM ? j->bytes : j->macs) / peak[r] : 0;
     }
     double runs = median(rate, want->rounds);
     memcpy(out->name, j->name, sizeof out->name);
-    out->limit = j->limit;
+    out->reads = j->limit == LIMIT_SUM;
+    out->limit = out->reads ? "summing" : tr_port_name(j->port);
     out->us = 1e6 * want->threads / runs;
     out->macs = runs * j->macs;
     out->bytes = runs * j->bytes;

@@ -46,9 +46,8 @@ static void print_head(table *t) {
 }
 
 static void print_row(table *t, const tr_kernel_bench_result *r) {
-    bool memory = r->limit == TR_KERNEL_LIMIT_SUM;
-    double rate = (memory ? r->bytes : 2 * r->macs) * 1e-9, peak = (memory ? 1 : 2) * r->peak * 1e-9;
-    const char *unit = memory ? "GB/s" : "GOPS", *set = t->want.ops->name, *of = tr_kernel_probe_name(r->limit);
+    double rate = (r->reads ? r->bytes : 2 * r->macs) * 1e-9, peak = (r->reads ? 1 : 2) * r->peak * 1e-9;
+    const char *unit = r->reads ? "GB/s" : "GOPS", *set = t->want.ops->name, *of = r->limit;
     t->n++;
     if (t->rows)
         json_array_append_new(t->rows, json_pack("{s:s,s:s,s:i,s:f,s:f,s:f,s:s,s:f,s:f,s:f,s:s}", "kernel", r->name,

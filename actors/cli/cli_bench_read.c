@@ -1,7 +1,7 @@
 /* Read bandwidth beside a decode step. The passes run in a thread of their own: its pins are not the command's. */
 #include "actors/cli/cli_bench.h"
 #include "base/clock.h"
-#include "kernels/kernel_probe.h"
+#include "kernels/read_probe.h"
 #include "model/image.h"
 #include "stages/team.h"
 
@@ -71,7 +71,7 @@ static void read_share(void *arg, uint32_t worker, uint32_t n_workers) {
     pass *p = arg;
     uint32_t begin, end;
     tr_team_share((uint32_t)(p->read->bytes / 4096), worker, n_workers, &begin, &end);
-    if (!tr_kernel_probe_read(p->read->data + (size_t)begin * 4096, (size_t)(end - begin) * 4096, p->n_streams))
+    if (!tr_read_probe_run(p->read->data + (size_t)begin * 4096, (size_t)(end - begin) * 4096, p->n_streams))
         atomic_store(&p->failed, true);
 }
 

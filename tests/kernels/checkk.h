@@ -31,6 +31,7 @@ typedef enum checkk_kind {
     CHECKK_WIDE,    /* exponents -30 .. 30 */
     CHECKK_TINY,    /* denormals, zeros of both signs, smallest normals */
     CHECKK_HOSTILE, /* plain numbers with +-0, denormals, +-max, infinities and NaN among them */
+    CHECKK_EDGE,    /* products of two lie around the smallest normal number */
     CHECKK_ZERO,
     CHECKK_KINDS
 } checkk_kind;
@@ -54,6 +55,9 @@ void checkk_same_floats(checkk *c, const char *what, const float *got, const flo
 void checkk_same_bytes(checkk *c, const char *what, const void *got, const void *want, size_t n);
 /* |got - want| <= tolerance, for comparisons with double precision. */
 void checkk_near(checkk *c, const char *what, double got, double want, double tolerance);
+
+/* int8 matmul of checkk_evex.c. */
+void checkk_evex_gemm_i8(const tr_gemm_i8_args *a);
 
 void checkk_elementwise(checkk *c);
 void checkk_gemm(checkk *c);
