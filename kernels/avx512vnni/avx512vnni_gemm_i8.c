@@ -33,8 +33,8 @@ INLINE void finish(const tile *a, int row, int v, __m512i sum) {
     _mm512_storeu_ps(a->y + (size_t)row * a->ldy + 16 * v, _mm512_mul_ps(s, _mm512_set1_ps(a->x_scale[row])));
 }
 
-/* rows x (16 * nv) outputs. `ahead`: bytes to prefetch in each block's stream; near the end of its block a stream goes on
- * in the block that it will read next, nv blocks further. 0: the weights are in the cache, and a->next is to be. */
+/* rows x (16 * nv) outputs. `ahead`: bytes to prefetch in each block's stream; near the end of its block a stream goes
+ * on in the block that it will read next, nv blocks further. 0: the weights are in the cache, and a->next is to be. */
 INLINE void tile_loop(const tile *a, const int rows, const int nv, const size_t ahead) {
     __m512i acc[14][4];
     const uint8_t *x = a->x, *x3, *x6, *x9, *x12;
