@@ -4,6 +4,7 @@
 #include "tests/kernels/checkk.h"
 
 #include "base/clock.h"
+#include "kernels/kernel_bench.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -201,6 +202,22 @@ static bool parse(int argc, char **argv, options *o) {
     return true;
 }
 
+static int bench(const tr_ops *ops, const tr_ops *other, unsigned threads, const char *filter) {
+    tr_kernel_bench_want want = {.ops = ops, .other = other, .threads = threads, .rounds = 5, .filter = filter};
+    tr_kernel_bench_result r;
+    if (threads == 0 || threads > TR_KERNEL_BENCH_THREADS_MAX) want.threads = 1;
+    printf("%s, %u thread(s)\n", ops->name, want.threads);
+    for (unsigned i = 0; tr_kernel_bench_run(&want, i, &r); i++) {
+        if (!r.name[0]) continue;
+        printf("%-44s %10.2f us %8.1f GMAC/s %7.1f GB/s   %.2f of %-15s", r.name, r.us, r.macs * 1e-9, r.bytes * 1e-9,
+               r.share, r.limit);
+        if (other) printf("   %.2f x %s", r.ratio, other->name);
+        putchar('\n');
+        fflush(stdout);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
     options o = {.seed = tr_clock_now_ns(), .effort = 60, .threads = 1};
     if (!parse(argc, argv, &o)) return 64;
@@ -225,7 +242,7 @@ int main(int argc, char **argv) {
         fprintf(stderr, "checkk: this CPU cannot run %s\n", o.against);
         return 1;
     }
-    if (o.bench) return checkk_bench(chosen, other, o.threads, o.bench_op);
+    if (o.bench) return bench(chosen, other, o.threads, o.bench_op);
     const tr_ops *ref = tr_ops_find("ref");
     const char *mask = getenv("TROUPE_CPU");
     int failed = 0;

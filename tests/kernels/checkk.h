@@ -63,7 +63,4 @@ void checkk_elementwise(checkk *c);
 void checkk_gemm(checkk *c);
 void checkk_kv(checkk *c);
 void checkk_attn(checkk *c);
-/* Rates of one variant as a share of the probed peaks, and beside those of another one (NULL: none) measured in turn;
- * threads: how many run the same work side by side. */
-int checkk_bench(const tr_ops *ops, const tr_ops *other, unsigned threads, const char *only);
 #endif

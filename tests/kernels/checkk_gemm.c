@@ -39,7 +39,8 @@ static void gemm_bf16(checkk *c) {
                  s.ldy, s.block0, s.blocks, s.n_blocks, (int)kind);
     float *x = checkk_floats(c, s.rows * s.k, kind);
     if (checkk_below(c, 4) == 0) /* half way between two bf16 numbers */
-        for (size_t i = 0; i < s.rows * s.k; i++) x[i] = tr_f32_from_bits((tr_f32_to_bits(x[i]) & 0xffff0000u) | 0x8000u);
+        for (size_t i = 0; i < s.rows * s.k; i++)
+            x[i] = tr_f32_from_bits((tr_f32_to_bits(x[i]) & 0xffff0000u) | 0x8000u);
     uint16_t *w = checkk_buffer(c, s.n_blocks * 16 * s.k * 2);
     checkk_fill_bf16(c, w, s.n_blocks * 16 * s.k, kind);
     size_t y_n = s.rows * s.ldy;

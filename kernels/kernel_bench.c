@@ -1,9 +1,9 @@
-/* checkk --bench: rate of each operation on shapes of real models, beside the peak of this machine measured in the same
- * rounds (the instruction that the variant uses, or summing memory). Short runs: medians of a few rounds. With several
- * threads every thread has data of its own and the rates add up (rates are per processor time). */
-#include "tests/kernels/checkk.h"
+/* Rows of the benchmark: an operation on a shape with memory of its own, and the limit it should come near to. */
+#include "kernels/kernel_bench.h"
 
-#include <immintrin.h>
+#include "base/rng.h"
+#include "kernels/read_probe.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -11,7 +11,6 @@
 #include <string.h>
 #include <time.h>
 
-enum { ROUNDS = 5, THREADS_MAX = 64 };
 #define ROUND_NS 40000000ull
 
 typedef enum limit { LIMIT_PORT, LIMIT_SUM } limit; /* an instruction, or reading memory */
@@ -27,7 +26,7 @@ struct job {
     tr_gemm_bf16_args bf16;
     tr_gemm_i8_args i8;
     tr_attn_args attn;
-    const uint8_t *mem; /* what LIMIT_SUM sums */
+    const uint8_t *mem; /* what LIMIT_SUM reads */
     size_t mem_bytes;
     float *x, *y, *z;
     uint8_t *a, *b;
@@ -60,33 +59,6 @@ static uint16_t *take_bf16(job *j, size_t n) {
     uint16_t *x = take(j, n * 2);
     for (size_t i = 0; i < n; i++) x[i] = (uint16_t)(0x3f00 + (i * 29 % 97) + (i % 2 << 15));
     return x;
-}
-
-/* ---- peaks ---- */
-
-static volatile uint64_t sink;
-
-/* Four streams, a quarter apart: one alone does not get all that memory gives to a core. */
-__attribute__((target("avx2"))) static void sum_memory(const uint8_t *p, size_t n) {
-    __m256i s[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
-    const size_t quarter = n / 4 & ~(size_t)63;
-    for (size_t i = 0; i < quarter; i += 64)
-        for (int v = 0; v < 4; v++) {
-            const uint8_t *q = p + (size_t)v * quarter + i;
-            _mm_prefetch((const char *)q + 2048, _MM_HINT_T0);
-            s[v] = _mm256_add_epi64(s[v], _mm256_loadu_si256((const __m256i *)(const void *)q));
-            s[v] = _mm256_add_epi64(s[v], _mm256_loadu_si256((const __m256i *)(const void *)(q + 32)));
-        }
-    s[0] = _mm256_add_epi64(_mm256_add_epi64(s[0], s[1]), _mm256_add_epi64(s[2], s[3]));
-    sink += (uint64_t)_mm256_extract_epi64(s[0], 0);
-}
-
-/* Work done by one call, in MAC or bytes; 0 where there is no limit. */
-static double run_limit(const job *j) {
-    if (j->limit != LIMIT_SUM) return tr_port_run(j->port);
-    if (!__builtin_cpu_supports("avx2") || j->mem == NULL) return 0;
-    sum_memory(j->mem, j->mem_bytes);
-    return (double)j->mem_bytes;
 }
 
 /* ---- jobs ---- */
@@ -215,7 +187,7 @@ static void run_rope(const job *j) {
 }
 static void run_argmax(const job *j) {
     float m;
-    sink += j->ops->argmax(j->x, j->n * j->rows, &m);
+    j->a[0] = (uint8_t)j->ops->argmax(j->x, j->n * j->rows, &m);
 }
 static void run_store_bf16(const job *j) {
     size_t bytes = tr_kv_tile_bytes(TR_KV_BF16, (uint32_t)j->n);
@@ -298,14 +270,13 @@ static bool setup(job *j, unsigned i) {
 
 /* ---- timing ---- */
 
-typedef struct team {
-    const tr_ops *ops;
-    unsigned threads, number;
+typedef struct member {
+    const tr_kernel_bench_want *want;
+    unsigned number;
     pthread_barrier_t *barrier;
-    const tr_ops *other;                                    /* variant to compare with, or NULL */
-    double rate[ROUNDS], limit[ROUNDS], other_rate[ROUNDS]; /* runs per second; limit: MAC or bytes per second */
-    job first;                                              /* description (its memory is gone) */
-} team;
+    job job;                     /* its memory is gone after the run */
+    double *rate, *peak, *other; /* [rounds] runs a second; peak: multiply-adds or bytes */
+} member;
 
 /* Processor time of this thread: what a neighbour takes of the core does not count. */
 static uint64_t spent_ns(void) {
@@ -319,6 +290,12 @@ static void use(job *j, const tr_ops *ops) {
     j->ops = ops;
     if (j->run != run_bf16) return;
     for (size_t m = 0; m < j->bf16.rows; m++) ops->bf16_row(j->a + m * j->bf16.ldx, j->x + m * j->bf16.k, j->bf16.k);
+}
+
+/* Work done by one call, in multiply-adds or bytes; 0 where there is no limit. */
+static double run_limit(const job *j) {
+    if (j->limit == LIMIT_PORT) return tr_port_run(j->port);
+    return tr_read_probe_run(j->mem, j->mem_bytes, 4) ? (double)j->mem_bytes : 0;
 }
 
 static double measure(const job *j, bool limit_only) {
@@ -338,81 +315,104 @@ static double measure(const job *j, bool limit_only) {
     return done * 1e9 / (double)(now - start);
 }
 
-static void *member(void *arg) {
-    team *t = arg;
-    tr_ops_thread_init();
-    job *j = calloc(1, sizeof *j);
-    tr_check(j != NULL);
-    j->ops = t->ops;
-    setup(j, t->number);
-    use(j, t->ops);
-    j->run(j);
-    for (int r = 0; r < ROUNDS; r++) {
-        pthread_barrier_wait(t->barrier);
-        t->limit[r] = measure(j, true);
-        pthread_barrier_wait(t->barrier);
-        t->rate[r] = measure(j, false);
-        if (!t->other) continue;
-        use(j, t->other);
-        pthread_barrier_wait(t->barrier);
-        t->other_rate[r] = measure(j, false);
-        use(j, t->ops);
-    }
+static void release(job *j) {
     for (size_t i = 0; i < j->n_owned; i++) free(j->owned[i]);
-    t->first = *j;
-    free(j);
+    j->n_owned = 0;
+}
+
+static void *run_member(void *arg) {
+    member *m = arg;
+    job *j = &m->job;
+    tr_ops_thread_init();
+    j->ops = m->want->ops;
+    setup(j, m->number);
+    use(j, m->want->ops);
+    j->run(j);
+    for (unsigned r = 0; r < m->want->rounds; r++) {
+        pthread_barrier_wait(m->barrier);
+        m->peak[r] = measure(j, true);
+        pthread_barrier_wait(m->barrier);
+        m->rate[r] = measure(j, false);
+        if (!m->want->other) continue;
+        use(j, m->want->other);
+        pthread_barrier_wait(m->barrier);
+        m->other[r] = measure(j, false);
+        use(j, m->want->ops);
+    }
+    release(j);
     return NULL;
 }
 
 static int by_value(const void *a, const void *b) {
     return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
 }
-static double median(double *x) {
-    qsort(x, ROUNDS, sizeof *x, by_value);
-    return x[ROUNDS / 2];
+static double median(double *x, unsigned n) {
+    qsort(x, n, sizeof *x, by_value);
+    return x[n / 2];
 }
 
-static void bench_one(const tr_ops *ops, const tr_ops *other, unsigned threads, unsigned number) {
-    static team teams[THREADS_MAX];
-    pthread_t ids[THREADS_MAX];
-    pthread_barrier_t barrier;
-    pthread_barrier_init(&barrier, NULL, threads);
-    for (unsigned t = 0; t < threads; t++) {
-        teams[t] = (team){.ops = ops, .other = other, .threads = threads, .number = number, .barrier = &barrier};
-        tr_check(pthread_create(&ids[t], NULL, member, &teams[t]) == 0);
-    }
-    for (unsigned t = 0; t < threads; t++) pthread_join(ids[t], NULL);
-    pthread_barrier_destroy(&barrier);
-    double rate[ROUNDS] = {0}, share[ROUNDS], ratio[ROUNDS];
-    const job *j = &teams[0].first;
-    for (int r = 0; r < ROUNDS; r++) {
-        double peak = 0, slower = 0;
-        for (unsigned t = 0; t < threads; t++)
-            rate[r] += teams[t].rate[r], peak += teams[t].limit[r], slower += teams[t].other_rate[r];
-        ratio[r] = other ? rate[r] / slower : 0;
-        share[r] = peak > 0 ? rate[r] * (j->limit == LIMIT_SUM ? j->bytes : j->macs) / peak : 0;
-    }
-    double runs = median(rate), best = median(share);
-    printf("%-44s %10.2f us %8.1f GMAC/s %7.1f GB/s   %.2f of %-15s", j->name, 1e6 * threads / runs,
-           runs * j->macs * 1e-9, runs * j->bytes * 1e-9, best,
-           j->limit == LIMIT_SUM ? "summing" : tr_port_name(j->port));
-    if (other) printf("   %.2f x %s", median(ratio), other->name);
-    putchar('\n');
-    fflush(stdout);
-}
-
-int checkk_bench(const tr_ops *ops, const tr_ops *other, unsigned threads, const char *only) {
-    if (threads == 0 || threads > THREADS_MAX) threads = 1;
-    printf("%s, %u thread(s)\n", ops->name, threads);
-    for (unsigned i = 0;; i++) {
-        job probe = {.ops = ops};
-        if (i >= 55) break;
-        if (only) { /* names are known only after the set-up, which is cheap beside the run */
-            bool there = setup(&probe, i);
-            for (size_t k = 0; k < probe.n_owned; k++) free(probe.owned[k]);
-            if (!there || !strstr(probe.name, only)) continue;
+/* Sums over the threads, round by round, then the medians. */
+static void sum_up(member *team, const tr_kernel_bench_want *want, tr_kernel_bench_result *out) {
+    static double rate[TR_KERNEL_BENCH_ROUNDS_MAX], peak[TR_KERNEL_BENCH_ROUNDS_MAX];
+    static double share[TR_KERNEL_BENCH_ROUNDS_MAX], ratio[TR_KERNEL_BENCH_ROUNDS_MAX];
+    const job *j = &team->job;
+    for (unsigned r = 0; r < want->rounds; r++) {
+        double slower = 0;
+        rate[r] = peak[r] = 0;
+        for (unsigned t = 0; t < want->threads; t++) {
+            rate[r] += team[t].rate[r];
+            peak[r] += team[t].peak[r];
+            slower += team[t].other[r];
         }
-        bench_one(ops, other, threads, i);
+        ratio[r] = want->other ? rate[r] / slower : 0;
+        share[r] = peak[r] > 0 ? rate[r] * (j->limit == LIMIT_SUM ? j->bytes : j->macs) / peak[r] : 0;
     }
-    return 0;
+    double runs = median(rate, want->rounds);
+    memcpy(out->name, j->name, sizeof out->name);
+    out->reads = j->limit == LIMIT_SUM;
+    out->limit = out->reads ? "summing" : tr_port_name(j->port);
+    out->us = 1e6 * want->threads / runs;
+    out->macs = runs * j->macs;
+    out->bytes = runs * j->bytes;
+    out->peak = median(peak, want->rounds);
+    out->share = median(share, want->rounds);
+    out->share_min = share[0];
+    out->share_max = share[want->rounds - 1];
+    out->ratio = median(ratio, want->rounds);
+}
+
+static bool wanted(const tr_kernel_bench_want *want, unsigned i, bool *there) {
+    job *probe = calloc(1, sizeof *probe);
+    tr_check(probe != NULL);
+    probe->ops = want->ops; /* names are known only after the set-up, which is cheap beside the run */
+    *there = setup(probe, i);
+    bool is = *there && (!want->filter || strstr(probe->name, want->filter));
+    release(probe);
+    free(probe);
+    return is;
+}
+
+bool tr_kernel_bench_run(const tr_kernel_bench_want *want, unsigned i, tr_kernel_bench_result *out) {
+    bool there;
+    memset(out, 0, sizeof *out);
+    tr_check(want->threads && want->threads <= TR_KERNEL_BENCH_THREADS_MAX);
+    tr_check(want->rounds && want->rounds <= TR_KERNEL_BENCH_ROUNDS_MAX);
+    if (!wanted(want, i, &there)) return there;
+    pthread_t id[TR_KERNEL_BENCH_THREADS_MAX];
+    pthread_barrier_t barrier;
+    member *team = calloc(want->threads, sizeof *team);
+    double *samples = calloc((size_t)want->threads * want->rounds * 3, sizeof *samples);
+    tr_check(team && samples && pthread_barrier_init(&barrier, NULL, want->threads) == 0);
+    for (unsigned t = 0; t < want->threads; t++) {
+        double *own = samples + (size_t)t * want->rounds * 3;
+        team[t] = (member){.want = want, .number = i, .barrier = &barrier};
+        team[t].rate = own, team[t].peak = own + want->rounds, team[t].other = own + 2 * (size_t)want->rounds;
+        tr_check(pthread_create(&id[t], NULL, run_member, &team[t]) == 0);
+    }
+    for (unsigned t = 0; t < want->threads; t++) pthread_join(id[t], NULL);
+    pthread_barrier_destroy(&barrier);
+    sum_up(team, want, out);
+    free(samples);
+    free(team);
+    return true;
 }
