@@ -145,6 +145,6 @@ void tr_options_print_docs(FILE *out) {
     }
     fputs(
         "\nVariables read elsewhere: `TROUPE_LOG` (error, warn, info, debug, trace), `TROUPE_CPU` (kernel set at most: "
-        "ref, avx2, avx512, avx512vnni, amx).\n",
+        "ref, avx2, avx2vnni, avx512, avx512vnni, avx512bf16, amx).\n",
         out);
 }

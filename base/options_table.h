@@ -11,7 +11,8 @@
     X(PLAN, plan, 1, "MODEL | -f TOPOLOGY", "show placement and memory, start nothing")                                \
     X(EVAL, eval, 1, "MODEL | -f TOPOLOGY", "perplexity and log-probabilities of a text, through the real actors")     \
     X(TOKENIZE, tokenize, 1, "MODEL", "token ids of a text")                                                           \
-    X(BENCH, bench, 1, "model MODEL | model -f TOPOLOGY", "measure through the real actors")                           \
+    X(BENCH, bench, 1, "model MODEL | model -f TOPOLOGY | kernel [FILTER]",                                            \
+      "speed through the real actors, or of each operation")                                                           \
     X(STATUS, status, 1, "", "actors, pools and requests of a running company")                                        \
     X(DRAIN, drain, 1, "", "let a running company accept nothing new")                                                 \
     X(STOP, stop, 1, "", "stop a running company; returns when every process is gone")                                 \

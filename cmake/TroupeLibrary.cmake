@@ -1,8 +1,10 @@
 # troupe_library(NAME LINKS ...): every .c below the folder, except files that another target owns.
 # A sub-folder named after an instruction set is compiled with its flags.
 set(TROUPE_ISA_avx2 -mavx2 -mfma -mf16c)
+set(TROUPE_ISA_avx2vnni ${TROUPE_ISA_avx2} -mavxvnni)
 set(TROUPE_ISA_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mavx2 -mfma -mf16c)
 set(TROUPE_ISA_avx512vnni ${TROUPE_ISA_avx512} -mavx512vnni)
+set(TROUPE_ISA_avx512bf16 ${TROUPE_ISA_avx512vnni} -mavx512bf16)
 set(TROUPE_ISA_amx ${TROUPE_ISA_avx512vnni} -mamx-tile -mamx-int8)
 
 function(troupe_library name)
@@ -20,7 +22,7 @@ function(troupe_library name)
   if(sources)
     add_library(troupe_${name} STATIC ${sources})
     target_link_libraries(troupe_${name} PUBLIC ${links})
-    foreach(isa avx2 avx512 avx512vnni amx)
+    foreach(isa avx2 avx2vnni avx512 avx512vnni avx512bf16 amx)
       set(isa_sources ${sources})
       list(FILTER isa_sources INCLUDE REGEX "/${isa}/")
       if(isa_sources)

@@ -1,10 +1,13 @@
-/* kernels/ops.h - the operations a stage is made of, one table of function pointers for each instruction set.
- * Why: layer code calls ops->x only; which variant runs is chosen once for the whole company (tr_ops_select) before any
+/* kernels/ops.h - the operations a stage is made of, one table of function pointers for each kernel set.
+ * Why: layer code calls ops->x only; which set runs is chosen once for the whole company (tr_ops_select) before any
  *      stage starts, and travels by name in the plan; stages never probe.
  * Numbers: every operation is defined by its scalar reference (kernels/ref), and EVERY variant returns the same bits
  *   (a NaN for a NaN, whatever its payload):
- *   - a matmul output is one fused-multiply-add chain in k order from 0 (float), or one int32 sum (int8), then a fixed
- *     epilogue;
+ *   - a bf16 matmul output is one chain of fused multiply-adds from 0 over bf16 weights and inputs rounded to bf16
+ *     (nearest even), which takes of each pair of inputs the odd one, then the even one: what vdpbf16ps does.
+ *     Denormal inputs count as zero, denormal results become zero (vdpbf16ps does so by itself, the others by FTZ/DAZ).
+ *     AMX (tdpbf16ps) sums odd and even inputs in chains of their own: other bits, so there is no such variant;
+ *   - an int8 matmul output is one int32 sum, then a fixed epilogue;
  *   - a reduction over n elements keeps 16 lanes (element i goes to lane i % 16, in order) and folds them as a tree
  *     (l, l+8), (l, l+4), (l, l+2), (l, l+1);
  *   - exp is the fixed polynomial of kernels/fixed_math.h, with fma by name; GELU and SiLU are x * sigmoid by it.
@@ -12,16 +15,17 @@
  * Threads: reentrant; callers split work by blocks of 16 output channels, by rows, or by kv head. Two writers of one KV
  *   tile must write different tokens. No heap, no system call ("amx": the first
  *   int8 matmul of a thread traps once into the system, which then keeps 8 KiB for its tile registers).
- * Memory: all pointers 64-byte aligned unless said; row strides (ld*) in elements, multiples of 16; d a multiple of 16,
- *   k of 32 and at most 65536 (int32 sums stay exact). FTZ/DAZ is set by the worker team (tr_ops_thread_init).
- * Weight packing (16 output channels = one block):
+ * Memory: all pointers 64-byte aligned unless said; row strides (ld*) in elements unless said, multiples of 16; d a
+ *   multiple of 16, k of 32 and at most 65536 (int32 sums stay exact). FTZ/DAZ is set by the worker team
+ *   (tr_ops_thread_init).
+ * Weight packing (16 output channels = one block; rows beyond the real n in the last block are zero, with scale 0):
  *   bf16: u16 [n/16][k/2][16][2]
- *   int8: s8  [n/16][k/4][16][4], comp s32 [n] = -128 * sum_k w, scale f32 [n]
- *   Rows beyond the real n in the last block are zero (scale 0). */
+ *   int8: s8  [n/16][k/4][16][4], comp s32 [n] = -128 * sum_k w, scale f32 [n] */
 #ifndef TR_OPS_H
 #define TR_OPS_H
 #include "base/status.h"
 #include "kernels/kv_page.h"
+#include "kernels/port.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -34,7 +38,7 @@ enum {
 
 /* One matmul call: y[m][n] for m in [0, rows), n in [16*block0, 16*(block0+blocks)). */
 typedef struct tr_gemm_bf16_args {
-    const float *x;    /* [rows, k] stride ldx */
+    const void *x;     /* [rows, k] made ready by bf16_row of the same table; ldx: bytes from row to row */
     const uint16_t *w; /* packed, whole matrix */
     float *y;          /* [rows, n] stride ldy, indexed by absolute channel */
     float *panel;      /* scratch of this worker: tr_ops_panel_floats(k) floats */
@@ -77,6 +81,8 @@ typedef struct tr_attn_args {
 #define TR_OPS(OP)                                                                                                     \
     /* y[i] = (x[i] * (1 / sqrt(mean(x^2) + eps))) * w[i] */                                                           \
     OP(rmsnorm, void, (float *y, const float *x, const float *w, size_t n, float eps))                                 \
+    /* Row for gemm_bf16: x rounded to bf16. Its bytes, at most 4 * k, are this table's own */                         \
+    OP(bf16_row, void, (void *row, const float *x, size_t k))                                                          \
     OP(gemm_bf16, void, (const tr_gemm_bf16_args *a))                                                                  \
     OP(gemm_i8, void, (const tr_gemm_i8_args *a))                                                                      \
     /* In-place orthonormal Hadamard on each run of `block` elements (power of two <= 128); block 1: nothing */        \
@@ -107,7 +113,8 @@ typedef struct tr_attn_args {
     OP(argmax, size_t, (const float *x, size_t n, float *max_out))
 
 typedef struct tr_ops {
-    const char *name; /* "ref", "avx2", "avx512", "avx512vnni", "amx" */
+    const char *name;             /* "ref", "avx2", "avx2vnni", "avx512", "avx512vnni", "avx512bf16", "amx" */
+    tr_port bf16_port, int8_port; /* instruction of its matmuls */
 #define OP(name, ret, args) ret(*name) args;
     TR_OPS(OP)
 #undef OP
@@ -121,9 +128,13 @@ size_t tr_ops_attn_scratch_floats(uint32_t heads, uint32_t d);
  * call of this, tr_ops_select or tr_ops_available asks the system for what "amx" needs (the tile registers, which are
  * granted to a process); refused, "amx" is not there. */
 const tr_ops *tr_ops_find(const char *name);
-/* Best table of this CPU, after the mask TROUPE_CPU=ref|avx2|avx512|avx512vnni|amx (an upper bound; unknown name:
- * TR_CONFIG). */
+/* The kernel set to run. TROUPE_CPU=NAME: that one, or where this CPU cannot run it the best of those below it (unknown
+ * name: TR_CONFIG). Else the fastest: sets return the same bits, so the choice is free, and a probe of the instructions
+ * (half a millisecond each, once a process) makes it, by the product of the rates of both matmuls. */
 tr_status tr_ops_select(const tr_ops **ops_out, tr_error *err);
+/* Multiply-adds a second of a core by the matmul instructions of the available sets ([TR_PORT_COUNT], 0: no set has
+ * it). The first call probes. */
+const double *tr_ops_rates(void);
 /* Variants this CPU can run, from "ref" up, ended by NULL. */
 const tr_ops *const *tr_ops_available(void);
 /* Set flush-to-zero and denormals-are-zero for the calling thread (every thread that runs operations). */

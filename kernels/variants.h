@@ -9,6 +9,9 @@
     ret tr_avx512_##name args;
 TR_OPS(OP)
 #undef OP
+void tr_avx2vnni_gemm_i8(const tr_gemm_i8_args *a);
 void tr_avx512vnni_gemm_i8(const tr_gemm_i8_args *a);
+void tr_avx512bf16_bf16_row(void *row, const float *x, size_t k);
+void tr_avx512bf16_gemm_bf16(const tr_gemm_bf16_args *a);
 void tr_amx_gemm_i8(const tr_gemm_i8_args *a);
 #endif

@@ -166,6 +166,17 @@ const tr_model_config *tr_image_config(const tr_image *image) { return &image->h
 tr_precision tr_image_precision(const tr_image *image) { return (tr_precision)image->header->precision; }
 uint64_t tr_image_model_hash(const tr_image *image) { return image->header->model_hash; }
 
+uint64_t tr_image_step_bytes(const tr_image *image) {
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < image->header->config.n_layers * TR_IMAGE_ROLE_COUNT; i++) {
+        const tr_image_tensor *t = &image->tensor[i];
+        if (!t->data || i % TR_IMAGE_ROLE_COUNT == TR_IMAGE_EMBED) continue;
+        bytes += tr_image_format_data_bytes(t->kind, t->n, t->k);
+        if (t->scale) bytes += tr_image_format_padded(t->n) * (sizeof *t->scale + sizeof *t->comp);
+    }
+    return bytes;
+}
+
 const tr_image_tensor *tr_image_get(const tr_image *image, tr_image_role role, uint32_t layer) {
     if (outside_layers(role)) layer = 0;
     if (layer >= image->header->config.n_layers) return NULL;

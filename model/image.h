@@ -57,6 +57,8 @@ const tr_model_config *tr_image_config(const tr_image *image);
 tr_precision tr_image_precision(const tr_image *image);
 /* Content hash of the model file that the image was made from (the weights part of a numeric identity). */
 uint64_t tr_image_model_hash(const tr_image *image);
+/* Weights that one decode step reads: every tensor once but the table of embeddings, of which it reads a row. */
+uint64_t tr_image_step_bytes(const tr_image *image);
 /* NULL when the model has no such tensor. layer is ignored for EMBED, HEAD, OUTPUT_NORM and ROPE_FREQS. */
 const tr_image_tensor *tr_image_get(const tr_image *image, tr_image_role role, uint32_t layer);
 #endif

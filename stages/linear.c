@@ -3,7 +3,6 @@
 #include "base/checked.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 tr_status tr_linear_rows_init(tr_linear_rows *r, uint32_t rows, uint32_t k_max) {
     r->x = aligned_alloc(64, tr_align_up((size_t)rows * k_max * sizeof(float), 64));
@@ -22,7 +21,7 @@ void tr_linear_prepare(const tr_ops *ops, const tr_image_tensor *w, tr_linear_ro
     if (w->kind == TR_IMAGE_INT8_PACK)
         ops->quant_u8(to->x + (size_t)row * w->k, &to->scale[row], in, tmp, w->k, w->rotation);
     else
-        memcpy(to->x + (size_t)row * w->k * sizeof *in, in, w->k * sizeof *in);
+        ops->bf16_row(to->x + (size_t)row * w->k * sizeof *in, in, w->k);
 }
 
 void tr_linear_matmul(const tr_ops *ops, const tr_image_tensor *w, const tr_linear_rows *x, uint32_t rows, float *y,
@@ -42,13 +41,13 @@ void tr_linear_matmul(const tr_ops *ops, const tr_image_tensor *w, const tr_line
                              .blocks = blocks};
         ops->gemm_i8(&a);
     } else {
-        tr_gemm_bf16_args a = {.x = (const float *)(const void *)x->x,
+        tr_gemm_bf16_args a = {.x = x->x,
                                .w = w->data,
                                .y = y,
                                .panel = panel,
                                .rows = rows,
                                .k = w->k,
-                               .ldx = w->k,
+                               .ldx = w->k * sizeof(float),
                                .ldy = ldy,
                                .block0 = block0,
                                .blocks = blocks};

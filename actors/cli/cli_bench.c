@@ -1,10 +1,12 @@
-/* troupe bench model: prompt (pp) and generation (tg) rates through the real actors, over all sequences of the batch.
+/* troupe bench: model (this file) and kernel (cli_bench_kernel.c).
+ * bench model: prompt (pp) and generation (tg) rates through the real actors, over all sequences of the batch.
  *   pp N: b requests of depth + N tokens at once; time from the first submission to the last first token, less the same
  *         for depth tokens alone where there is a depth.
  *   tg N: b requests of `depth` tokens (one without a depth); N tokens a sequence, timed from the moment when every
- *         sequence has its first decoded token, so that prefill and hand-off stay outside. */
+ *         sequence has its first decoded token, so that prefill and hand-off stay outside. Of a step's weights: read
+ *         at what share of the bandwidth that reading alone reaches, measured in turn with the repetitions. */
+#include "actors/cli/cli_bench.h"
 #include "actors/cli/cli_ask.h"
-#include "actors/cli/cli_session.h"
 #include "base/clock.h"
 
 #include <inttypes.h>
@@ -20,6 +22,7 @@ typedef struct test {
     uint32_t n, batch;
     double rate[REPEAT_MAX]; /* tok/s of each repetition, sorted in the end */
     double idle, stage_idle; /* tg: share of the wall time outside kernels; of that inside stages */
+    double read[REPEAT_MAX]; /* tg: weights read a second over what reading alone reached, sorted in the end; 0: none */
 } test;
 
 typedef struct bench {
@@ -29,6 +32,7 @@ typedef struct bench {
     test *tests;
     uint32_t *tokens; /* of the longest prompt, one list a sequence would only cost time */
     char dtype[32];
+    tr_cli_bench_read read;
 } bench;
 
 /* ---- one run of b requests
@@ -139,6 +143,8 @@ static tr_status measure_generation(const bench *b, test *t, uint32_t r, tr_erro
     double room = wall * (c->unified || c->exclusive ? c->max_in_flight[c->unified ? 0 : 1] : c->max_in_flight[1]);
     t->idle += (1 - (double)p.kernel_ns / room) / b->repeat;
     t->stage_idle += ((double)p.step_ns - (double)p.kernel_ns) / room / b->repeat;
+    double ceiling = tr_cli_bench_read_rate(&b->read);
+    t->read[r] = ceiling > 0 ? t->rate[r] / t->batch * (double)b->read.step_bytes / ceiling : 0;
     return TR_OK;
 }
 
@@ -155,6 +161,7 @@ static tr_status measure(bench *b, tr_error *err) {
         for (uint32_t r = 0; r < b->repeat; r++)
             TR_TRY(t->generation ? measure_generation(b, t, r, err) : measure_prompt(b, t, r, err));
         qsort(t->rate, b->repeat, sizeof t->rate[0], by_rate);
+        qsort(t->read, b->repeat, sizeof t->read[0], by_rate);
     }
     return TR_OK;
 }
@@ -216,8 +223,8 @@ static tr_status set_dtype(tr_options *o, tr_error *err) {
 /* ---- result
  * ------------------------------------------------------------------------------------------------------------ */
 
-static double median(const test *t, uint32_t n) {
-    return n % 2 ? t->rate[n / 2] : (t->rate[n / 2 - 1] + t->rate[n / 2]) / 2;
+static double median(const double *sorted, uint32_t n) {
+    return n % 2 ? sorted[n / 2] : (sorted[n / 2 - 1] + sorted[n / 2]) / 2;
 }
 
 static void label(const test *t, char out[48]) { snprintf(out, 48, "%s%u", t->generation ? "tg" : "pp", t->n); }
@@ -237,10 +244,15 @@ static void print_json(const bench *b) {
     for (uint32_t i = 0; i < b->n_tests; i++) {
         const test *t = &b->tests[i];
         label(t, name);
-        json_array_append_new(root, json_pack("{s:s,s:i,s:i,s:s,s:i,s:f,s:f,s:f}", "test", name, "batch", (int)t->batch,
-                                              "depth", (int)b->depth, "dtype", b->dtype, "threads",
-                                              (int)threads(b->session), "tok_s", median(t, b->repeat), "tok_s_min",
-                                              t->rate[0], "tok_s_max", t->rate[b->repeat - 1]));
+        json_t *row =
+            json_pack("{s:s,s:i,s:i,s:s,s:i,s:f,s:f,s:f}", "test", name, "batch", (int)t->batch, "depth", (int)b->depth,
+                      "dtype", b->dtype, "threads", (int)threads(b->session), "tok_s", median(t->rate, b->repeat),
+                      "tok_s_min", t->rate[0], "tok_s_max", t->rate[b->repeat - 1]);
+        if (t->generation && t->read[0] > 0) {
+            json_object_set_new(row, "step_bytes", json_integer((json_int_t)b->read.step_bytes));
+            json_object_set_new(row, "read_share", json_real(median(t->read, b->repeat)));
+        }
+        json_array_append_new(root, row);
     }
     char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (text) puts(text);
@@ -250,21 +262,23 @@ static void print_json(const bench *b) {
 
 static void print_rows(const bench *b, bool csv) {
     char name[48];
-    puts(csv ? "test,batch,depth,dtype,threads,tok_s,tok_s_min,tok_s_max"
-             : "| test | batch | dtype | threads | tok/s | min | max | not in kernels "
-               "|\n|---|---|---|---|---|---|---|---|");
+    puts(csv ? "test,batch,depth,dtype,threads,tok_s,tok_s_min,tok_s_max,read_share"
+             : "| test | batch | depth | dtype | threads | tok/s | min | max | of read bandwidth | not in kernels |\n"
+               "|---|---|---|---|---|---|---|---|---|---|");
     for (uint32_t i = 0; i < b->n_tests; i++) {
         const test *t = &b->tests[i];
         label(t, name);
         printf(csv ? "%s,%u,%u,%s,%u,%.3f,%.3f,%.3f" : "| %s | %u | %u | %s | %u | %.2f | %.2f | %.2f |", name,
-               t->batch, b->depth, b->dtype, threads(b->session), median(t, b->repeat), t->rate[0],
+               t->batch, b->depth, b->dtype, threads(b->session), median(t->rate, b->repeat), t->rate[0],
                t->rate[b->repeat - 1]);
+        char read[16] = "";
+        if (t->read[0] > 0) snprintf(read, sizeof read, "%.2f", median(t->read, b->repeat));
         if (csv)
-            putchar('\n');
+            printf(",%s\n", read);
         else if (t->generation)
-            printf(" %.1f %% (%.1f %% inside stages) |\n", 100 * t->idle, 100 * t->stage_idle);
+            printf(" %s | %.1f %% (%.1f %% inside stages) |\n", read, 100 * t->idle, 100 * t->stage_idle);
         else
-            puts(" |");
+            puts(" | |");
     }
 }
 
@@ -273,13 +287,6 @@ static tr_status bench_model(bench *b, tr_options *o, tr_error *err) {
     b->options = o;
     b->depth = tr_options_u32(o, TR_OPTION_BENCH_D);
     b->repeat = tr_options_u32(o, TR_OPTION_BENCH_R);
-    if (o->n_positional == 0 || strcmp(o->positional[0], "model") != 0)
-        return o->n_positional && (strcmp(o->positional[0], "kernel") == 0 || strcmp(o->positional[0], "serve") == 0 ||
-                                   strcmp(o->positional[0], "transport") == 0)
-                   ? tr_error_set(err, TR_UNAVAILABLE, "troupe bench %s is not available yet in this version",
-                                  o->positional[0])
-                   : tr_error_set(err, TR_USAGE, "bench what? use: troupe bench model MODEL");
-    memmove(o->positional, o->positional + 1, (--o->n_positional) * sizeof o->positional[0]);
     TR_TRY(set_dtype(o, err));
     TR_TRY(tr_cli_session_load(b->session, o, err));
     const tr_company_build_want *w = &b->session->topology.want;
@@ -289,10 +296,11 @@ static tr_status bench_model(bench *b, tr_options *o, tr_error *err) {
     TR_TRY(tr_cli_session_plan(b->session, err));
     tr_cli_session_name(o, name);
     TR_TRY(tr_cli_session_start(b->session, name, err));
+    tr_cli_bench_read_init(b->session, &b->read);
     return measure(b, err);
 }
 
-int tr_cli_bench(tr_options *o) {
+static int run_bench_model(tr_options *o) {
     static tr_cli_session session;
     bench b = {.session = &session};
     tr_error err = {0};
@@ -306,7 +314,23 @@ int tr_cli_bench(tr_options *o) {
             print_rows(&b, strcmp(form, "csv") == 0);
     }
     tr_cli_session_fini(&session);
+    tr_cli_bench_read_fini(&b.read);
     free(b.tests);
     free(b.tokens);
     return tr_cli_session_exit(&session, status, &err);
+}
+
+int tr_cli_bench(tr_options *o) {
+    tr_error err = {0};
+    const char *what = o->n_positional ? o->positional[0] : "";
+    bool model = strcmp(what, "model") == 0, kernel = strcmp(what, "kernel") == 0;
+    if (model || kernel) {
+        memmove(o->positional, o->positional + 1, (--o->n_positional) * sizeof o->positional[0]);
+        return model ? run_bench_model(o) : tr_cli_bench_kernel(o);
+    }
+    if (strcmp(what, "serve") == 0 || strcmp(what, "transport") == 0)
+        return tr_cli_fail(
+            &err, tr_error_set(&err, TR_UNAVAILABLE, "troupe bench %s is not available yet in this version", what));
+    return tr_cli_fail(&err,
+                       tr_error_set(&err, TR_USAGE, "bench what? use: troupe bench model MODEL, troupe bench kernel"));
 }

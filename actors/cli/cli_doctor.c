@@ -59,10 +59,18 @@ static void check_kernels(report *r) {
     tr_error err = {0};
     for (const tr_ops *const *o = tr_ops_available(); *o; o++)
         snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", names[0] ? ", " : "", (*o)->name);
-    if (tr_ops_select(&chosen, &err) == TR_OK)
-        add(r, "kernels", OK, "%s (available: %s)", chosen->name, names);
-    else
+    if (tr_ops_select(&chosen, &err) != TR_OK) {
         add(r, "kernels", NO, "%.200s", err.text);
+        return;
+    }
+    add(r, "kernels", OK, "%s (available: %s)", chosen->name, names);
+    char rates[200] = "";
+    const double *rate = tr_ops_rates();
+    for (int p = 0; p < TR_PORT_COUNT; p++)
+        if (rate[p] > 0)
+            snprintf(rates + strlen(rates), sizeof rates - strlen(rates), "%s%s %.0f", rates[0] ? ", " : "",
+                     tr_port_name((tr_port)p), rate[p] * 1e-9);
+    if (rates[0]) add(r, "instructions", OK, "10^9 multiply-adds/s of a core: %s", rates);
 }
 
 static void check_binding(report *r, const tr_machine *m) {

@@ -2,15 +2,22 @@
 #include "kernels/fixed_math.h"
 #include "kernels/variants.h"
 
+void tr_ref_bf16_row(void *row, const float *x, size_t k) {
+    float *to = row;
+    for (size_t i = 0; i < k; i++) to[i] = tr_fixed_math_from_bf16(tr_fixed_math_to_bf16(x[i]));
+}
+
 void tr_ref_gemm_bf16(const tr_gemm_bf16_args *a) {
     for (size_t b = a->block0; b < a->block0 + a->blocks; b++)
         for (size_t m = 0; m < a->rows; m++) {
             const uint16_t *w = a->w + b * 16 * a->k;
-            const float *x = a->x + m * a->ldx;
+            const float *x = (const float *)a->x + m * (a->ldx / sizeof *x);
             float acc[16] = {0};
-            for (size_t k = 0; k < a->k; k++)
-                for (size_t c = 0; c < 16; c++)
-                    acc[c] = fmaf(x[k], tr_fixed_math_from_bf16(w[(k / 2 * 16 + c) * 2 + k % 2]), acc[c]);
+            for (size_t k = 0; k < a->k; k += 2, w += 32)
+                for (size_t c = 0; c < 16; c++) {
+                    acc[c] = fmaf(x[k + 1], tr_fixed_math_from_bf16(w[2 * c + 1]), acc[c]);
+                    acc[c] = fmaf(x[k], tr_fixed_math_from_bf16(w[2 * c]), acc[c]);
+                }
             memcpy(a->y + m * a->ldy + b * 16, acc, sizeof acc);
         }
 }

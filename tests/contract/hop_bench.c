@@ -1,11 +1,13 @@
 /* hop_bench [ROUNDS]: half of a round trip between two threads, in microseconds, over the links of a stage.
- * ring spin: both spin on their bell. ring sleep: futex at once. zmq ipc: poll on the descriptor. Pinned to the first
- * two CPUs this process may use; with one CPU, spinning is left out (it would measure the scheduler). */
+ * ring spin: both spin on their bell. ring sleep: futex at once. futex raw: one word and its futex each way, no payload
+ * and no ring, the least that sleeping can cost. zmq ipc: poll on the descriptor. Pinned to the first two CPUs this
+ * process may use; with one CPU, spinning is left out (it would measure the scheduler). */
 #include "base/clock.h"
 #include "transport/ring.h"
 #include "transport/zmq_channel.h"
 #include "transport/zmq_socket.h"
 
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -13,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <zmq.h>
 
@@ -79,6 +82,12 @@ static int order(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
+static void print(const char *name, size_t bytes, uint64_t *t, long rounds) {
+    qsort(t, (size_t)rounds, sizeof *t, order);
+    printf("%-10s %5zu B  p50 %7.3f us  p99 %7.3f us\n", name, bytes, (double)t[rounds / 2] / 2000,
+           (double)t[rounds * 99 / 100] / 2000);
+}
+
 static void measure(const char *name, side *a, side *b, size_t bytes, uint64_t spin_ns, long rounds) {
     uint64_t *t = malloc((size_t)rounds * sizeof *t);
     long warm = rounds / 10;
@@ -95,9 +104,55 @@ static void measure(const char *name, side *a, side *b, size_t bytes, uint64_t s
         if (i >= 0) t[i] = tr_clock_now_ns() - start;
     }
     pthread_join(thread, NULL);
-    qsort(t, (size_t)rounds, sizeof *t, order);
-    printf("%-10s %5zu B  p50 %7.2f us  p99 %7.2f us\n", name, bytes, (double)t[rounds / 2] / 2000,
-           (double)t[rounds * 99 / 100] / 2000);
+    print(name, bytes, t, rounds);
+    free(t);
+}
+
+/* ---- the bare system call ---- */
+
+typedef struct words {
+    _Alignas(64) _Atomic uint32_t there;
+    _Alignas(64) _Atomic uint32_t back;
+    long rounds;
+    int cpu;
+} words;
+
+static void ring_word(_Atomic uint32_t *word, uint32_t value) {
+    atomic_store_explicit(word, value, memory_order_release);
+    syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+static void await_word(_Atomic uint32_t *word, uint32_t value) {
+    uint32_t seen;
+    while ((seen = atomic_load_explicit(word, memory_order_acquire)) != value)
+        syscall(SYS_futex, word, FUTEX_WAIT, seen, NULL, NULL, 0);
+}
+
+static void *echo_words(void *arg) {
+    words *w = arg;
+    pin(w->cpu);
+    for (long i = 1; i <= w->rounds; i++) {
+        await_word(&w->there, (uint32_t)i);
+        ring_word(&w->back, (uint32_t)i);
+    }
+    return NULL;
+}
+
+static void measure_words(int cpu, int peer_cpu, long rounds) {
+    long warm = rounds / 10;
+    words w = {.rounds = rounds + warm, .cpu = peer_cpu};
+    uint64_t *t = malloc((size_t)rounds * sizeof *t);
+    pthread_t thread;
+    if (!t || pthread_create(&thread, NULL, echo_words, &w) != 0) exit(70);
+    pin(cpu);
+    for (long i = 1; i <= rounds + warm; i++) {
+        uint64_t start = tr_clock_now_ns();
+        ring_word(&w.there, (uint32_t)i);
+        await_word(&w.back, (uint32_t)i);
+        if (i > warm) t[i - warm - 1] = tr_clock_now_ns() - start;
+    }
+    pthread_join(thread, NULL);
+    print("futex raw", 0, t, rounds);
     free(t);
 }
 
@@ -159,6 +214,7 @@ int main(int argc, char **argv) {
     open_rings(&a, &b, memory, &err);
     for (int i = 0; i < 3 && n == 2; i++) measure("ring spin", &a, &b, sizes[i], TR_NS_PER_S, rounds);
     for (int i = 0; i < 3; i++) measure("ring sleep", &a, &b, sizes[i], 0, rounds);
+    measure_words(a.cpu, b.cpu, rounds);
     close_channels(&a, &b);
     for (int i = 0; i < 2; i++) free(memory[i]);
     void *context[2];

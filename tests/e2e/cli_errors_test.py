@@ -115,7 +115,10 @@ class Usage(Case):
         self.fails(64, "did you mean 'run'", "runn")
         self.fails(64, "a command comes first", "--frob")
         self.fails(69, "not available yet", "chat")
-        self.fails(69, "not available yet", "bench", "kernel")
+        self.fails(69, "not available yet", "bench", "serve")
+        self.fails(64, "no kernel of that name", "bench", "kernel", "nonsense")
+        self.fails(64, "--prompt-tokens is for bench model", "bench", "kernel", "-p", "8")
+        self.fails(64, "is for bench model", "bench", "kernel", "--unified", "pp=2")
         self.fails(64, "bench model", "bench")
         self.fails(64, "nothing to measure", "bench", "model", MODEL, "-p", "0", "-n", "0")
         self.fails(64, "troupe --help lists", "cha")
@@ -372,7 +375,7 @@ class Names(Case):
         self.close(p)
 
     def test_supervisor_killed_at_the_start(self):
-        """The stage is stopped as soon as it is seen, so that the company never becomes ready."""
+        """As soon as it is seen, so that the company never becomes ready."""
         p = subprocess.Popen([BIN, "serve", MODEL, "--name", "early"], env=self.env, stdin=subprocess.DEVNULL,
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.addCleanup(self.end, p)
@@ -381,9 +384,13 @@ class Names(Case):
             for pid in processes(self.runtime):
                 try:
                     with open("/proc/%d/cmdline" % pid, "rb") as f:
-                        found = pid if b"--supervisor" in f.read() else found
+                        supervisor = b"--supervisor" in f.read()
+                    with open("/proc/%d/stat" % pid, encoding="ascii") as f:
+                        parent = int(f.read().rsplit(")", 1)[1].split()[1])
                 except OSError:
-                    pass
+                    continue
+                if supervisor and parent == p.pid:  # a child of the supervisor has its command line, too, until it execs
+                    found = pid
         self.assertTrue(found)
         os.kill(found, signal.SIGKILL)
         self.assertEqual(p.wait(10), 70)

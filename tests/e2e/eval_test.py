@@ -111,9 +111,28 @@ class Eval(unittest.TestCase):
                          [("pp32", 2, "bf16", 1), ("tg8", 2, "bf16", 1)])
         for r in rows:
             self.assertTrue(r["tok_s_min"] <= r["tok_s"] <= r["tok_s_max"])
+        if "avx2" in open("/proc/cpuinfo", encoding="utf-8").read():
+            self.assertGreater(rows[1]["read_share"], 0)
+            self.assertGreater(rows[1]["step_bytes"], 1000)
         only = json.loads(self.call("bench", "model", MODELS[0], "-p", "0", "-n", "4", "-r", "1", "-o", "json"))
         self.assertEqual([r["test"] for r in only], ["tg4"])
         self.assertTrue(self.call("bench", "model", MODELS[0], "-p", "8", "-n", "0", "-o", "csv").startswith(b"test,batch"))
+        table = self.call("bench", "model", MODELS[0], "-p", "8", "-n", "4", "-b", "1,4", "-r", "1").decode().splitlines()
+        self.assertEqual([x.split(" | ")[:2] for x in table[2:]], [["| pp8", "1"], ["| pp8", "4"], ["| tg4", "1"], ["| tg4", "4"]])
+        self.assertEqual({x.count("|") for x in table}, {table[0].count("|")})
+
+    def test_bench_kernel(self):
+        rows = json.loads(self.call("bench", "kernel", "rope", "-r", "2", "-t", "1", "-o", "json"))
+        self.assertTrue(rows and all("rope" in r["kernel"] for r in rows))
+        for r in rows:
+            self.assertGreater(r["us"], 0)
+            self.assertTrue(r["share_min"] <= r["share"] <= r["share_max"])
+            self.assertEqual((r["unit"], r["limit"], r["threads"]), ("GB/s", "summing", 1))
+        for form in ("md", "csv"):
+            table = self.call("bench", "kernel", "argmax", "-r", "1", "-o", form).decode().splitlines()
+            mark = "|" if form == "md" else ","
+            self.assertEqual({x.count(mark) for x in table}, {table[0].count(mark)})
+            self.assertIn("argmax 1x262144", table[-1])
 
 
 if __name__ == "__main__":

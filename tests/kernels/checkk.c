@@ -1,9 +1,10 @@
 /* checkk [--seed N] [--effort N] [--variant NAME] [--small] [--expect NAME] | --bench [OP] [--threads N] [--variant
- * NAME] [--against NAME]. Without --variant: every variant up to the one that TROUPE_CPU allows. --expect fails unless
- * dispatch chose NAME. */
+ * NAME] [--against NAME]. Without --variant: every variant, or those up to the one that TROUPE_CPU names. --expect
+ * fails unless dispatch chose NAME. */
 #include "tests/kernels/checkk.h"
 
 #include "base/clock.h"
+#include "kernels/kernel_bench.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -77,6 +78,7 @@ float checkk_float(checkk *c, checkk_kind kind) {
         if (which == 0) return bad[checkk_below(c, sizeof bad / sizeof bad[0])];
         return which < 16 ? odd[checkk_below(c, sizeof odd / sizeof odd[0])] : 10.0f * plain;
     }
+    case CHECKK_EDGE: return ldexpf(plain, -60 - (int)checkk_below(c, 20));
     case CHECKK_ZERO: return 0.0f;
     default: return plain;
     }
@@ -139,6 +141,32 @@ static int check_variant(const tr_ops *ref, const tr_ops *ops, uint64_t seed, un
     return failed;
 }
 
+/* Every set of this CPU, then avx2 with the kernel of checkk_evex.c. */
+static const tr_ops *const *variants(void) {
+    enum { VARIANTS_MAX = 16 };
+    static const tr_ops *all[VARIANTS_MAX + 1];
+    static tr_ops evex;
+    const tr_ops *const *t = tr_ops_available();
+    size_t n = 0;
+    if (all[0]) return all;
+    for (; t[n]; n++) {
+        tr_check(n + 1 < VARIANTS_MAX);
+        all[n] = t[n];
+    }
+    if (!tr_ops_find("avx512vnni")) return all;
+    evex = *tr_ops_find("avx2");
+    evex.name = "avx2evex";
+    evex.gemm_i8 = checkk_evex_gemm_i8;
+    evex.int8_port = TR_PORT_DOT512; /* the same unit */
+    all[n] = &evex;
+    return all;
+}
+static const tr_ops *find_variant(const char *name) {
+    for (const tr_ops *const *t = variants(); *t; t++)
+        if (strcmp((*t)->name, name) == 0) return *t;
+    return NULL;
+}
+
 typedef struct options {
     uint64_t seed;
     unsigned effort, threads;
@@ -174,6 +202,22 @@ static bool parse(int argc, char **argv, options *o) {
     return true;
 }
 
+static int bench(const tr_ops *ops, const tr_ops *other, unsigned threads, const char *filter) {
+    tr_kernel_bench_want want = {.ops = ops, .other = other, .threads = threads, .rounds = 5, .filter = filter};
+    tr_kernel_bench_result r;
+    if (threads == 0 || threads > TR_KERNEL_BENCH_THREADS_MAX) want.threads = 1;
+    printf("%s, %u thread(s)\n", ops->name, want.threads);
+    for (unsigned i = 0; tr_kernel_bench_run(&want, i, &r); i++) {
+        if (!r.name[0]) continue;
+        printf("%-44s %10.2f us %8.1f GMAC/s %7.1f GB/s   %.2f of %-15s", r.name, r.us, r.macs * 1e-9, r.bytes * 1e-9,
+               r.share, r.limit);
+        if (other) printf("   %.2f x %s", r.ratio, other->name);
+        putchar('\n');
+        fflush(stdout);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
     options o = {.seed = tr_clock_now_ns(), .effort = 60, .threads = 1};
     if (!parse(argc, argv, &o)) return 64;
@@ -189,21 +233,22 @@ int main(int argc, char **argv) {
         fprintf(stderr, "checkk: dispatch chose %s, expected %s\n", chosen->name, o.expect);
         return 1;
     }
-    if (o.variant && !(chosen = tr_ops_find(o.variant))) {
+    if (o.variant && !(chosen = find_variant(o.variant))) {
         fprintf(stderr, "checkk: this CPU cannot run %s\n", o.variant);
         return 1;
     }
-    const tr_ops *other = o.against ? tr_ops_find(o.against) : NULL;
+    const tr_ops *other = o.against ? find_variant(o.against) : NULL;
     if (o.against && !other) {
         fprintf(stderr, "checkk: this CPU cannot run %s\n", o.against);
         return 1;
     }
-    if (o.bench) return checkk_bench(chosen, other, o.threads, o.bench_op);
+    if (o.bench) return bench(chosen, other, o.threads, o.bench_op);
     const tr_ops *ref = tr_ops_find("ref");
+    const char *mask = getenv("TROUPE_CPU");
     int failed = 0;
-    for (const tr_ops *const *t = tr_ops_available(); *t; t++) {
+    for (const tr_ops *const *t = variants(); *t; t++) {
         if (!o.variant || *t == chosen) failed |= check_variant(ref, *t, o.seed, o.effort);
-        if (*t == chosen) break;
+        if (*t == chosen && mask && *mask) break;
     }
     return failed;
 }

@@ -31,6 +31,7 @@ typedef enum checkk_kind {
     CHECKK_WIDE,    /* exponents -30 .. 30 */
     CHECKK_TINY,    /* denormals, zeros of both signs, smallest normals */
     CHECKK_HOSTILE, /* plain numbers with +-0, denormals, +-max, infinities and NaN among them */
+    CHECKK_EDGE,    /* products of two lie around the smallest normal number */
     CHECKK_ZERO,
     CHECKK_KINDS
 } checkk_kind;
@@ -55,11 +56,11 @@ void checkk_same_bytes(checkk *c, const char *what, const void *got, const void 
 /* |got - want| <= tolerance, for comparisons with double precision. */
 void checkk_near(checkk *c, const char *what, double got, double want, double tolerance);
 
+/* int8 matmul of checkk_evex.c. */
+void checkk_evex_gemm_i8(const tr_gemm_i8_args *a);
+
 void checkk_elementwise(checkk *c);
 void checkk_gemm(checkk *c);
 void checkk_kv(checkk *c);
 void checkk_attn(checkk *c);
-/* Rates of one variant as a share of the probed peaks, and beside those of another one (NULL: none) measured in turn;
- * threads: how many run the same work side by side. */
-int checkk_bench(const tr_ops *ops, const tr_ops *other, unsigned threads, const char *only);
 #endif

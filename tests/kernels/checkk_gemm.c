@@ -1,6 +1,8 @@
 /* checkk: the two matmuls. */
 #include "tests/kernels/checkk.h"
 
+#include "base/numeric.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -12,7 +14,7 @@ static shape any_shape(checkk *c) {
     static const uint8_t rows_most[] = {20, 20, 20, 40, 40, 100};
     shape s = {.rows = checkk_between(c, 1, rows_most[checkk_below(c, 6)]),
                .k = 32 * checkk_between(c, 1, 10),
-               .n_blocks = checkk_between(c, 1, 9)};
+               .n_blocks = checkk_between(c, 1, 13)};
     s.ldx = s.k + 16 * checkk_below(c, 3); /* bytes or floats */
     s.ldx = (s.ldx + 15) & ~(size_t)15;
     s.ldy = 16 * (s.n_blocks + checkk_below(c, 3));
@@ -21,24 +23,29 @@ static shape any_shape(checkk *c) {
     return s;
 }
 
-static double bf16(uint16_t b) {
-    uint32_t u = (uint32_t)b << 16;
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return (double)f;
+/* What a row looks like is a table's own: each table's matmul reads what its bf16_row wrote. */
+static void *bf16_rows(checkk *c, const tr_ops *ops, const float *x, const shape *s) {
+    uint8_t *rows = checkk_buffer(c, s->rows * s->ldx);
+    for (size_t m = 0; m < s->rows; m++) ops->bf16_row(rows + m * s->ldx, x + m * s->k, s->k);
+    return rows;
 }
+static double round_bf16(float x) { return (double)tr_bf16_to_f32(tr_f32_to_bf16(x)); }
 
 static void gemm_bf16(checkk *c) {
     shape s = any_shape(c);
+    s.ldx = (s.k + 16 * checkk_below(c, 3)) * sizeof(float);
     checkk_kind kind = (checkk_kind)checkk_below(c, CHECKK_KINDS);
     checkk_begin(c, "gemm_bf16", "rows=%zu k=%zu ldx=%zu ldy=%zu block0=%zu blocks=%zu/%zu kind=%d", s.rows, s.k, s.ldx,
                  s.ldy, s.block0, s.blocks, s.n_blocks, (int)kind);
-    float *x = checkk_floats(c, s.rows * s.ldx, kind);
+    float *x = checkk_floats(c, s.rows * s.k, kind);
+    if (checkk_below(c, 4) == 0) /* half way between two bf16 numbers */
+        for (size_t i = 0; i < s.rows * s.k; i++)
+            x[i] = tr_f32_from_bits((tr_f32_to_bits(x[i]) & 0xffff0000u) | 0x8000u);
     uint16_t *w = checkk_buffer(c, s.n_blocks * 16 * s.k * 2);
     checkk_fill_bf16(c, w, s.n_blocks * 16 * s.k, kind);
     size_t y_n = s.rows * s.ldy;
     float *want = checkk_buffer(c, y_n * 4), *got = checkk_buffer(c, y_n * 4), *again = checkk_buffer(c, y_n * 4);
-    tr_gemm_bf16_args a = {.x = x,
+    tr_gemm_bf16_args a = {.x = bf16_rows(c, c->ref, x, &s),
                            .w = w,
                            .y = want,
                            .rows = s.rows,
@@ -49,6 +56,8 @@ static void gemm_bf16(checkk *c) {
                            .blocks = s.blocks};
     a.panel = checkk_buffer(c, tr_ops_panel_floats(s.k) * 4);
     c->ref->gemm_bf16(&a);
+    uint8_t *rows = bf16_rows(c, c->ops, x, &s);
+    a.x = rows;
     a.y = got;
     c->ops->gemm_bf16(&a);
     checkk_same_floats(c, "y", got, want, y_n);
@@ -56,7 +65,7 @@ static void gemm_bf16(checkk *c) {
         for (size_t part = 0; part < 2; part++) {
             size_t first = s.blocks / 3;
             tr_gemm_bf16_args one = a;
-            one.x = x + m * s.ldx;
+            one.x = rows + m * s.ldx;
             one.y = again + m * s.ldy;
             one.rows = 1;
             one.block0 = part ? s.block0 + first : s.block0;
@@ -69,7 +78,8 @@ static void gemm_bf16(checkk *c) {
             size_t n = 16 * s.block0 + i, m = checkk_below(c, (uint32_t)s.rows);
             double sum = 0, mass = 0;
             for (size_t k = 0; k < s.k; k++) {
-                double p = (double)x[m * s.ldx + k] * bf16(w[n / 16 * 16 * s.k + (k / 2 * 16 + n % 16) * 2 + k % 2]);
+                uint16_t weight = w[n / 16 * 16 * s.k + (k / 2 * 16 + n % 16) * 2 + k % 2];
+                double p = round_bf16(x[m * s.k + k]) * (double)tr_bf16_to_f32(weight);
                 sum += p;
                 mass += fabs(p);
             }

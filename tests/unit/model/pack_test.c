@@ -162,6 +162,25 @@ static void check_image(const tr_model_file *mf, const tr_image *image) {
     assert_null(tr_image_get(image, TR_IMAGE_QKV, c->n_layers));
 }
 
+/* Counted from the configuration: matrices of all layers, the head, norms; the table of embeddings is not read. */
+static void check_step_bytes(const tr_image *image) {
+    const tr_model_config *c = tr_image_config(image);
+    uint64_t q = (uint64_t)c->n_heads * c->head_dim, kv = (uint64_t)c->n_kv_heads * c->head_dim;
+    const uint64_t shape[][2] = {{q + 2 * kv, c->hidden}, {c->hidden, q}, {2 * c->ffn, c->hidden}, {c->hidden, c->ffn}};
+    bool int8 = tr_image_precision(image) == TR_PRECISION_INT8;
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < 4 * c->n_layers + 1; i++) {
+        uint64_t n = i == 4 * c->n_layers ? c->vocab : shape[i % 4][0];
+        uint64_t k = i == 4 * c->n_layers ? c->hidden : shape[i % 4][1];
+        n = (n + 15) / 16 * 16;
+        bytes += int8 ? n * (k + 4 + 4) : n * k * 2;
+    }
+    uint64_t floats = c->hidden * (1 + c->n_layers * (c->has_post_norms ? 4ull : 2ull));
+    if (c->has_qk_norm) floats += c->n_layers * 2ull * c->head_dim;
+    if (c->has_rope_freq_factors) floats += c->head_dim / 2;
+    assert_int_equal(tr_image_step_bytes(image), bytes + 4 * floats);
+}
+
 static bool packable(const tr_model_file *mf, tr_precision precision) {
     tr_error err = {0};
     uint64_t bytes;
@@ -189,6 +208,7 @@ static void holds_the_weights(void **state) {
                 if (open_fd(fd, &image, &err) != TR_OK) fail_msg("%s", err.text);
                 assert_int_equal(tr_image_precision(image), p);
                 check_image(mf, image);
+                check_step_bytes(image);
                 tr_image_close(&image);
                 assert_null(image);
                 close(fd);

@@ -1,9 +1,9 @@
-/* checkk --bench: rate of each operation on shapes of real models, beside the peak of this machine measured in the same
- * rounds (fused multiply-add, int8 dot product, or summing memory). Short runs: medians of a few rounds. With several
- * threads every thread has data of its own and the rates add up (rates are per processor time). */
-#include "tests/kernels/checkk.h"
+/* Rows of the benchmark: an operation on a shape with memory of its own, and the limit it should come near to. */
+#include "kernels/kernel_bench.h"
 
-#include <immintrin.h>
+#include "base/rng.h"
+#include "kernels/read_probe.h"
+
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -11,22 +11,22 @@
 #include <string.h>
 #include <time.h>
 
-enum { ROUNDS = 5, THREADS_MAX = 64 };
 #define ROUND_NS 40000000ull
 
-typedef enum limit { LIMIT_FMA, LIMIT_DOT, LIMIT_SUM, LIMITS } limit;
+typedef enum limit { LIMIT_PORT, LIMIT_SUM } limit; /* an instruction, or reading memory */
 
 typedef struct job job;
 struct job {
     const tr_ops *ops;
     char name[64];
     limit limit;
+    tr_port port;
     double macs, bytes; /* of one run */
     void (*run)(const job *j);
     tr_gemm_bf16_args bf16;
     tr_gemm_i8_args i8;
     tr_attn_args attn;
-    const uint8_t *mem; /* what LIMIT_SUM sums */
+    const uint8_t *mem; /* what LIMIT_SUM reads */
     size_t mem_bytes;
     float *x, *y, *z;
     uint8_t *a, *b;
@@ -61,97 +61,12 @@ static uint16_t *take_bf16(job *j, size_t n) {
     return x;
 }
 
-/* ---- peaks ---- */
-
-#define TIMES8(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
-#define TIMES24(X)                                                                                                     \
-    TIMES8(X) X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15) X(16) X(17) X(18) X(19) X(20) X(21) X(22) X(23)
-#define STR(n) #n
-enum { PROBE_LOOPS = 20000 };
-#define FMA512(n)  "vfmadd231ps %%zmm30, %%zmm30, %%zmm" STR(n) "\n\t"
-#define DOT512(n)  "vpdpbusd %%zmm30, %%zmm30, %%zmm" STR(n) "\n\t"
-#define FMA256(n)  "vfmadd231ps %%ymm15, %%ymm15, %%ymm" STR(n) "\n\t"
-#define MADD256(n) "vpmaddwd %%ymm15, %%ymm15, %%ymm" STR(n) "\n\t"
-#define CLOBBER(n) , "xmm" STR(n)
-
-#define PROBE512(name, TEXT)                                                                                           \
-    __attribute__((target("avx512f"))) static void name(void) {                                                        \
-        __asm__ volatile("vpxord %%zmm30, %%zmm30, %%zmm30\n\t" ::: "xmm30");                                          \
-        for (int i = 0; i < PROBE_LOOPS; i++) __asm__ volatile(TIMES24(TEXT)::: "xmm30" TIMES24(CLOBBER));             \
-    }
-#define PROBE256(name, TEXT)                                                                                           \
-    __attribute__((target("avx2"))) static void name(void) {                                                           \
-        __asm__ volatile("vpxor %%xmm15, %%xmm15, %%xmm15\n\t" ::: "xmm15");                                           \
-        for (int i = 0; i < PROBE_LOOPS; i++)                                                                          \
-            __asm__ volatile(TIMES8(TEXT) TEXT(8) TEXT(9) TEXT(10) TEXT(11)::                                          \
-                                 : "xmm15" TIMES8(CLOBBER), "xmm8", "xmm9", "xmm10", "xmm11");                         \
-    }
-PROBE512(probe_fma512, FMA512)
-PROBE512(probe_dot512, DOT512)
-PROBE256(probe_fma256, FMA256)
-PROBE256(probe_madd256, MADD256)
-
-/* Eight tiles of zeros, of which six take turns as sums. */
-static void probe_tiles(void) {
-    static const uint8_t config[64] __attribute__((aligned(64))) = {
-        [0] = 1,   [16] = 64, [18] = 64, [20] = 64, [22] = 64, [24] = 64, [26] = 64, [28] = 64, [30] = 64,
-        [48] = 16, [49] = 16, [50] = 16, [51] = 16, [52] = 16, [53] = 16, [54] = 16, [55] = 16};
-    __asm__ volatile("ldtilecfg %0" ::"m"(config));
-    for (int i = 0; i < PROBE_LOOPS / 10; i++)
-        __asm__ volatile("tdpbusd %tmm7, %tmm6, %tmm0\n\t"
-                         "tdpbusd %tmm7, %tmm6, %tmm1\n\t"
-                         "tdpbusd %tmm7, %tmm6, %tmm2\n\t"
-                         "tdpbusd %tmm7, %tmm6, %tmm3\n\t"
-                         "tdpbusd %tmm7, %tmm6, %tmm4\n\t"
-                         "tdpbusd %tmm7, %tmm6, %tmm5");
-    __asm__ volatile("tilerelease");
-}
-
-static volatile uint64_t sink;
-
-/* Four streams, a quarter apart: one alone does not get all that memory gives to a core. */
-__attribute__((target("avx2"))) static void sum_memory(const uint8_t *p, size_t n) {
-    __m256i s[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
-    const size_t quarter = n / 4 & ~(size_t)63;
-    for (size_t i = 0; i < quarter; i += 64)
-        for (int v = 0; v < 4; v++) {
-            const uint8_t *q = p + (size_t)v * quarter + i;
-            _mm_prefetch((const char *)q + 2048, _MM_HINT_T0);
-            s[v] = _mm256_add_epi64(s[v], _mm256_loadu_si256((const __m256i *)(const void *)q));
-            s[v] = _mm256_add_epi64(s[v], _mm256_loadu_si256((const __m256i *)(const void *)(q + 32)));
-        }
-    s[0] = _mm256_add_epi64(_mm256_add_epi64(s[0], s[1]), _mm256_add_epi64(s[2], s[3]));
-    sink += (uint64_t)_mm256_extract_epi64(s[0], 0);
-}
-
-/* Work done by one call, in MAC or bytes; 0 where this CPU has no such instruction. */
-static double run_limit(const job *j) {
-    bool tiles = strcmp(j->ops->name, "amx") == 0, wide = tiles || strncmp(j->ops->name, "avx512", 6) == 0;
-    switch (j->limit) {
-    case LIMIT_FMA:
-        if (strcmp(j->ops->name, "ref") == 0) return 0;
-        (wide ? probe_fma512 : probe_fma256)();
-        return (double)PROBE_LOOPS * (wide ? 24 * 16 : 12 * 8);
-    case LIMIT_DOT:
-        if (tiles) {
-            probe_tiles();
-            return (double)(PROBE_LOOPS / 10) * 6 * 16 * 16 * 64;
-        }
-        if (strcmp(j->ops->name, "avx512vnni") == 0) {
-            probe_dot512();
-            return (double)PROBE_LOOPS * 24 * 64;
-        }
-        if (strcmp(j->ops->name, "ref") == 0) return 0;
-        probe_madd256();
-        return (double)PROBE_LOOPS * 12 * 16;
-    default:
-        if (!__builtin_cpu_supports("avx2") || j->mem == NULL) return 0;
-        sum_memory(j->mem, j->mem_bytes);
-        return (double)j->mem_bytes;
-    }
-}
-
 /* ---- jobs ---- */
+
+/* Attention multiplies by FMA whatever the matmuls do. */
+static tr_port fma_port(const tr_ops *ops) {
+    return ops->bf16_port == TR_PORT_BF16_512 ? TR_PORT_FMA512 : ops->bf16_port;
+}
 
 static void run_bf16(const job *j) { j->ops->gemm_bf16(&j->bf16); }
 static void run_i8(const job *j) { j->ops->gemm_i8(&j->i8); }
@@ -161,18 +76,21 @@ static void run_attn_int8(const job *j) { j->ops->attn_int8(&j->attn); }
 static void setup_bf16(job *j, size_t rows, size_t k, size_t n) {
     snprintf(j->name, sizeof j->name, "gemm_bf16 %zux%zu->%zu", rows, k, n);
     uint16_t *w = take_bf16(j, n * k);
-    j->bf16 = (tr_gemm_bf16_args){.x = take_floats(j, rows * k),
+    j->x = take_floats(j, rows * k);
+    j->a = take(j, rows * k * sizeof(float));
+    j->bf16 = (tr_gemm_bf16_args){.x = j->a,
                                   .w = w,
                                   .y = take_floats(j, rows * n),
                                   .rows = rows,
                                   .panel = take_floats(j, tr_ops_panel_floats(k)),
                                   .k = k,
-                                  .ldx = k,
+                                  .ldx = k * sizeof(float),
                                   .ldy = n,
                                   .blocks = n / 16};
     j->macs = (double)rows * (double)k * (double)n;
     j->bytes = (double)n * (double)k * 2;
-    j->limit = rows > 6 ? LIMIT_FMA : LIMIT_SUM;
+    j->limit = rows > 6 ? LIMIT_PORT : LIMIT_SUM;
+    j->port = j->ops->bf16_port;
     j->mem = (const uint8_t *)w, j->mem_bytes = n * k * 2;
     j->run = run_bf16;
 }
@@ -195,7 +113,8 @@ static void setup_i8(job *j, size_t rows, size_t k, size_t n) {
                               .blocks = n / 16};
     j->macs = (double)rows * (double)k * (double)n;
     j->bytes = (double)n * (double)k;
-    j->limit = rows > 16 || n * k < 8u << 20 ? LIMIT_DOT : LIMIT_SUM;
+    j->limit = rows > 16 || n * k < 8u << 20 ? LIMIT_PORT : LIMIT_SUM;
+    j->port = j->ops->int8_port;
     j->mem = (const uint8_t *)w, j->mem_bytes = n * k;
     j->run = run_i8;
 }
@@ -238,7 +157,8 @@ static void setup_attn(job *j, tr_kv_format f, uint32_t rows, uint32_t pos0, uin
     for (uint32_t r = 0; r < rows; r++) seen += window && pos0 + r + 1 > window ? window : pos0 + r + 1;
     j->macs = seen * heads * d * 2;
     j->bytes = (double)(pages * page_bytes);
-    j->limit = LIMIT_FMA;
+    j->limit = LIMIT_PORT;
+    j->port = fma_port(j->ops);
     j->run = f == TR_KV_BF16 ? run_attn_bf16 : run_attn_int8;
 }
 
@@ -249,6 +169,9 @@ static void run_quant(const job *j) {
     float scale;
     for (size_t r = 0; r < j->rows; r++)
         j->ops->quant_u8(j->a + r * j->n, &scale, j->x + r * j->n, j->z, j->n, j->block);
+}
+static void run_bf16_row(const job *j) {
+    for (size_t r = 0; r < j->rows; r++) j->ops->bf16_row(j->y + r * j->n, j->x + r * j->n, j->n);
 }
 static void run_hadamard(const job *j) {
     for (size_t r = 0; r < j->rows; r++) {
@@ -264,7 +187,7 @@ static void run_rope(const job *j) {
 }
 static void run_argmax(const job *j) {
     float m;
-    sink += j->ops->argmax(j->x, j->n * j->rows, &m);
+    j->a[0] = (uint8_t)j->ops->argmax(j->x, j->n * j->rows, &m);
 }
 static void run_store_bf16(const job *j) {
     size_t bytes = tr_kv_tile_bytes(TR_KV_BF16, (uint32_t)j->n);
@@ -335,31 +258,44 @@ static bool setup(job *j, unsigned i) {
     case 35: setup_rows(j, "kv_store_bf16", run_store_bf16, 512, 256, 0, 12); return true;
     case 36: setup_rows(j, "kv_store_int8", run_store_int8, 512, 256, 0, 10); return true;
     case 37: setup_rows(j, "kv_convert", run_convert, 16384, 256, 0, 6); return true;
+    case 38: setup_rows(j, "bf16_row", run_bf16_row, 512, 2048, 0, 6); return true;
     default: break;
     }
     /* Matmuls of one layer, by rows. */
     static const uint16_t rows[] = {16, 32, 64, 128}, sides[][2] = {{640, 2048}, {2048, 640}, {640, 1536}, {1024, 640}};
-    if (i - 38 >= 16) return false;
-    setup_i8(j, rows[(i - 38) / 4], sides[(i - 38) % 4][0], sides[(i - 38) % 4][1]);
+    if (i - 39 >= 16) return false;
+    setup_i8(j, rows[(i - 39) / 4], sides[(i - 39) % 4][0], sides[(i - 39) % 4][1]);
     return true;
 }
 
 /* ---- timing ---- */
 
-typedef struct team {
-    const tr_ops *ops;
-    unsigned threads, number;
+typedef struct member {
+    const tr_kernel_bench_want *want;
+    unsigned number;
     pthread_barrier_t *barrier;
-    const tr_ops *other;                                    /* variant to compare with, or NULL */
-    double rate[ROUNDS], limit[ROUNDS], other_rate[ROUNDS]; /* runs per second; limit: MAC or bytes per second */
-    job first;                                              /* description (its memory is gone) */
-} team;
+    job job;                     /* its memory is gone after the run */
+    double *rate, *peak, *other; /* [rounds] runs a second; peak: multiply-adds or bytes */
+} member;
 
 /* Processor time of this thread: what a neighbour takes of the core does not count. */
 static uint64_t spent_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Rows of a bf16 matmul are ready for one table only. */
+static void use(job *j, const tr_ops *ops) {
+    j->ops = ops;
+    if (j->run != run_bf16) return;
+    for (size_t m = 0; m < j->bf16.rows; m++) ops->bf16_row(j->a + m * j->bf16.ldx, j->x + m * j->bf16.k, j->bf16.k);
+}
+
+/* Work done by one call, in multiply-adds or bytes; 0 where there is no limit. */
+static double run_limit(const job *j) {
+    if (j->limit == LIMIT_PORT) return tr_port_run(j->port);
+    return tr_read_probe_run(j->mem, j->mem_bytes, 4) ? (double)j->mem_bytes : 0;
 }
 
 static double measure(const job *j, bool limit_only) {
@@ -379,80 +315,104 @@ static double measure(const job *j, bool limit_only) {
     return done * 1e9 / (double)(now - start);
 }
 
-static void *member(void *arg) {
-    team *t = arg;
-    tr_ops_thread_init();
-    job *j = calloc(1, sizeof *j);
-    tr_check(j != NULL);
-    j->ops = t->ops;
-    setup(j, t->number);
-    j->run(j);
-    for (int r = 0; r < ROUNDS; r++) {
-        pthread_barrier_wait(t->barrier);
-        t->limit[r] = measure(j, true);
-        pthread_barrier_wait(t->barrier);
-        t->rate[r] = measure(j, false);
-        if (!t->other) continue;
-        j->ops = t->other;
-        pthread_barrier_wait(t->barrier);
-        t->other_rate[r] = measure(j, false);
-        j->ops = t->ops;
-    }
+static void release(job *j) {
     for (size_t i = 0; i < j->n_owned; i++) free(j->owned[i]);
-    t->first = *j;
-    free(j);
+    j->n_owned = 0;
+}
+
+static void *run_member(void *arg) {
+    member *m = arg;
+    job *j = &m->job;
+    tr_ops_thread_init();
+    j->ops = m->want->ops;
+    setup(j, m->number);
+    use(j, m->want->ops);
+    j->run(j);
+    for (unsigned r = 0; r < m->want->rounds; r++) {
+        pthread_barrier_wait(m->barrier);
+        m->peak[r] = measure(j, true);
+        pthread_barrier_wait(m->barrier);
+        m->rate[r] = measure(j, false);
+        if (!m->want->other) continue;
+        use(j, m->want->other);
+        pthread_barrier_wait(m->barrier);
+        m->other[r] = measure(j, false);
+        use(j, m->want->ops);
+    }
+    release(j);
     return NULL;
 }
 
 static int by_value(const void *a, const void *b) {
     return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
 }
-static double median(double *x) {
-    qsort(x, ROUNDS, sizeof *x, by_value);
-    return x[ROUNDS / 2];
+static double median(double *x, unsigned n) {
+    qsort(x, n, sizeof *x, by_value);
+    return x[n / 2];
 }
 
-static void bench_one(const tr_ops *ops, const tr_ops *other, unsigned threads, unsigned number) {
-    static team teams[THREADS_MAX];
-    pthread_t ids[THREADS_MAX];
-    pthread_barrier_t barrier;
-    pthread_barrier_init(&barrier, NULL, threads);
-    for (unsigned t = 0; t < threads; t++) {
-        teams[t] = (team){.ops = ops, .other = other, .threads = threads, .number = number, .barrier = &barrier};
-        tr_check(pthread_create(&ids[t], NULL, member, &teams[t]) == 0);
-    }
-    for (unsigned t = 0; t < threads; t++) pthread_join(ids[t], NULL);
-    pthread_barrier_destroy(&barrier);
-    double rate[ROUNDS] = {0}, share[ROUNDS], ratio[ROUNDS];
-    const job *j = &teams[0].first;
-    for (int r = 0; r < ROUNDS; r++) {
-        double peak = 0, slower = 0;
-        for (unsigned t = 0; t < threads; t++)
-            rate[r] += teams[t].rate[r], peak += teams[t].limit[r], slower += teams[t].other_rate[r];
-        ratio[r] = other ? rate[r] / slower : 0;
-        share[r] = peak > 0 ? rate[r] * (j->limit == LIMIT_SUM ? j->bytes : j->macs) / peak : 0;
-    }
-    static const char *const names[LIMITS] = {"of FMA peak", "of int8 dot peak", "of summing"};
-    double runs = median(rate), best = median(share);
-    printf("%-44s %10.2f us %8.1f GMAC/s %7.1f GB/s   %.2f %-15s", j->name, 1e6 * threads / runs, runs * j->macs * 1e-9,
-           runs * j->bytes * 1e-9, best, names[j->limit]);
-    if (other) printf("   %.2f x %s", median(ratio), other->name);
-    putchar('\n');
-    fflush(stdout);
-}
-
-int checkk_bench(const tr_ops *ops, const tr_ops *other, unsigned threads, const char *only) {
-    if (threads == 0 || threads > THREADS_MAX) threads = 1;
-    printf("%s, %u thread(s)\n", ops->name, threads);
-    for (unsigned i = 0;; i++) {
-        job probe = {.ops = ops};
-        if (i >= 54) break;
-        if (only) { /* names are known only after the set-up, which is cheap beside the run */
-            bool there = setup(&probe, i);
-            for (size_t k = 0; k < probe.n_owned; k++) free(probe.owned[k]);
-            if (!there || !strstr(probe.name, only)) continue;
+/* Sums over the threads, round by round, then the medians. */
+static void sum_up(member *team, const tr_kernel_bench_want *want, tr_kernel_bench_result *out) {
+    static double rate[TR_KERNEL_BENCH_ROUNDS_MAX], peak[TR_KERNEL_BENCH_ROUNDS_MAX];
+    static double share[TR_KERNEL_BENCH_ROUNDS_MAX], ratio[TR_KERNEL_BENCH_ROUNDS_MAX];
+    const job *j = &team->job;
+    for (unsigned r = 0; r < want->rounds; r++) {
+        double slower = 0;
+        rate[r] = peak[r] = 0;
+        for (unsigned t = 0; t < want->threads; t++) {
+            rate[r] += team[t].rate[r];
+            peak[r] += team[t].peak[r];
+            slower += team[t].other[r];
         }
-        bench_one(ops, other, threads, i);
+        ratio[r] = want->other ? rate[r] / slower : 0;
+        share[r] = peak[r] > 0 ? rate[r] * (j->limit == LIMIT_SUM ? j->bytes : j->macs) / peak[r] : 0;
     }
-    return 0;
+    double runs = median(rate, want->rounds);
+    memcpy(out->name, j->name, sizeof out->name);
+    out->reads = j->limit == LIMIT_SUM;
+    out->limit = out->reads ? "summing" : tr_port_name(j->port);
+    out->us = 1e6 * want->threads / runs;
+    out->macs = runs * j->macs;
+    out->bytes = runs * j->bytes;
+    out->peak = median(peak, want->rounds);
+    out->share = median(share, want->rounds);
+    out->share_min = share[0];
+    out->share_max = share[want->rounds - 1];
+    out->ratio = median(ratio, want->rounds);
+}
+
+static bool wanted(const tr_kernel_bench_want *want, unsigned i, bool *there) {
+    job *probe = calloc(1, sizeof *probe);
+    tr_check(probe != NULL);
+    probe->ops = want->ops; /* names are known only after the set-up, which is cheap beside the run */
+    *there = setup(probe, i);
+    bool is = *there && (!want->filter || strstr(probe->name, want->filter));
+    release(probe);
+    free(probe);
+    return is;
+}
+
+bool tr_kernel_bench_run(const tr_kernel_bench_want *want, unsigned i, tr_kernel_bench_result *out) {
+    bool there;
+    memset(out, 0, sizeof *out);
+    tr_check(want->threads && want->threads <= TR_KERNEL_BENCH_THREADS_MAX);
+    tr_check(want->rounds && want->rounds <= TR_KERNEL_BENCH_ROUNDS_MAX);
+    if (!wanted(want, i, &there)) return there;
+    pthread_t id[TR_KERNEL_BENCH_THREADS_MAX];
+    pthread_barrier_t barrier;
+    member *team = calloc(want->threads, sizeof *team);
+    double *samples = calloc((size_t)want->threads * want->rounds * 3, sizeof *samples);
+    tr_check(team && samples && pthread_barrier_init(&barrier, NULL, want->threads) == 0);
+    for (unsigned t = 0; t < want->threads; t++) {
+        double *own = samples + (size_t)t * want->rounds * 3;
+        team[t] = (member){.want = want, .number = i, .barrier = &barrier};
+        team[t].rate = own, team[t].peak = own + want->rounds, team[t].other = own + 2 * (size_t)want->rounds;
+        tr_check(pthread_create(&id[t], NULL, run_member, &team[t]) == 0);
+    }
+    for (unsigned t = 0; t < want->threads; t++) pthread_join(id[t], NULL);
+    pthread_barrier_destroy(&barrier);
+    sum_up(team, want, out);
+    free(samples);
+    free(team);
+    return true;
 }
