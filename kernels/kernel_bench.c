@@ -170,6 +170,9 @@ static void run_quant(const job *j) {
     for (size_t r = 0; r < j->rows; r++)
         j->ops->quant_u8(j->a + r * j->n, &scale, j->x + r * j->n, j->z, j->n, j->block);
 }
+static void run_bf16_row(const job *j) {
+    for (size_t r = 0; r < j->rows; r++) j->ops->bf16_row(j->y + r * j->n, j->x + r * j->n, j->n);
+}
 static void run_hadamard(const job *j) {
     for (size_t r = 0; r < j->rows; r++) {
         memcpy(j->z, j->x + r * j->n, j->n * 4);
@@ -255,12 +258,13 @@ static bool setup(job *j, unsigned i) {
     case 35: setup_rows(j, "kv_store_bf16", run_store_bf16, 512, 256, 0, 12); return true;
     case 36: setup_rows(j, "kv_store_int8", run_store_int8, 512, 256, 0, 10); return true;
     case 37: setup_rows(j, "kv_convert", run_convert, 16384, 256, 0, 6); return true;
+    case 38: setup_rows(j, "bf16_row", run_bf16_row, 512, 2048, 0, 6); return true;
     default: break;
     }
     /* Matmuls of one layer, by rows. */
     static const uint16_t rows[] = {16, 32, 64, 128}, sides[][2] = {{640, 2048}, {2048, 640}, {640, 1536}, {1024, 640}};
-    if (i - 38 >= 16) return false;
-    setup_i8(j, rows[(i - 38) / 4], sides[(i - 38) % 4][0], sides[(i - 38) % 4][1]);
+    if (i - 39 >= 16) return false;
+    setup_i8(j, rows[(i - 39) / 4], sides[(i - 39) % 4][0], sides[(i - 39) % 4][1]);
     return true;
 }
 

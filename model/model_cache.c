@@ -5,6 +5,7 @@
 #include "model/model_cache.h"
 
 #include "model/model_file.h"
+#include "model/tokenizer_file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -151,7 +152,7 @@ static tr_status hash_model(const tr_model_file *mf, uint64_t *hash_out, tr_erro
     return TR_OK;
 }
 
-/* ---- one image ---- */
+/* ---- one file ---- */
 
 static bool image_ready(const char *path, tr_precision precision, uint64_t hash) {
     tr_image *image = NULL;
@@ -204,6 +205,7 @@ static void sweep(const char *folder) {
 
 typedef struct job {
     const tr_model_file *mf;
+    const tr_tokenizer *tokenizer; /* its tables are to be packed; NULL: the weights */
     tr_precision precision;
     uint64_t hash;
     uint32_t n_threads;
@@ -211,7 +213,16 @@ typedef struct job {
     void *progress_arg;
 } job;
 
+static bool ready(const job *j, const char *path) {
+    if (!j->tokenizer) return image_ready(path, j->precision, j->hash);
+    tr_tokenizer *t = NULL;
+    bool is = tr_tokenizer_file_open(path, j->hash, &t, NULL) == TR_OK;
+    tr_tokenizer_destroy(&t);
+    return is;
+}
+
 static tr_status pack(const job *j, int fd, tr_error *err) {
+    if (j->tokenizer) return tr_tokenizer_file_write(j->tokenizer, j->hash, fd, err);
     return tr_pack_image(j->mf, j->precision, j->hash, fd, j->n_threads, j->progress, j->progress_arg, err);
 }
 
@@ -239,26 +250,31 @@ static bool image_path(const char *folder, uint64_t hash, tr_precision precision
     return n > 0 && (size_t)n < cap;
 }
 
-/* A ready file of the cache. TR_CANNOT_CREATE: the cache cannot be used. */
+/* Make the file of that name ready in the folder. TR_CANNOT_CREATE: the cache cannot be used. */
+static tr_status make_file(const job *j, const char *folder, const char *path, bool *packed_out, tr_error *err) {
+    if (ready(j, path)) return TR_OK;
+    if (!make_folder(folder))
+        return tr_error_set(err, TR_CANNOT_CREATE, "cannot make %.400s: %s", folder, strerror(errno));
+    int lock = lock_image(path, LOCK_EX);
+    if (lock < 0) return tr_error_set(err, TR_CANNOT_CREATE, "cannot write in %.400s: %s", folder, strerror(errno));
+    tr_status status = TR_OK;
+    if (!ready(j, path)) { /* or another process made it while we waited */
+        status = pack_file(j, path, err);
+        *packed_out = status == TR_OK;
+    }
+    close(lock);
+    if (*packed_out) sweep(folder);
+    return status;
+}
+
+/* A ready image of the cache. TR_CANNOT_CREATE: the cache cannot be used. */
 static tr_status from_cache(const job *j, tr_model_cache_image *out, tr_error *err) {
     char folder[TR_MODEL_CACHE_PATH_MAX + 64];
     if (!sub_folder("images", folder, sizeof folder))
         return tr_error_set(err, TR_CANNOT_CREATE, "no cache folder: neither XDG_CACHE_HOME nor HOME names one");
     if (!image_path(folder, j->hash, j->precision, out->path, sizeof out->path))
         return tr_error_set(err, TR_CANNOT_CREATE, "the path of the cache folder is too long");
-    if (image_ready(out->path, j->precision, j->hash)) return TR_OK;
-    if (!make_folder(folder))
-        return tr_error_set(err, TR_CANNOT_CREATE, "cannot make %.400s: %s", folder, strerror(errno));
-    int lock = lock_image(out->path, LOCK_EX);
-    if (lock < 0) return tr_error_set(err, TR_CANNOT_CREATE, "cannot write in %.400s: %s", folder, strerror(errno));
-    tr_status status = TR_OK;
-    if (!image_ready(out->path, j->precision, j->hash)) { /* or another process made it while we waited */
-        status = pack_file(j, out->path, err);
-        out->packed = status == TR_OK;
-    }
-    close(lock);
-    if (out->packed) sweep(folder);
-    return status;
+    return make_file(j, folder, out->path, &out->packed, err);
 }
 
 static tr_status into_memory(const job *j, tr_model_cache_image *out, tr_error *err) {
@@ -296,6 +312,34 @@ tr_status tr_model_cache_get(const char *model_path, tr_precision precision, uin
     tr_model_file_close(&mf);
     if (status != TR_OK) return tr_error_set(err, status, "%s", why.text);
     *image_out = out;
+    return TR_OK;
+}
+
+/* Name of the packed vocabulary; false: it cannot be in the cache. */
+static bool vocabulary_path(const tr_model_file *mf, uint64_t *hash_out, char *folder, size_t folder_cap, char *path,
+                            size_t cap) {
+    if (hash_model(mf, hash_out, NULL) != TR_OK || !sub_folder("images", folder, folder_cap)) return false;
+    int n = snprintf(path, cap, "%s/%016" PRIx64 "-vocabulary-v%d.tok", folder, *hash_out, TR_TOKENIZER_FILE_VERSION);
+    return n > 0 && (size_t)n < cap;
+}
+
+tr_status tr_model_cache_tokenizer(const tr_model_file *mf, tr_tokenizer **tokenizer_out,
+                                   char path_out[TR_MODEL_CACHE_PATH_MAX], tr_error *err) {
+    char folder[TR_MODEL_CACHE_PATH_MAX + 64];
+    const tr_gguf *gguf = tr_model_file_gguf(mf);
+    path_out[0] = '\0';
+    if (!gguf)
+        return tr_error_set(err, TR_UNAVAILABLE, "%s: only a GGUF file brings its tokenizer", tr_model_file_path(mf));
+    job j = {.mf = mf};
+    char path[TR_MODEL_CACHE_PATH_MAX];
+    bool named = vocabulary_path(mf, &j.hash, folder, sizeof folder, path, sizeof path), packed = false;
+    if (named && tr_tokenizer_file_open(path, j.hash, tokenizer_out, NULL) == TR_OK) {
+        memcpy(path_out, path, sizeof path);
+        return TR_OK;
+    }
+    TR_TRY(tr_tokenizer_create(gguf, tokenizer_out, err));
+    j.tokenizer = *tokenizer_out;
+    if (named && make_file(&j, folder, path, &packed, NULL) == TR_OK) memcpy(path_out, path, sizeof path);
     return TR_OK;
 }
 

@@ -1,15 +1,16 @@
-/* model/model_cache.h - packed images on disk: made once, found again by content.
+/* model/model_cache.h - packed images and vocabularies on disk: made once, found again by content.
  * Folder: $XDG_CACHE_HOME/troupe/images (else ~/.cache/troupe/images), 0700. Name: <xxh3 of the model
- * file>-<precision>-v<N>.img; the hash of a model file is remembered by (device, inode, size, mtime) in hashes/, so a
- * warm start reads neither. Two processes at once: one packs, the other waits (flock), both get the same file. A folder
- * that cannot be written, or is full, is no failure: the image goes to anonymous memory of this process and the result
- * says so. */
+ * file>-<precision>-v<N>.img or <xxh3>-vocabulary-v<N>.tok; the hash of a model file is remembered by (device, inode,
+ * size, mtime) in hashes/, so a warm start reads neither. Two processes at once: one packs, the other waits (flock),
+ * both get the same file. A folder that cannot be written, or is full, is no failure: the image goes to anonymous
+ * memory of this process and the result says so. */
 #ifndef TR_MODEL_CACHE_H
 #define TR_MODEL_CACHE_H
 #include "base/status.h"
 #include "model/image.h"
 #include "model/model_file.h"
 #include "model/pack.h"
+#include "model/tokenizer.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -29,6 +30,11 @@ typedef struct tr_model_cache_image {
 tr_status tr_model_cache_get(const char *model_path, tr_precision precision, uint32_t n_threads,
                              tr_pack_progress progress, void *progress_arg, tr_model_cache_image *image_out,
                              tr_error *err);
+/* The tokenizer of a GGUF model, mapped from its packed vocabulary where there is a sound one, else made from the file
+ * and packed for the next time. path_out: the packed vocabulary; empty where the cache does not take one.
+ * TR_UNAVAILABLE: the model is no GGUF; else the errors of tr_tokenizer_create. */
+tr_status tr_model_cache_tokenizer(const tr_model_file *mf, tr_tokenizer **tokenizer_out,
+                                   char path_out[TR_MODEL_CACHE_PATH_MAX], tr_error *err);
 /* Would get find the image? False also when the model was never hashed: nothing large is read to find out. */
 bool tr_model_cache_has(const tr_model_file *mf, tr_precision precision);
 /* Make the folder and write in it. TR_CANNOT_CREATE, TR_UNAVAILABLE: why images are packed anew at every start. */

@@ -25,12 +25,15 @@ tr_status tr_tokenizer_create(const tr_gguf *gguf, tr_tokenizer **tokenizer_out,
 void tr_tokenizer_destroy(tr_tokenizer **tokenizer) {
     tr_tokenizer *t = *tokenizer;
     if (t == NULL) return;
-    tr_tokenizer_map_fini(&t->map);
-    free(t->bytes);
-    free(t->spans);
-    free(t->attrs);
-    free(t->priorities);
-    free(t->rules);
+    if (!t->borrowed) {
+        tr_tokenizer_map_fini(&t->map);
+        free(t->bytes);
+        free(t->spans);
+        free(t->attrs);
+        free(t->priorities);
+        free(t->rules);
+    }
+    tr_file_map_close(&t->file);
     free(t->order);
     free(t->nodes);
     free(t);

@@ -1,8 +1,10 @@
 /* model/tokenizer_impl.h - the tables of a tokenizer, seen by the files model/tokenizer*.c only (and their tests).
- * Files: tokenizer_load (GGUF -> tables), tokenizer_names (roles by text), tokenizer_special (tokens found in the raw
- *        text), tokenizer_spm and tokenizer_bpe (one fragment -> ids), tokenizer_merge (their common loop). */
+ * Files: tokenizer_load (GGUF -> tables), tokenizer_file (tables <-> a file that is mapped), tokenizer_names (roles by
+ * text), tokenizer_special (tokens found in the raw text), tokenizer_spm and tokenizer_bpe (one fragment -> ids),
+ * tokenizer_merge (their common loop). */
 #ifndef TR_TOKENIZER_IMPL_H
 #define TR_TOKENIZER_IMPL_H
+#include "base/file_map.h"
 #include "model/pretokenize.h"
 #include "model/tokenizer.h"
 #include "model/tokenizer_map.h"
@@ -45,7 +47,10 @@ struct tr_tokenizer {
     uint32_t fim_prefix, fim_suffix, fim_middle, fim_pad, fim_repo, fim_sep;
     size_t max_len; /* bytes of the longest token */
 
-    char *bytes;              /* arena of all texts */
+    bool borrowed;    /* bytes to rules lie in the file, or in memory of somebody else */
+    tr_file_map file; /* see tokenizer_file.h */
+
+    char *bytes;              /* arena of all texts, in id order without gaps */
     tr_tokenizer_span *spans; /* [n_tokens] */
     uint8_t *attrs;           /* [n_tokens] */
     uint32_t *priorities;     /* [n_tokens] SPM: order-preserving image of the score, best is lowest */

@@ -62,6 +62,7 @@ static tr_status allocate_step(tr_forward *f) {
     f->row_slot = calloc(rows, sizeof *f->row_slot);
     f->row_pos = calloc(rows, sizeof *f->row_pos);
     f->next_item = calloc(f->config.hi - f->config.lo, sizeof *f->next_item);
+    f->next_block = calloc(f->config.hi - f->config.lo + 1, sizeof *f->next_block);
     f->slot_used = calloc(f->config.kv.layout->n_slots, sizeof *f->slot_used);
     f->norm = aligned_floats(rows * hidden);
     f->qkv = aligned_floats(rows * f->n_qkv);
@@ -70,7 +71,8 @@ static tr_status allocate_step(tr_forward *f) {
     f->gate_up = aligned_floats(rows * 2 * f->model->ffn);
     f->act = aligned_floats(rows * f->model->ffn);
     if (tr_linear_rows_init(&f->ready, f->config.max_rows, widest(f)) != TR_OK || !f->row_slot || !f->row_pos ||
-        !f->slot_used || !f->next_item || !f->norm || !f->qkv || !f->attn || !f->proj || !f->gate_up || !f->act)
+        !f->slot_used || !f->next_item || !f->next_block || !f->norm || !f->qkv || !f->attn || !f->proj ||
+        !f->gate_up || !f->act)
         return TR_UNAVAILABLE;
     return TR_OK;
 }
@@ -79,18 +81,20 @@ static tr_status allocate_head(tr_forward *f) {
     const size_t rows = f->config.max_rows;
     if (!f->last) return TR_OK;
     f->logit_row = calloc(rows, sizeof *f->logit_row);
+    f->asking_spans = calloc(f->config.max_spans, sizeof *f->asking_spans);
     f->best = calloc((size_t)tr_team_size(f->config.team) * f->config.max_spans, sizeof *f->best);
     /* Only evaluation ever asks for the logits of all rows: address space, not memory. */
     f->logits_bytes = rows * f->n_vocab * sizeof(float);
     void *logits =
         mmap(NULL, f->logits_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     f->logits = logits == MAP_FAILED ? NULL : logits;
-    return f->logit_row && f->best && f->logits ? TR_OK : TR_UNAVAILABLE;
+    return f->logit_row && f->asking_spans && f->best && f->logits ? TR_OK : TR_UNAVAILABLE;
 }
 
 static tr_status allocate_workers(tr_forward *f) {
     const uint32_t n = tr_team_size(f->config.team);
     const size_t wide = tr_align_up(widest(f), 16);
+    const uint32_t rows = f->config.max_rows < TR_FORWARD_TAKEN_ROWS ? f->config.max_rows : TR_FORWARD_TAKEN_ROWS;
     f->worker = calloc(n, sizeof *f->worker);
     for (uint32_t i = 0; f->worker && i < n; i++) {
         tr_forward_worker *w = &f->worker[i];
@@ -98,11 +102,13 @@ static tr_status allocate_workers(tr_forward *f) {
         w->scratch = aligned_floats(tr_ops_attn_scratch_floats(f->heads_a_kv, f->model->head_dim));
         w->tmp = aligned_floats(wide);
         w->x = aligned_floats(TR_FORWARD_NARROW_ROWS * f->model->hidden);
-        w->norm = aligned_floats(TR_FORWARD_NARROW_ROWS * f->model->hidden);
-        w->act = aligned_floats(TR_FORWARD_NARROW_ROWS * f->model->ffn);
+        w->norm = aligned_floats((size_t)rows * f->model->hidden);
+        w->proj = aligned_floats((size_t)rows * f->model->hidden);
+        w->gate_up = aligned_floats((size_t)rows * 2 * f->model->ffn);
+        w->act = aligned_floats((size_t)rows * f->model->ffn);
         w->sampler = f->last ? malloc(tr_sampler_scratch_bytes(f->model->vocab)) : NULL;
-        if (tr_linear_rows_init(&w->ready, TR_FORWARD_NARROW_ROWS, (uint32_t)wide) != TR_OK || !w->panel ||
-            !w->scratch || !w->tmp || !w->x || !w->norm || !w->act || (f->last && !w->sampler))
+        if (tr_linear_rows_init(&w->ready, rows, (uint32_t)wide) != TR_OK || !w->panel || !w->scratch || !w->tmp ||
+            !w->x || !w->norm || !w->proj || !w->gate_up || !w->act || (f->last && !w->sampler))
             return TR_UNAVAILABLE;
     }
     return f->worker ? TR_OK : TR_UNAVAILABLE;
@@ -160,13 +166,30 @@ void tr_forward_destroy(tr_forward **forward) {
     if (!f) return;
     for (uint32_t i = 0; f->worker && i < tr_team_size(f->config.team); i++) {
         tr_forward_worker *w = &f->worker[i];
-        void *own[] = {w->panel, w->scratch, w->tmp, w->x, w->norm, w->act, w->sampler};
+        void *own[] = {w->panel, w->scratch, w->tmp, w->x, w->norm, w->proj, w->gate_up, w->act, w->sampler};
         for (size_t k = 0; k < sizeof own / sizeof *own; k++) free(own[k]);
         tr_linear_rows_fini(&w->ready);
     }
-    void *owned[] = {f->worker,   f->layer,   f->inv_freq[0], f->inv_freq[1], f->rope[0],   f->rope[1],
-                     f->row_slot, f->row_pos, f->norm,        f->qkv,         f->attn,      f->proj,
-                     f->gate_up,  f->act,     f->logit_row,   f->best,        f->slot_used, (void *)f->next_item};
+    void *owned[] = {f->worker,
+                     f->layer,
+                     f->inv_freq[0],
+                     f->inv_freq[1],
+                     f->rope[0],
+                     f->rope[1],
+                     f->row_slot,
+                     f->row_pos,
+                     f->norm,
+                     f->qkv,
+                     f->attn,
+                     f->proj,
+                     f->gate_up,
+                     f->act,
+                     f->logit_row,
+                     f->asking_spans,
+                     f->best,
+                     f->slot_used,
+                     (void *)f->next_item,
+                     (void *)f->next_block};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     tr_linear_rows_fini(&f->ready);
     if (f->logits) munmap(f->logits, f->logits_bytes);
@@ -239,8 +262,9 @@ tr_status tr_forward_run(tr_forward *f, const tr_micro_batch *batch, float *x, t
     TR_TRY(load_batch(f, batch));
     f->x = x;
     f->sampled = output->sampled;
-    for (uint32_t i = 0; i < f->config.hi - f->config.lo; i++)
-        atomic_store_explicit(&f->next_item[i], 0, memory_order_relaxed); /* the start of the team publishes it */
+    const uint32_t layers = f->config.hi - f->config.lo; /* the start of the team publishes the counters */
+    for (uint32_t i = 0; i < layers; i++) atomic_store_explicit(&f->next_item[i], 0, memory_order_relaxed);
+    for (uint32_t i = 0; i <= layers; i++) atomic_store_explicit(&f->next_block[i], 0, memory_order_relaxed);
     uint64_t begin = tr_clock_now_ns();
     tr_team_run(f->config.team, tr_layers_run, f);
     output->kernel_ns = tr_clock_now_ns() - begin;

@@ -10,7 +10,10 @@
 #include <stdatomic.h>
 
 enum {
-    TR_FORWARD_NARROW_ROWS = 2, /* up to these rows every worker does the work on rows for itself (layers.c) */
+    /* forms of a step (layers.c) */
+    TR_FORWARD_NARROW_ROWS = 2, /* up to these rows every worker does the work on rows for itself */
+    TR_FORWARD_TAKEN_MIN = 24,  /* from these rows a worker on, workers take blocks of rows ... */
+    TR_FORWARD_TAKEN_ROWS = 64, /* ... of so many rows at most */
     TR_FORWARD_ATTN_PAIRS = 48  /* (row, head) pairs that the attention kernels take together */
 };
 
@@ -30,8 +33,9 @@ typedef struct tr_forward_worker {
     float *scratch; /* attention */
     float *tmp;     /* [widest row] */
     void *sampler;  /* last stage only */
-    /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] like the common ones */
-    float *x, *norm, *act;
+    float *x;       /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] */
+    /* like the common ones, of the rows that this worker has taken: [own_rows, ...] */
+    float *norm, *proj, *gate_up, *act;
     tr_linear_rows ready;
 } tr_forward_worker;
 
@@ -56,12 +60,15 @@ struct tr_forward {
     float *proj, *gate_up, *act; /* [rows, hidden], [rows, 2 ffn], [rows, ffn] */
     tr_linear_rows ready;        /* input of the next matmul */
     uint32_t n_logit_rows;
-    uint32_t *logit_row; /* row of x behind each row of logits */
-    float *logits;       /* [rows, n_vocab]; pages are touched only when used */
+    uint32_t *logit_row;   /* row of x behind each row of logits */
+    tr_micro_batch asking; /* the rows that ask for logits, as the last layer ends with them alone */
+    tr_span *asking_spans; /* [max_spans] */
+    float *logits;         /* [rows, n_vocab]; pages are touched only when used */
     size_t logits_bytes;
     uint32_t *sampled;
-    tr_sampler_best *best;       /* [workers, max_spans] */
-    _Atomic uint32_t *next_item; /* [hi - lo] attention items taken in this step */
+    tr_sampler_best *best;        /* [workers, max_spans] */
+    _Atomic uint32_t *next_item;  /* [hi - lo] attention items taken in this step */
+    _Atomic uint32_t *next_block; /* [hi - lo + 1] blocks of rows taken before the first attention, after each */
     tr_forward_worker *worker;
 };
 

@@ -8,11 +8,14 @@
  *   logits = W_head rmsnorm(x)
  * [..]: Gemma only; the model's config says so by the tensors that it has. act: tanh-GELU (Gemma), SiLU (Llama).
  *
- * Every function runs on all workers. Matmuls are shared by output channels, attention by (sequence, kv head, rows); a
- * line that ends with `sync` is where the workers meet. What works on rows (norms, rounding, activations) is shared by
- * rows in a wide step. In a narrow step of a row or two that would be more waiting than work: there every worker does
- * it for itself, into memory of its own, and `sync_rows` is nothing: 6 meetings a layer instead of 10. Shares never
- * change a number. */
+ * Attention is shared by (sequence, kv head, rows); before and after it all workers meet. What lies between two
+ * attentions works on a context's rows, in one of three forms, and its shares never change a number:
+ *   TAKEN    a wide step is cut into blocks of rows, and a free worker takes the next: it carries its rows from one
+ *            attention to the other without waiting for anyone, and what it writes it reads again from its own cache;
+ *   SHARED   matmuls are shared by output channels, the work on rows (norms, rounding) by rows; a line that ends with
+ *            `sync` is where the workers meet;
+ *   NARROW   a step of a row or two, where meetings cost more than work: matmuls are shared, but every worker does the
+ *            work on rows for itself, into memory of its own, and `sync_rows` is nothing. */
 #include "model/sampler.h"
 #include "stages/forward_state.h"
 #include "stages/rope.h"
@@ -20,25 +23,38 @@
 #include <math.h>
 #include <string.h>
 
+typedef enum step_form { TAKEN, SHARED, NARROW } step_form;
+
+/* Rows [row0, row0 + rows) of the step; the pointers begin at the first of them. */
 typedef struct ctx {
     tr_forward *f;
     const tr_ops *ops;
-    uint32_t id, n; /* this worker of n */
-    uint32_t rows;
-    bool narrow;
+    const tr_micro_batch *batch; /* whose queries attend */
+    uint32_t id, n;              /* this worker of n */
+    step_form form;
+    uint32_t row0, rows;
     tr_forward_worker *w;
-    float *x, *norm, *act; /* this worker's own in a narrow step, common ones in a wide one */
+    float *x, *qkv, *attn;
+    float *norm, *proj, *gate_up, *act; /* between two attentions only */
     tr_linear_rows *ready;
 } ctx;
 
-static void sync(const ctx *c) { tr_team_barrier(c->f->config.team, c->id); }
+static void meet(const ctx *c) { tr_team_barrier(c->f->config.team, c->id); }
+static void sync(const ctx *c) {
+    if (c->form != TAKEN) meet(c);
+}
 static void sync_rows(const ctx *c) {
-    if (!c->narrow) sync(c);
+    if (c->form == SHARED) meet(c);
+}
+
+/* This worker's share of n output channels, heads or other things that make no sense twice. */
+static void my_share(const ctx *c, uint32_t n, uint32_t *begin, uint32_t *end) {
+    tr_team_share(n, c->form == TAKEN ? 0 : c->id, c->form == TAKEN ? 1 : c->n, begin, end);
 }
 
 /* Rows [begin, end) that this worker has to see to. */
 static void my_rows(const ctx *c, uint32_t rows, uint32_t *begin, uint32_t *end) {
-    tr_team_share(rows, c->narrow ? 0 : c->id, c->narrow ? 1 : c->n, begin, end);
+    tr_team_share(rows, c->form == SHARED ? c->id : 0, c->form == SHARED ? c->n : 1, begin, end);
 }
 
 /* One row of the next matmul's input. */
@@ -46,11 +62,17 @@ static void prepare_row(const ctx *c, const tr_image_tensor *w, const float *in,
     tr_linear_prepare(c->ops, w, c->ready, row, in, c->w->tmp);
 }
 
-/* y[rows, n] = W * the rows that are ready, over this worker's output channels. */
+/* y[rows, n] = W * the rows that are ready, over `n` blocks of output channels. */
+static void matmul_blocks(const ctx *c, const tr_image_tensor *w, float *y, uint32_t ldy, uint32_t rows,
+                          uint32_t block0, uint32_t n) {
+    tr_linear_matmul(c->ops, w, c->ready, rows, y, ldy, c->w->panel, block0, n);
+}
+
+/* The same over this worker's share of the channels. */
 static void matmul(const ctx *c, const tr_image_tensor *w, float *y, uint32_t ldy, uint32_t rows) {
     uint32_t begin, end;
-    tr_team_share((w->n + TR_OPS_BLOCK_N - 1) / TR_OPS_BLOCK_N, c->id, c->n, &begin, &end);
-    if (begin != end) tr_linear_matmul(c->ops, w, c->ready, rows, y, ldy, c->w->panel, begin, end - begin);
+    my_share(c, (w->n + TR_OPS_BLOCK_N - 1) / TR_OPS_BLOCK_N, &begin, &end);
+    if (begin != end) matmul_blocks(c, w, y, ldy, rows, begin, end - begin);
 }
 
 static void embed(const ctx *c) {
@@ -59,7 +81,7 @@ static void embed(const ctx *c) {
     my_rows(c, c->rows, &begin, &end);
     for (uint32_t r = begin; r < end; r++) {
         float *x = c->x + (size_t)r * f->model->hidden;
-        uint32_t token = f->batch->tokens[r];
+        uint32_t token = f->batch->tokens[c->row0 + r];
         if (f->embed->kind == TR_IMAGE_BF16_PACK)
             c->ops->embed_packed(x, f->embed->data, f->model->hidden, token, f->model->embed_scale);
         else
@@ -72,9 +94,9 @@ static void rope_angles(const ctx *c) {
     const tr_forward *f = c->f;
     const uint32_t half = f->model->head_dim / 2;
     uint32_t begin, end;
-    tr_team_share(2 * c->rows, c->id, c->n, &begin, &end);
+    my_share(c, 2 * c->rows, &begin, &end);
     for (uint32_t i = begin; i < end; i++) {
-        uint32_t kind = i / c->rows, r = i % c->rows;
+        uint32_t kind = i / c->rows, r = c->row0 + i % c->rows;
         if (!f->inv_freq[kind]) continue;
         float *cs = f->rope[kind] + (size_t)r * f->model->head_dim;
         for (uint32_t k = 0; k < half; k++)
@@ -101,7 +123,7 @@ static void add_rows(const ctx *c, const float *post_norm) {
     uint32_t begin, end;
     my_rows(c, c->rows, &begin, &end);
     for (uint32_t r = begin; r < end; r++) {
-        const float *p = f->proj + (size_t)r * hidden;
+        const float *p = c->proj + (size_t)r * hidden;
         if (post_norm) { /* not in place: in a narrow step all workers read proj */
             c->ops->rmsnorm(c->norm + (size_t)r * hidden, p, post_norm, hidden, f->model->rms_eps);
             p = c->norm + (size_t)r * hidden;
@@ -126,10 +148,10 @@ static void qk_rows(const ctx *c, const tr_forward_layer *l, uint32_t layer) {
     const uint32_t d = f->model->head_dim, units = f->model->n_heads + f->model->n_kv_heads;
     const bool int8 = f->config.kv.layout->format == TR_KV_INT8;
     uint32_t begin, end;
-    tr_team_share(c->rows * units, c->id, c->n, &begin, &end);
+    my_share(c, c->rows * units, &begin, &end);
     for (uint32_t u = begin; u < end; u++) {
-        uint32_t r = u / units, h = u % units;
-        float *row = f->qkv + (size_t)r * f->n_qkv, *x = row + (size_t)h * d;
+        uint32_t h = u % units, r = c->row0 + u / units;
+        float *row = c->qkv + (size_t)(u / units) * f->n_qkv, *x = row + (size_t)h * d;
         bool key = h >= f->model->n_heads;
         const float *weight = key ? l->k_norm : l->q_norm;
         if (weight) c->ops->rmsnorm(x, x, weight, d, f->model->rms_eps);
@@ -182,9 +204,9 @@ static void attention(const ctx *c, const tr_forward_layer *l, uint32_t layer) {
     const uint32_t run = group >= TR_FORWARD_ATTN_PAIRS ? 1 : TR_FORWARD_ATTN_PAIRS / group;
     _Atomic uint32_t *next = &f->next_item[layer - f->config.lo];
     uint32_t item = 0, mine = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
-    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
-        const tr_span *s = &f->batch->spans[i];
-        bool by_head = c->n > 1 && f->batch->n_spans * f->model->n_kv_heads < c->n && s->rows < run;
+    for (uint32_t i = 0; i < c->batch->n_spans; i++) {
+        const tr_span *s = &c->batch->spans[i];
+        bool by_head = c->n > 1 && c->batch->n_spans * f->model->n_kv_heads < c->n && s->rows < run;
         for (uint32_t k = 0; k < f->model->n_kv_heads; k++)
             for (uint32_t row = 0; row < s->rows; row += run) {
                 uint32_t rows = s->rows - row < run ? s->rows - row : run;
@@ -204,36 +226,45 @@ static void prepare_rows(const ctx *c, const tr_image_tensor *w, const float *in
     for (uint32_t r = begin; r < end; r++) prepare_row(c, w, in + (size_t)r * w->k, r);
 }
 
-static void gate_rows(const ctx *c, const tr_image_tensor *down) {
-    const tr_forward *f = c->f;
-    const uint32_t ffn = f->model->ffn;
+/* act = act(gate) * up. Gate and up of a channel are made by one worker, a few at a time: read again while cached. */
+static void gate(const ctx *c, const tr_image_tensor *gate_up) {
+    enum { SLICE = 16 }; /* blocks */
+    const uint32_t ffn = c->f->model->ffn, blocks = ffn / TR_OPS_BLOCK_N;
     uint32_t begin, end;
-    my_rows(c, c->rows, &begin, &end);
-    for (uint32_t r = begin; r < end; r++) {
-        const float *gate = f->gate_up + (size_t)r * 2 * ffn;
-        float *act = c->act + (size_t)r * ffn;
-        if (f->model->act == TR_MODEL_ACT_GELU_TANH)
-            c->ops->gelu_mul(act, gate, gate + ffn, ffn);
-        else
-            c->ops->silu_mul(act, gate, gate + ffn, ffn);
-        prepare_row(c, down, act, r);
+    my_share(c, blocks, &begin, &end);
+    for (uint32_t b = begin, n; b < end; b += n) {
+        n = end - b < SLICE ? end - b : SLICE;
+        matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, b, n);
+        matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, blocks + b, n);
+        for (uint32_t r = 0; r < c->rows; r++) {
+            const float *in = c->gate_up + (size_t)r * 2 * ffn + b * TR_OPS_BLOCK_N;
+            float *out = c->act + (size_t)r * ffn + b * TR_OPS_BLOCK_N;
+            if (c->f->model->act == TR_MODEL_ACT_GELU_TANH)
+                c->ops->gelu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);
+            else
+                c->ops->silu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);
+        }
     }
 }
 
-static void layer(const ctx *c, uint32_t index) {
+static void before_attention(const ctx *c, uint32_t index) {
     const tr_forward *f = c->f;
     const tr_forward_layer *l = &f->layer[index - f->config.lo];
     norm_rows(c, l->attn_norm, l->qkv), sync_rows(c);
-    matmul(c, l->qkv, f->qkv, f->n_qkv, c->rows), sync(c);
-    qk_rows(c, l, index), sync(c);
-    attention(c, l, index), sync(c);
-    prepare_rows(c, l->o, f->attn), sync_rows(c);
-    matmul(c, l->o, f->proj, f->model->hidden, c->rows), sync(c);
+    matmul(c, l->qkv, c->qkv, f->n_qkv, c->rows), sync(c);
+    qk_rows(c, l, index);
+}
+
+static void after_attention(const ctx *c, uint32_t index) {
+    const tr_forward *f = c->f;
+    const tr_forward_layer *l = &f->layer[index - f->config.lo];
+    prepare_rows(c, l->o, c->attn), sync_rows(c);
+    matmul(c, l->o, c->proj, f->model->hidden, c->rows), sync(c);
     add_rows(c, l->attn_post_norm); /* the same rows as the norm that follows: no sync */
     norm_rows(c, l->ffn_norm, l->gate_up), sync_rows(c);
-    matmul(c, l->gate_up, f->gate_up, 2 * f->model->ffn, c->rows), sync(c);
-    gate_rows(c, l->down), sync_rows(c);
-    matmul(c, l->down, f->proj, f->model->hidden, c->rows), sync(c);
+    gate(c, l->gate_up), sync(c);
+    prepare_rows(c, l->down, c->act), sync_rows(c);
+    matmul(c, l->down, c->proj, f->model->hidden, c->rows), sync(c);
     add_rows(c, l->ffn_post_norm); /* the next layer's norm takes the same rows */
 }
 
@@ -297,29 +328,105 @@ static void sample(const ctx *c) {
     }
 }
 
-static ctx make_ctx(tr_forward *f, uint32_t worker, uint32_t n_workers) {
-    ctx c = {.f = f, .ops = f->ops, .id = worker, .n = n_workers, .rows = f->batch->n_rows, .w = &f->worker[worker]};
-    c.narrow = n_workers > 1 && c.rows <= TR_FORWARD_NARROW_ROWS;
-    c.x = c.narrow && worker > 0 ? c.w->x : f->x; /* worker 0 keeps the one that is handed on */
-    c.norm = c.narrow ? c.w->norm : f->norm;
-    c.act = c.narrow ? c.w->act : f->act;
-    c.ready = c.narrow ? &c.w->ready : &f->ready;
-    return c;
+/* A context of the first `rows` rows. */
+static ctx make_ctx(tr_forward *f, uint32_t worker, uint32_t n_workers, uint32_t rows, step_form form) {
+    const bool taken = form == TAKEN, shared = form == SHARED;
+    tr_forward_worker *w = &f->worker[worker];
+    return (ctx){.f = f,
+                 .ops = f->ops,
+                 .batch = f->batch,
+                 .id = worker,
+                 .n = n_workers,
+                 .form = form,
+                 .rows = rows,
+                 .w = w,
+                 .x = form == NARROW && worker > 0 ? w->x : f->x, /* worker 0 keeps the one that is handed on */
+                 .qkv = f->qkv,
+                 .attn = f->attn,
+                 .norm = shared ? f->norm : w->norm,
+                 .proj = taken ? w->proj : f->proj,
+                 .gate_up = taken ? w->gate_up : f->gate_up,
+                 .act = taken ? w->act : f->act,
+                 .ready = shared ? &f->ready : &w->ready};
+}
+
+static step_form form_of(uint32_t rows, uint32_t n_workers) {
+    if (rows >= n_workers * TR_FORWARD_TAKEN_MIN) return TAKEN;
+    return n_workers > 1 && rows <= TR_FORWARD_NARROW_ROWS ? NARROW : SHARED;
+}
+
+/* The next rows to work on between attentions `pass` and pass + 1: a block that nobody has taken, or once the whole
+ * step. b: what was worked on before, rows 0 at first. */
+static bool next_rows(const ctx *step, uint32_t pass, ctx *b) {
+    bool first = b->rows == 0;
+    *b = *step;
+    if (step->form != TAKEN) return first;
+    const tr_forward *f = step->f;
+    const uint32_t most = step->n * TR_FORWARD_TAKEN_ROWS;
+    const uint32_t blocks = (step->rows + most - 1) / most * step->n; /* as many for each worker */
+    uint32_t at = atomic_fetch_add_explicit(&f->next_block[pass], 1, memory_order_relaxed), end;
+    if (at >= blocks) return false;
+    tr_team_share(step->rows, at, blocks, &b->row0, &end);
+    b->rows = end - b->row0;
+    b->x += (size_t)b->row0 * f->model->hidden;
+    b->qkv += (size_t)b->row0 * f->n_qkv;
+    b->attn += (size_t)b->row0 * f->n_q;
+    return true;
+}
+
+/* Only the rows that ask for logits need the last layer beyond its keys and values: they move to the front. */
+static ctx asking_rows(const ctx *c) {
+    tr_forward *f = c->f;
+    const uint32_t rows = f->n_logit_rows;
+    if (c->form == NARROW || rows == c->rows) return *c;
+    if (c->id == 0) {
+        uint32_t row = 0, n = 0;
+        for (uint32_t i = 0; i < f->batch->n_spans; i++) {
+            tr_span s = f->batch->spans[i];
+            uint32_t skip = s.flags & TR_SPAN_LOGITS ? 0 : s.flags & TR_SPAN_SAMPLE ? s.rows - 1 : s.rows;
+            s.pos0 += skip, s.rows -= skip, s.row0 = row;
+            row += s.rows;
+            if (s.rows > 0) f->asking_spans[n++] = s;
+        }
+        f->asking = (tr_micro_batch){.n_rows = rows, .n_spans = n, .spans = f->asking_spans};
+        const size_t hidden = f->model->hidden;
+        for (uint32_t i = 0; i < rows; i++) { /* never past a row that is still to move */
+            const uint32_t from = f->logit_row[i];
+            memmove(f->x + i * hidden, f->x + from * hidden, hidden * sizeof(float));
+            memmove(f->qkv + (size_t)i * f->n_qkv, f->qkv + (size_t)from * f->n_qkv, f->n_q * sizeof(float));
+            f->logit_row[i] = i;
+        }
+    }
+    meet(c);
+    ctx asking = make_ctx(f, c->id, c->n, rows, rows >= c->n * TR_FORWARD_TAKEN_MIN ? TAKEN : SHARED);
+    asking.batch = &f->asking;
+    return asking;
 }
 
 void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     tr_forward *f = forward;
-    const ctx c = make_ctx(f, worker, n_workers);
-    if (f->first)
-        embed(&c);
-    else if (c.x != f->x) /* worker 0 writes to it only after a sync */
+    const uint32_t lo = f->config.lo, hi = f->config.hi, rows = f->batch->n_rows;
+    ctx c = make_ctx(f, worker, n_workers, rows, form_of(rows, n_workers));
+    if (!f->first && c.x != f->x) /* worker 0 writes to it only after a sync */
         memcpy(c.x, f->x, (size_t)c.rows * f->model->hidden * sizeof(float));
-    rope_angles(&c);
-    for (uint32_t i = f->config.lo; i < f->config.hi; i++) {
-        layer(&c, i);
+    for (ctx b = {0}; next_rows(&c, 0, &b);) {
+        if (f->first) embed(&b);
+        rope_angles(&b);
+        before_attention(&b, lo);
+    }
+    for (uint32_t i = lo; i < hi; i++) {
+        meet(&c);
+        if (f->last && i + 1 == hi) c = asking_rows(&c);
+        if (c.rows == 0) return;
+        attention(&c, &f->layer[i - lo], i), meet(&c);
+        for (ctx b = {0}; next_rows(&c, i - lo + 1, &b);) {
+            after_attention(&b, i);
+            if (i + 1 < hi) before_attention(&b, i + 1);
+        }
         if (worker == 0 && f->config.beat) atomic_fetch_add_explicit(f->config.beat, 1, memory_order_relaxed);
     }
     if (f->last && f->n_logit_rows > 0) {
+        if (c.form == TAKEN) c = make_ctx(f, worker, n_workers, c.rows, SHARED); /* blocks of rows are over */
         sync_rows(&c);
         head(&c);
         sample(&c);

@@ -59,11 +59,19 @@ tr_status tr_cli_session_no_tokenizer(const char *path, tr_error *err) {
                         path);
 }
 
+/* Hashing a model that was never met takes its time. */
+static tr_status open_tokenizer(tr_cli_session *s, tr_error *err) {
+    if (s->tokenizer) return TR_OK;
+    tr_cli_interrupt_now(true, &s->home);
+    tr_status status = tr_model_cache_tokenizer(s->model, &s->tokenizer, s->vocabulary, err);
+    tr_cli_interrupt_now(false, NULL);
+    return status;
+}
+
 tr_status tr_cli_session_tokenize(tr_cli_session *s, const char *text, size_t len, unsigned flags, uint32_t **ids_out,
                                   uint32_t *n_out, tr_error *err) {
-    const tr_gguf *gguf = tr_model_file_gguf(s->model);
-    if (!gguf) return tr_cli_session_no_tokenizer(s->topology.model, err);
-    if (!s->tokenizer) TR_TRY(tr_tokenizer_create(gguf, &s->tokenizer, err));
+    if (!tr_model_file_gguf(s->model)) return tr_cli_session_no_tokenizer(s->topology.model, err);
+    TR_TRY(open_tokenizer(s, err));
     size_t cap = tr_tokenizer_bound(len), n = 0;
     uint32_t *ids = malloc(cap * sizeof *ids);
     if (!ids) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %zu tokens", cap);
@@ -136,6 +144,14 @@ static tr_status get_image(tr_cli_session *s, tr_precision precision, tr_error *
     return TR_OK;
 }
 
+/* For the frontend; a model without a tokenizer is served by token ids. */
+static tr_status get_vocabulary(tr_cli_session *s, tr_error *err) {
+    if (!tr_model_file_gguf(s->model)) return TR_OK;
+    TR_TRY(open_tokenizer(s, err));
+    snprintf(s->company.vocabulary_path, sizeof s->company.vocabulary_path, "%s", s->vocabulary);
+    return TR_OK;
+}
+
 static tr_status get_images(tr_cli_session *s, tr_error *err) {
     s->company.image_fd[0] = s->company.image_fd[1] = -1;
     for (uint32_t a = 0; a < s->company.n_actors; a++)
@@ -195,6 +211,7 @@ static void warn_placement(const tr_cli_session *s) {
 tr_status tr_cli_session_start(tr_cli_session *s, const char *name, tr_error *err) {
     TR_TRY(name_company(s, name, err));
     TR_TRY(get_images(s, err));
+    TR_TRY(get_vocabulary(s, err));
     if (tr_cli_signalled()) return TR_CANCELLED;
     TR_TRY(tr_launch_start(&s->company, &s->launch, err));
     s->launched = true;

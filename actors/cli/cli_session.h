@@ -18,7 +18,8 @@ typedef struct tr_cli_session {
     tr_topology topology;
     uint32_t words_used; /* positional words that named the model */
     tr_model_file *model;
-    tr_tokenizer *tokenizer; /* NULL: the model brings none that we read */
+    tr_tokenizer *tokenizer;                  /* NULL: not opened, or the model brings none that we read */
+    char vocabulary[TR_MODEL_CACHE_PATH_MAX]; /* its packed tables; empty: not cached */
     tr_machine machine;
     tr_company company;
     tr_model_cache_image image[2]; /* index tr_precision - 1 */

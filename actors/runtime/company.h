@@ -84,6 +84,8 @@ typedef struct tr_company {
     char name[64]; /* --name */
     char model_path[TR_COMPANY_PATH_MAX];
     char model_name[256]; /* served name */
+    /* packed tables of the tokenizer; empty: they are made from the model file */
+    char vocabulary_path[TR_COMPANY_PATH_MAX];
     char runtime_dir[TR_COMPANY_PATH_MAX];
     char endpoint[TR_COMPANY_PATH_MAX];      /* ZeroMQ endpoint of the frontend */
     char image_path[2][TR_COMPANY_PATH_MAX]; /* index tr_precision - 1; empty: not needed */

@@ -29,14 +29,15 @@ typedef struct tile {
 } tile;
 
 /* rows x (16 * nv) outputs. `ahead`: elements to prefetch in each block's stream, 0 where the weights are in the cache.
- * Near the end of its block a stream goes on in the block that it will read next, nv blocks further. */
+ * Near the end of its block a stream goes on in the block that it will read next, nv blocks further. To L2 only:
+ * fetched to L1, several streams come a fifth slower (Zen 4). */
 INLINE void tile_loop(const tile *a, const int rows, const int nv, const size_t ahead) {
-    vf acc[14][4];
+    vf acc[14][8];
     const uint16_t *x = a->x, *x3, *x6, *x9, *x12;
     const size_t ld = a->ldx, step = a->k * 16;
 #pragma GCC unroll 14
     for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < nv; v++) acc[r][v] = vset1(0.0f);
     /* Rows are reached from every third one by [p], [p + ld], [p + 2 ld]: few address registers. */
     x3 = x + 3 * ld, x6 = x + 6 * ld, x9 = x + 9 * ld, x12 = x + 12 * ld;
@@ -45,12 +46,12 @@ INLINE void tile_loop(const tile *a, const int rows, const int nv, const size_t 
     for (; w != end; w += 32) {
         if (ahead) {
             fetch = fetch == end ? fetch + (size_t)(nv - 1) * step : fetch;
-#pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) _mm_prefetch((const char *)(fetch + (size_t)v * step), _MM_HINT_T0);
+#pragma GCC unroll 8
+            for (int v = 0; v < nv; v++) _mm_prefetch((const char *)(fetch + (size_t)v * step), _MM_HINT_T1);
             fetch += 32;
         }
-        vi c[4];
-#pragma GCC unroll 4
+        vi c[8];
+#pragma GCC unroll 8
         for (int v = 0; v < nv; v++) {
             c[v] = viload(w + (size_t)v * step);
         }
@@ -58,14 +59,14 @@ INLINE void tile_loop(const tile *a, const int rows, const int nv, const size_t 
         for (int r = 0; r < rows; r++) {
             const uint16_t *p = r < 3 ? x : r < 6 ? x3 : r < 9 ? x6 : r < 12 ? x9 : x12;
             vi b = pair(p + (size_t)(r % 3) * ld);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int v = 0; v < nv; v++) dot(&acc[r][v], b, c[v]);
         }
         x += 2, x3 += 2, x6 += 2, x9 += 2, x12 += 2;
     }
 #pragma GCC unroll 14
     for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < nv; v++) vstore(a->y + (size_t)r * a->ldy + 16 * v, acc[r][v]);
 }
 
@@ -86,24 +87,33 @@ HOT(3)
 HOT(4)
 static tile_fn *const hot[HOT_BLOCKS][HOT_ROWS] = {HOT_LIST(1), HOT_LIST(2), HOT_LIST(3), HOT_LIST(4)};
 
-/* Weights from memory (few rows): every row of the call in one tile, so the weights are read once. Four blocks side by
- * side where the registers allow it: memory gives four streams of a core more than one. */
-enum { COLD_ROWS_MAX = 14 };
-enum { AHEAD_NV1 = 2048, AHEAD_NV2 = 2048, AHEAD_NV4 = 1024 }; /* elements, multiples of 32 */
+/* Weights from memory (few rows): every row of the call in one tile, so the weights are read once. As many blocks side
+ * by side as the registers allow: memory gives several streams of a core more than one. */
+enum { COLD_ROWS_MAX = 14, COLD_BLOCKS_MAX = 8 };
+enum { AHEAD_NV1 = 2048, AHEAD_NV2 = 2048, AHEAD_NV4 = 1024, AHEAD_NV8 = 512 }; /* elements, multiples of 32 */
 #define COLD(rows, nv)  TILE(cold, rows, nv, AHEAD_NV##nv)
-#define COLD_1_TO_6(nv) COLD(1, nv) COLD(2, nv) COLD(3, nv) COLD(4, nv) COLD(5, nv) COLD(6, nv)
+#define COLD_1_TO_2(nv) COLD(1, nv) COLD(2, nv)
+#define COLD_3_TO_6(nv) COLD(3, nv) COLD(4, nv) COLD(5, nv) COLD(6, nv)
 #define COLD_7_TO_14(nv)                                                                                               \
     COLD(7, nv)                                                                                                        \
     COLD(8, nv) COLD(9, nv) COLD(10, nv) COLD(11, nv) COLD(12, nv) COLD(13, nv) COLD(14, nv)
-COLD_1_TO_6(1)
+COLD_1_TO_2(1)
+COLD_3_TO_6(1)
 COLD_7_TO_14(1)
 COLD_7_TO_14(2)
-COLD_1_TO_6(4)
-#define LIST_1_TO_6(nv) NULL, cold_1x##nv, cold_2x##nv, cold_3x##nv, cold_4x##nv, cold_5x##nv, cold_6x##nv
+COLD_1_TO_2(4)
+COLD_3_TO_6(4)
+COLD_1_TO_2(8)
+#define LIST_1_TO_2(nv) cold_1x##nv, cold_2x##nv
+#define LIST_3_TO_6(nv) cold_3x##nv, cold_4x##nv, cold_5x##nv, cold_6x##nv
 #define LIST_7_TO_14(nv)                                                                                               \
     cold_7x##nv, cold_8x##nv, cold_9x##nv, cold_10x##nv, cold_11x##nv, cold_12x##nv, cold_13x##nv, cold_14x##nv
-static tile_fn *const cold_one[COLD_ROWS_MAX + 1] = {LIST_1_TO_6(1), LIST_7_TO_14(1)};
-static tile_fn *const cold_many[COLD_ROWS_MAX + 1] = {LIST_1_TO_6(4), LIST_7_TO_14(2)};
+/* [blocks][rows], NULL where the registers or the rows say no. */
+static tile_fn *const cold[COLD_BLOCKS_MAX + 1][COLD_ROWS_MAX + 1] = {
+    [1] = {NULL, LIST_1_TO_2(1), LIST_3_TO_6(1), LIST_7_TO_14(1)},
+    [2] = {[7] = LIST_7_TO_14(2)},
+    [4] = {NULL, LIST_1_TO_2(4), LIST_3_TO_6(4)},
+    [8] = {NULL, LIST_1_TO_2(8)}};
 
 /* Rows from r of the blocks from b. */
 static tile at_block(const tr_gemm_bf16_args *a, size_t r, size_t b) {
@@ -117,16 +127,13 @@ static tile at_block(const tr_gemm_bf16_args *a, size_t r, size_t b) {
 
 static void few_rows(const tr_gemm_bf16_args *a) {
     size_t first = a->rows <= COLD_ROWS_MAX ? a->rows : (a->rows + 1) / 2; /* more: two passes, the second hot */
-    size_t nv = first <= 6 ? 4 : 2;
-    size_t b = a->block0, end = a->block0 + a->blocks;
-    while (b < end) {
-        bool whole = end - b >= nv;
+    for (size_t b = a->block0, left = a->blocks, nv; left > 0; b += nv, left -= nv) {
+        for (nv = COLD_BLOCKS_MAX; nv > left || !cold[nv][first];) nv /= 2;
         for (size_t r = 0; r < a->rows; r += first) {
             size_t rows = a->rows - r < first ? a->rows - r : first;
             tile t = at_block(a, r, b);
-            (whole ? cold_many : cold_one)[rows](&t);
+            cold[nv][rows](&t);
         }
-        b += whole ? nv : 1;
     }
 }
 

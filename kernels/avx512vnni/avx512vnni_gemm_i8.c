@@ -21,6 +21,7 @@ typedef struct tile {
     const uint8_t *x;
     const float *x_scale;
     const int8_t *w;
+    const int8_t *next; /* as long as a block: brought to L2 meanwhile */
     const int32_t *comp;
     const float *w_scale;
     float *y;
@@ -32,8 +33,8 @@ INLINE void finish(const tile *a, int row, int v, __m512i sum) {
     _mm512_storeu_ps(a->y + (size_t)row * a->ldy + 16 * v, _mm512_mul_ps(s, _mm512_set1_ps(a->x_scale[row])));
 }
 
-/* rows x (16 * nv) outputs. `ahead`: bytes to prefetch in each block's stream, 0 where the weights are in the cache.
- * Near the end of its block a stream goes on in the block that it will read next, nv blocks further. */
+/* rows x (16 * nv) outputs. `ahead`: bytes to prefetch in each block's stream; near the end of its block a stream goes
+ * on in the block that it will read next, nv blocks further. 0: the weights are in the cache, and a->next is to be. */
 INLINE void tile_loop(const tile *a, const int rows, const int nv, const size_t ahead) {
     __m512i acc[14][4];
     const uint8_t *x = a->x, *x3, *x6, *x9, *x12;
@@ -44,15 +45,16 @@ INLINE void tile_loop(const tile *a, const int rows, const int nv, const size_t 
         for (int v = 0; v < nv; v++) acc[r][v] = _mm512_loadu_si512(a->comp + 16 * v);
     /* Rows are reached from every third one by [p], [p + ld], [p + 2 ld]: few address registers. */
     x3 = x + 3 * ld, x6 = x + 6 * ld, x9 = x + 9 * ld, x12 = x + 12 * ld;
-    const int8_t *w = a->w, *end = w + step, *fetch = w + (ahead < step ? ahead : step);
+    const int8_t *w = a->w, *end = w + step, *fetch = ahead == 0 ? a->next : w + (ahead < step ? ahead : step);
 #pragma GCC unroll 2
     for (; w != end; w += 64) {
         if (ahead) {
             fetch = fetch == end ? fetch + (size_t)(nv - 1) * step : fetch;
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++) _mm_prefetch((const char *)fetch + (size_t)v * step, _MM_HINT_T0);
-            fetch += 64;
-        }
+        } else
+            _mm_prefetch((const char *)fetch, _MM_HINT_T1);
+        fetch += 64;
         __m512i c[4];
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) {
@@ -171,19 +173,16 @@ void tr_avx512vnni_gemm_i8(const tr_gemm_i8_args *a) {
         few_rows(a);
         return;
     }
-    for (size_t b = a->block0, left = a->blocks; left > 0;) {
-        size_t nv = left < 4 ? left : 4, ahead = left - nv < 4 ? left - nv : 4;
-        const char *next = (const char *)(a->w + (b + nv) * 16 * a->k), *next_end = next + ahead * 16 * a->k;
-        size_t slice = ahead * 16 * a->k * 6 / a->rows + 64;
+    const size_t block = 16 * a->k;
+    for (size_t b = a->block0, end = b + a->blocks, nv; b < end; b += nv) {
+        nv = end - b < 4 ? end - b : 4;
         for (size_t r = 0; r < a->rows; r += 6) {
             size_t rows = a->rows - r < 6 ? a->rows - r : 6;
             tile t = at_block(a, r, b);
-            /* Each tile brings a slice of the next blocks to L2. */
-            const char *stop = (size_t)(next_end - next) > slice ? next + slice : next_end;
-            for (; next < stop; next += 64) _mm_prefetch(next, _MM_HINT_T1);
+            /* The first tiles fetch a block each of what follows in memory: mostly what is read next, also behind the
+             * end of this call. */
+            t.next = t.w + (r / 6 < nv ? nv + r / 6 : 0) * block;
             hot[nv - 1][rows - 1](&t);
         }
-        b += nv;
-        left -= nv;
     }
 }

@@ -14,7 +14,7 @@ static shape any_shape(checkk *c) {
     static const uint8_t rows_most[] = {20, 20, 20, 40, 40, 100};
     shape s = {.rows = checkk_between(c, 1, rows_most[checkk_below(c, 6)]),
                .k = 32 * checkk_between(c, 1, 10),
-               .n_blocks = checkk_between(c, 1, 9)};
+               .n_blocks = checkk_between(c, 1, 13)};
     s.ldx = s.k + 16 * checkk_below(c, 3); /* bytes or floats */
     s.ldx = (s.ldx + 15) & ~(size_t)15;
     s.ldy = 16 * (s.n_blocks + checkk_below(c, 3));
@@ -38,6 +38,9 @@ static void gemm_bf16(checkk *c) {
     checkk_begin(c, "gemm_bf16", "rows=%zu k=%zu ldx=%zu ldy=%zu block0=%zu blocks=%zu/%zu kind=%d", s.rows, s.k, s.ldx,
                  s.ldy, s.block0, s.blocks, s.n_blocks, (int)kind);
     float *x = checkk_floats(c, s.rows * s.k, kind);
+    if (checkk_below(c, 4) == 0) /* half way between two bf16 numbers */
+        for (size_t i = 0; i < s.rows * s.k; i++)
+            x[i] = tr_f32_from_bits((tr_f32_to_bits(x[i]) & 0xffff0000u) | 0x8000u);
     uint16_t *w = checkk_buffer(c, s.n_blocks * 16 * s.k * 2);
     checkk_fill_bf16(c, w, s.n_blocks * 16 * s.k, kind);
     size_t y_n = s.rows * s.ldy;

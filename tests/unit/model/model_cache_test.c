@@ -269,6 +269,42 @@ static void found_without_packing(void **state) {
     assert_int_equal(files_in("images", ""), before);
 }
 
+static tr_tokenizer *tokenizer_from(const char *path, char out[TR_MODEL_CACHE_PATH_MAX]) {
+    tr_model_file *mf = NULL;
+    tr_tokenizer *t = NULL;
+    tr_error err = {0};
+    assert_int_equal(tr_model_file_open(path, &mf, NULL), TR_OK);
+    if (tr_model_cache_tokenizer(mf, &t, out, &err) != TR_OK) fail_msg("%s", err.text);
+    tr_model_file_close(&mf);
+    assert_true(tr_tokenizer_vocab(t) > 0);
+    return t;
+}
+
+/* Packed once, found again, made again when it is damaged; a cache that cannot be used costs time only. */
+static void vocabularies(void **state) {
+    (void)state;
+    char path[2][TR_MODEL_CACHE_PATH_MAX];
+    struct stat first, then;
+    tr_tokenizer *t = tokenizer_from(model, path[0]), *u = tokenizer_from(model, path[1]);
+    assert_true(path[0][0] != 0);
+    assert_string_equal(path[0], path[1]);
+    assert_int_equal(tr_tokenizer_vocab(t), tr_tokenizer_vocab(u));
+    tr_tokenizer_destroy(&t), tr_tokenizer_destroy(&u);
+    assert_int_equal(stat(path[0], &first), 0);
+    assert_int_equal(truncate(path[0], first.st_size / 2), 0);
+    t = tokenizer_from(model, path[1]);
+    assert_string_equal(path[0], path[1]);
+    assert_int_equal(stat(path[0], &then), 0);
+    assert_int_equal(first.st_size, then.st_size);
+    tr_tokenizer_destroy(&t);
+    assert_int_equal(files_in("images", ".tok"), 1);
+    assert_int_equal(files_in("images", ".tmp"), 0);
+    setenv("XDG_CACHE_HOME", "/dev/null", 1);
+    t = tokenizer_from(model, path[1]);
+    assert_string_equal(path[1], "");
+    tr_tokenizer_destroy(&t);
+}
+
 static void cleared(void **state) {
     (void)state;
     uint64_t freed = 0;
@@ -296,6 +332,7 @@ int main(void) {
                                        FRESH(full_disk),
                                        FRESH(bad_models),
                                        FRESH(found_without_packing),
+                                       FRESH(vocabularies),
                                        FRESH(cleared)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
