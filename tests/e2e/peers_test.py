@@ -207,7 +207,7 @@ class Peers(unittest.TestCase):
     def test_memory_of_all_processes_with_a_full_context(self):
         rows = self.rows("--rounds", "2", "--what", "memory", "--depth", "256")
         self.assertEqual(rows[0][1:3], ["256 tokens of context", "MB"])
-        self.assertIn("asked for 224", self.logged())
+        self.assertIn("asked for 208", self.logged())
         self.assertEqual(self.logged().count("serve 256"), 1)
         self.assertGreater(float(rows[0][4].split(" ")[0]), 1)
         self.assertGreater(peers_process.pss_mb([os.getpid()]), 1)
