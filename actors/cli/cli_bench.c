@@ -135,8 +135,8 @@ static tr_status measure_prompt(const bench *b, test *t, uint32_t r, tr_error *e
 static tr_status measure_generation(const bench *b, test *t, uint32_t r, tr_error *err) {
     progress p;
     const tr_company *c = &b->session->company;
-    double ceiling =
-        tr_cli_bench_read_rate(&b->read); /* before and after: a slow moment of either is not the ceiling */
+    /* Before and after: a slow moment of either is not the ceiling. */
+    double ceiling = tr_cli_bench_read_rate(&b->read);
     TR_TRY(run(b, &p, t->batch, b->depth ? b->depth : 1, t->n + 2, err));
     if (p.end_ns <= p.start_ns) return tr_error_set(err, TR_INTERNAL, "the test was too short to be timed: raise -n");
     double wall = (double)(p.end_ns - p.start_ns);
