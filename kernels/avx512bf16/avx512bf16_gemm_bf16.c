@@ -26,11 +26,12 @@ typedef struct tile {
     float *y;
     size_t ldy, k;
     const uint16_t *w;
+    const uint16_t *next; /* as long as a block: brought to L2 meanwhile */
 } tile;
 
-/* rows x (16 * nv) outputs. `ahead`: elements to prefetch in each block's stream, 0 where the weights are in the cache.
- * Near the end of its block a stream goes on in the block that it will read next, nv blocks further. To L2 only:
- * fetched to L1, several streams come a fifth slower (Zen 4). */
+/* rows x (16 * nv) outputs. `ahead`: elements to prefetch in each block's stream; near the end of its block a stream
+ * goes on in the block that it will read next, nv blocks further. 0: the weights are in the cache, and a->next is to
+ * be. To L2 only: fetched to L1, several streams come a fifth slower (Zen 4). */
 INLINE void tile_loop(const tile *a, const int rows, const int nv, const size_t ahead) {
     vf acc[14][8];
     const uint16_t *x = a->x, *x3, *x6, *x9, *x12;
@@ -41,15 +42,16 @@ INLINE void tile_loop(const tile *a, const int rows, const int nv, const size_t 
         for (int v = 0; v < nv; v++) acc[r][v] = vset1(0.0f);
     /* Rows are reached from every third one by [p], [p + ld], [p + 2 ld]: few address registers. */
     x3 = x + 3 * ld, x6 = x + 6 * ld, x9 = x + 9 * ld, x12 = x + 12 * ld;
-    const uint16_t *w = a->w, *end = w + step, *fetch = w + (ahead < step ? ahead : step);
+    const uint16_t *w = a->w, *end = w + step, *fetch = ahead == 0 ? a->next : w + (ahead < step ? ahead : step);
 #pragma GCC unroll 2
     for (; w != end; w += 32) {
         if (ahead) {
             fetch = fetch == end ? fetch + (size_t)(nv - 1) * step : fetch;
 #pragma GCC unroll 8
             for (int v = 0; v < nv; v++) _mm_prefetch((const char *)(fetch + (size_t)v * step), _MM_HINT_T1);
-            fetch += 32;
-        }
+        } else
+            _mm_prefetch((const char *)fetch, _MM_HINT_T1);
+        fetch += 32;
         vi c[8];
 #pragma GCC unroll 8
         for (int v = 0; v < nv; v++) {
@@ -138,17 +140,15 @@ static void few_rows(const tr_gemm_bf16_args *a) {
 }
 
 static void many_rows(const tr_gemm_bf16_args *a) {
+    const size_t block = 16 * a->k;
     for (size_t b = a->block0, left = a->blocks, nv; left > 0; b += nv, left -= nv) {
         nv = left < HOT_BLOCKS ? left : HOT_BLOCKS;
-        size_t ahead = left - nv < HOT_BLOCKS ? left - nv : HOT_BLOCKS;
-        const char *next = (const char *)(a->w + (b + nv) * 16 * a->k), *next_end = next + ahead * 32 * a->k;
-        size_t slice = ahead * 32 * a->k * HOT_ROWS / a->rows + 64;
         for (size_t r = 0; r < a->rows; r += HOT_ROWS) {
-            size_t rows = a->rows - r < HOT_ROWS ? a->rows - r : HOT_ROWS;
+            size_t rows = a->rows - r < HOT_ROWS ? a->rows - r : HOT_ROWS, number = r / HOT_ROWS;
             tile t = at_block(a, r, b);
-            /* Each tile brings a slice of the next blocks to L2. */
-            const char *stop = (size_t)(next_end - next) > slice ? next + slice : next_end;
-            for (; next < stop; next += 64) _mm_prefetch(next, _MM_HINT_T1);
+            /* The first tiles fetch a block each of what follows in memory: mostly what is read next, also behind the
+             * end of this call. */
+            t.next = t.w + (number < nv ? nv + number : 0) * block;
             hot[nv - 1][rows - 1](&t);
         }
     }
