@@ -121,7 +121,7 @@ def highest_pss(worker, pid):
     high = 0
     while worker.poll() is None:
         high = max(high, pss_mb(family(pid)))
-        time.sleep(0.02)
+        time.sleep(0.1)  # looking costs: it walks the page tables
         while select.select([worker.stdout], [], [], 0)[0] and os.read(worker.stdout.fileno(), 1 << 16):
             pass
     return high
@@ -183,7 +183,7 @@ def llama_memory(s, tokens, n):
 
 def memory(s):
     """Memory of all processes together near the end of a full context, both with 8-bit weights and KV. One round."""
-    n, tokens = 32, s.args.depth - 32
+    n, tokens = 48, s.args.depth - 48
     ours = Contestant("troupe int8", lambda: troupe_memory(s, tokens, n), rounds=1) if s.args.troupe else None
     theirs = Contestant("llama.cpp Q8_0", lambda: llama_memory(s, tokens, n), rounds=1)
     return [Pair(ours, theirs)], [Row("memory", "%d tokens of context" % (tokens + n), "MB", ours, theirs, "MB")]

@@ -141,7 +141,7 @@ def pipelines(s):
     return [Pair(ours, other)], [Row("pipelines", t, "tok/s", ours, other) for t in ("pp512", "pp512 b8", "tg64", "tg64 b8")]
 
 
-HOP = re.compile(r"^(ring spin|ring sleep|futex raw|zmq ipc)\s+(\d+) B\s+p50\s+([\d.]+) us\s+p99\s+([\d.]+) us$", re.M)
+HOP = re.compile(r"^(ring spin|ring sleep|spin raw|futex raw|zmq ipc)\s+(\d+) B\s+p50\s+([\d.]+) us\s+p99\s+([\d.]+) us$", re.M)
 
 
 def hop(s):
@@ -161,6 +161,7 @@ def hop(s):
         return Row("hop", "%s %s B" % (channel, size), "us", c, c, "%s %s" % (channel, size), "%s %s" % (other, their_size),
                    "%s %s B" % (other, their_size))
     return [Pair(c)], [row("ring spin", "1344", "zmq ipc", "1344"), row("ring spin", "2624", "zmq ipc", "2624"),
+                       row("ring spin", "1344", "spin raw", "0"),
                        row("ring sleep", "1344", "futex raw", "0"), row("ring sleep", "2624", "futex raw", "0")]
 
 

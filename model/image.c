@@ -167,12 +167,13 @@ tr_precision tr_image_precision(const tr_image *image) { return (tr_precision)im
 uint64_t tr_image_model_hash(const tr_image *image) { return image->header->model_hash; }
 
 uint64_t tr_image_step_bytes(const tr_image *image) {
+    const tr_image_format_entry *entry = (const void *)(image->map.data + image->header->index_offset);
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < image->header->config.n_layers * TR_IMAGE_ROLE_COUNT; i++) {
-        const tr_image_tensor *t = &image->tensor[i];
-        if (!t->data || i % TR_IMAGE_ROLE_COUNT == TR_IMAGE_EMBED) continue;
-        bytes += tr_image_format_data_bytes(t->kind, t->n, t->k);
-        if (t->scale) bytes += tr_image_format_padded(t->n) * (sizeof *t->scale + sizeof *t->comp);
+    for (uint64_t i = 0; i < image->header->n_tensors; i++) {
+        const tr_image_format_entry *e = &entry[i];
+        if (e->role == TR_IMAGE_EMBED) continue;
+        bytes += tr_image_format_data_bytes(e->kind, e->n, e->k);
+        if (e->kind == TR_IMAGE_INT8_PACK) bytes += tr_image_format_padded(e->n) * (sizeof(int32_t) + sizeof(float));
     }
     return bytes;
 }

@@ -135,6 +135,8 @@ static tr_status measure_prompt(const bench *b, test *t, uint32_t r, tr_error *e
 static tr_status measure_generation(const bench *b, test *t, uint32_t r, tr_error *err) {
     progress p;
     const tr_company *c = &b->session->company;
+    /* Before and after: a slow moment of either is not the ceiling. */
+    double ceiling = tr_cli_bench_read_rate(&b->read);
     TR_TRY(run(b, &p, t->batch, b->depth ? b->depth : 1, t->n + 2, err));
     if (p.end_ns <= p.start_ns) return tr_error_set(err, TR_INTERNAL, "the test was too short to be timed: raise -n");
     double wall = (double)(p.end_ns - p.start_ns);
@@ -143,7 +145,8 @@ static tr_status measure_generation(const bench *b, test *t, uint32_t r, tr_erro
     double room = wall * (c->unified || c->exclusive ? c->max_in_flight[c->unified ? 0 : 1] : c->max_in_flight[1]);
     t->idle += (1 - (double)p.kernel_ns / room) / b->repeat;
     t->stage_idle += ((double)p.step_ns - (double)p.kernel_ns) / room / b->repeat;
-    double ceiling = tr_cli_bench_read_rate(&b->read);
+    double after = tr_cli_bench_read_rate(&b->read);
+    if (after > ceiling) ceiling = after;
     t->read[r] = ceiling > 0 ? t->rate[r] / t->batch * (double)b->read.step_bytes / ceiling : 0;
     return TR_OK;
 }

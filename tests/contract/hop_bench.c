@@ -1,7 +1,8 @@
 /* hop_bench [ROUNDS]: half of a round trip between two threads, in microseconds, over the links of a stage.
- * ring spin: both spin on their bell. ring sleep: futex at once. futex raw: one word and its futex each way, no payload
- * and no ring, the least that sleeping can cost. zmq ipc: poll on the descriptor. Pinned to the first two CPUs this
- * process may use; with one CPU, spinning is left out (it would measure the scheduler). */
+ * ring spin: both spin on their bell. ring sleep: futex at once. zmq ipc: poll on the descriptor. spin raw, futex raw:
+ * one word each way, no payload and no ring, the least that either way of waiting can cost on this machine. All take
+ * turns, so that a slow moment, or cores that lie far apart for a while, hit all of them. Pinned to the first two CPUs
+ * this process may use; with one CPU, spinning is left out (it would measure the scheduler). */
 #include "base/clock.h"
 #include "transport/ring.h"
 #include "transport/zmq_channel.h"
@@ -12,6 +13,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +21,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-enum { RECORD_MAX = 4096, RECORDS = 4 };
+enum { RECORD_MAX = 4096, RECORDS = 4, TURNS = 5 };
 
 typedef struct side {
     tr_channel *in, *out;
@@ -82,78 +84,87 @@ static int order(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static void print(const char *name, size_t bytes, uint64_t *t, long rounds) {
-    qsort(t, (size_t)rounds, sizeof *t, order);
-    printf("%-10s %5zu B  p50 %7.3f us  p99 %7.3f us\n", name, bytes, (double)t[rounds / 2] / 2000,
-           (double)t[rounds * 99 / 100] / 2000);
-}
-
-static void measure(const char *name, side *a, side *b, size_t bytes, uint64_t spin_ns, long rounds) {
-    uint64_t *t = malloc((size_t)rounds * sizeof *t);
-    long warm = rounds / 10;
-    a->spin_ns = b->spin_ns = spin_ns;
-    a->bytes = b->bytes = bytes;
-    a->rounds = b->rounds = rounds + warm;
-    pthread_t thread;
-    if (!t || pthread_create(&thread, NULL, echo, b) != 0) exit(70);
-    pin(a->cpu);
-    for (long i = -warm; i < rounds; i++) {
-        uint64_t start = tr_clock_now_ns();
-        send(a, (uint64_t)i);
-        receive(a);
-        if (i >= 0) t[i] = tr_clock_now_ns() - start;
-    }
-    pthread_join(thread, NULL);
-    print(name, bytes, t, rounds);
-    free(t);
-}
-
-/* ---- the bare system call ---- */
+/* ---- the bare words ---- */
 
 typedef struct words {
     _Alignas(64) _Atomic uint32_t there;
     _Alignas(64) _Atomic uint32_t back;
+    bool sleep;
     long rounds;
     int cpu;
 } words;
 
-static void ring_word(_Atomic uint32_t *word, uint32_t value) {
+static void put_word(const words *w, _Atomic uint32_t *word, uint32_t value) {
     atomic_store_explicit(word, value, memory_order_release);
-    syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
+    if (w->sleep) syscall(SYS_futex, word, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
 
-static void await_word(_Atomic uint32_t *word, uint32_t value) {
+static void await_word(const words *w, _Atomic uint32_t *word, uint32_t value) {
     uint32_t seen;
     while ((seen = atomic_load_explicit(word, memory_order_acquire)) != value)
-        syscall(SYS_futex, word, FUTEX_WAIT, seen, NULL, NULL, 0);
+        if (w->sleep) syscall(SYS_futex, word, FUTEX_WAIT, seen, NULL, NULL, 0);
 }
 
 static void *echo_words(void *arg) {
     words *w = arg;
     pin(w->cpu);
     for (long i = 1; i <= w->rounds; i++) {
-        await_word(&w->there, (uint32_t)i);
-        ring_word(&w->back, (uint32_t)i);
+        await_word(w, &w->there, (uint32_t)i);
+        put_word(w, &w->back, (uint32_t)i);
     }
     return NULL;
 }
 
-static void measure_words(int cpu, int peer_cpu, long rounds) {
-    long warm = rounds / 10;
-    words w = {.rounds = rounds + warm, .cpu = peer_cpu};
-    uint64_t *t = malloc((size_t)rounds * sizeof *t);
-    pthread_t thread;
-    if (!t || pthread_create(&thread, NULL, echo_words, &w) != 0) exit(70);
+/* ---- series of round trips ---- */
+
+typedef struct series {
+    const char *name;
+    size_t bytes;
+    side *a, *b; /* NULL: bare words */
+    uint64_t spin_ns;
+    uint64_t *t; /* [n] ns of a round trip */
+    long n;
+} series;
+
+static void begin(pthread_t *thread, void *(*run)(void *), void *arg, int cpu) {
+    if (pthread_create(thread, NULL, run, arg) != 0) exit(70);
     pin(cpu);
-    for (long i = 1; i <= rounds + warm; i++) {
+}
+
+static void measure_link(series *s, long rounds) {
+    long warm = rounds / 10;
+    pthread_t thread;
+    s->a->spin_ns = s->b->spin_ns = s->spin_ns;
+    s->a->bytes = s->b->bytes = s->bytes;
+    s->b->rounds = rounds + warm;
+    begin(&thread, echo, s->b, s->a->cpu);
+    for (long i = -warm; i < rounds; i++) {
         uint64_t start = tr_clock_now_ns();
-        ring_word(&w.there, (uint32_t)i);
-        await_word(&w.back, (uint32_t)i);
-        if (i > warm) t[i - warm - 1] = tr_clock_now_ns() - start;
+        send(s->a, (uint64_t)i);
+        receive(s->a);
+        if (i >= 0) s->t[s->n++] = tr_clock_now_ns() - start;
     }
     pthread_join(thread, NULL);
-    print("futex raw", 0, t, rounds);
-    free(t);
+}
+
+static void measure_words(series *s, const int cpus[2], long rounds) {
+    long warm = rounds / 10;
+    words w = {.sleep = s->spin_ns == 0, .rounds = rounds + warm, .cpu = cpus[1]};
+    pthread_t thread;
+    begin(&thread, echo_words, &w, cpus[0]);
+    for (long i = 1; i <= rounds + warm; i++) {
+        uint64_t start = tr_clock_now_ns();
+        put_word(&w, &w.there, (uint32_t)i);
+        await_word(&w, &w.back, (uint32_t)i);
+        if (i > warm) s->t[s->n++] = tr_clock_now_ns() - start;
+    }
+    pthread_join(thread, NULL);
+}
+
+static void print(series *s) {
+    qsort(s->t, (size_t)s->n, sizeof *s->t, order);
+    printf("%-10s %5zu B  p50 %7.3f us  p99 %7.3f us\n", s->name, s->bytes, (double)s->t[s->n / 2] / 2000,
+           (double)s->t[s->n * 99 / 100] / 2000);
 }
 
 static void open_rings(side *a, side *b, void *memory[2], tr_error *err) {
@@ -197,32 +208,56 @@ static void close_sockets(side *a, side *b, void *context[2], const char *dir) {
 }
 
 int main(int argc, char **argv) {
-    static const size_t sizes[] = {48, 1344, 2624};
-    static side a, b;
+    static side ring[2], socket[2];
+    static series all[] = {
+        {"ring spin", 48, ring, ring + 1, TR_NS_PER_S, NULL, 0},
+        {"ring spin", 1344, ring, ring + 1, TR_NS_PER_S, NULL, 0},
+        {"ring spin", 2624, ring, ring + 1, TR_NS_PER_S, NULL, 0},
+        {"spin raw", 0, NULL, NULL, TR_NS_PER_S, NULL, 0},
+        {"ring sleep", 48, ring, ring + 1, 0, NULL, 0},
+        {"ring sleep", 1344, ring, ring + 1, 0, NULL, 0},
+        {"ring sleep", 2624, ring, ring + 1, 0, NULL, 0},
+        {"futex raw", 0, NULL, NULL, 0, NULL, 0},
+        {"zmq ipc", 48, socket, socket + 1, 0, NULL, 0},
+        {"zmq ipc", 1344, socket, socket + 1, 0, NULL, 0},
+        {"zmq ipc", 2624, socket, socket + 1, 0, NULL, 0},
+    };
+    enum { SERIES = sizeof all / sizeof *all };
     tr_error err = {0};
     long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 20000;
-    if (rounds < 10) return fprintf(stderr, "usage: hop_bench [ROUNDS, at least 10]\n"), 64;
+    if (rounds < 10 * TURNS) return fprintf(stderr, "usage: hop_bench [ROUNDS, at least %d]\n", 10 * TURNS), 64;
     cpu_set_t set;
     int cpus[2] = {-1, -1}, n = 0;
     sched_getaffinity(0, sizeof set, &set);
     for (int i = 0; i < CPU_SETSIZE && n < 2; i++)
         if (CPU_ISSET(i, &set)) cpus[n++] = i;
-    a.cpu = cpus[0], b.cpu = cpus[1];
-    tr_bell_init(&a.bell, -1);
-    tr_bell_init(&b.bell, -1);
-    void *memory[2];
-    open_rings(&a, &b, memory, &err);
-    for (int i = 0; i < 3 && n == 2; i++) measure("ring spin", &a, &b, sizes[i], TR_NS_PER_S, rounds);
-    for (int i = 0; i < 3; i++) measure("ring sleep", &a, &b, sizes[i], 0, rounds);
-    measure_words(a.cpu, b.cpu, rounds);
-    close_channels(&a, &b);
-    for (int i = 0; i < 2; i++) free(memory[i]);
-    void *context[2];
-    for (int i = 0; i < 2; i++) need(tr_zmq_socket_context(&context[i], &err), &err);
+    for (int i = 0; i < 2; i++) {
+        ring[i].cpu = socket[i].cpu = cpus[i];
+        tr_bell_init(&ring[i].bell, -1);
+        tr_bell_init(&socket[i].bell, -1);
+    }
+    void *memory[2], *context[2];
     char dir[] = "/tmp/tr-hop-XXXXXX";
     if (!mkdtemp(dir)) return 73;
-    open_sockets(&a, &b, context, dir, &err);
-    for (int i = 0; i < 3; i++) measure("zmq ipc", &a, &b, sizes[i], 0, rounds);
-    close_sockets(&a, &b, context, dir);
+    open_rings(&ring[0], &ring[1], memory, &err);
+    for (int i = 0; i < 2; i++) need(tr_zmq_socket_context(&context[i], &err), &err);
+    open_sockets(&socket[0], &socket[1], context, dir, &err);
+    for (int i = 0; i < SERIES; i++)
+        if (!(all[i].t = malloc((size_t)rounds * sizeof *all[i].t))) return 70;
+    for (int turn = 0; turn < TURNS; turn++)
+        for (int i = 0; i < SERIES; i++) {
+            if (n < 2 && all[i].spin_ns) continue;
+            if (all[i].a)
+                measure_link(&all[i], rounds / TURNS);
+            else
+                measure_words(&all[i], cpus, rounds / TURNS);
+        }
+    for (int i = 0; i < SERIES; i++) {
+        if (all[i].n) print(&all[i]);
+        free(all[i].t);
+    }
+    close_channels(&ring[0], &ring[1]);
+    for (int i = 0; i < 2; i++) free(memory[i]);
+    close_sockets(&socket[0], &socket[1], context, dir);
     return 0;
 }
