@@ -22,22 +22,26 @@ static bool fill(cpu_mask *mask, const uint32_t *cpus, uint32_t n) {
     return true;
 }
 
-bool tr_bind_thread_verify(const uint32_t *cpus, uint32_t n) {
+static bool stands_on(int32_t tid, const uint32_t *cpus, uint32_t n) {
     cpu_mask want, have;
     memset(&have, 0, sizeof have);
     if (!fill(&want, cpus, n)) return false;
-    if (sched_getaffinity(0, sizeof have, (cpu_set_t *)(void *)&have) != 0) return false;
+    if (sched_getaffinity(tid, sizeof have, (cpu_set_t *)(void *)&have) != 0) return false;
     return memcmp(&want, &have, sizeof want) == 0;
 }
 
-tr_status tr_bind_thread(const uint32_t *cpus, uint32_t n) {
+bool tr_bind_thread_verify(const uint32_t *cpus, uint32_t n) { return stands_on(0, cpus, n); }
+
+tr_status tr_bind_task(int32_t tid, const uint32_t *cpus, uint32_t n) {
     cpu_mask want;
     if (n == 0) return TR_OK;
     if (!fill(&want, cpus, n)) return TR_UNAVAILABLE;
-    if (sched_setaffinity(0, sizeof want, (const cpu_set_t *)(const void *)&want) != 0) return TR_UNAVAILABLE;
+    if (sched_setaffinity(tid, sizeof want, (const cpu_set_t *)(const void *)&want) != 0) return TR_UNAVAILABLE;
     /* The kernel silently intersects with what the cgroup allows. */
-    return tr_bind_thread_verify(cpus, n) ? TR_OK : TR_UNAVAILABLE;
+    return stands_on(tid, cpus, n) ? TR_OK : TR_UNAVAILABLE;
 }
+
+tr_status tr_bind_thread(const uint32_t *cpus, uint32_t n) { return tr_bind_task(0, cpus, n); }
 
 /* One node: every page is where it should be, and containers often refuse the call itself. */
 static bool single_node(void) {

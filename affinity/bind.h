@@ -11,6 +11,8 @@
 
 /* Pin the calling thread to cpus[n] (logical CPU numbers of the system) and check that it took. n == 0: TR_OK. */
 tr_status tr_bind_thread(const uint32_t *cpus, uint32_t n);
+/* The same for any thread of this process, by its kernel id. */
+tr_status tr_bind_task(int32_t tid, const uint32_t *cpus, uint32_t n);
 /* True when the calling thread may run on exactly these CPUs. */
 bool tr_bind_thread_verify(const uint32_t *cpus, uint32_t n);
 

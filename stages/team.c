@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "kernels/ops.h"
+#include "stages/crowd.h"
 #include "stages/spin_policy.h"
 
 #include <limits.h>
@@ -23,14 +24,17 @@ typedef struct worker {
     uint32_t index;
     uint32_t sense; /* generation of the barrier that this worker waits for next */
     tr_spin_policy spin;
+    _Atomic uint64_t lost_ns; /* in waits that outlasted their budget, since the last settle */
+    int32_t tid;
     pthread_t thread;
 } worker;
 
 struct tr_team {
     uint32_t n;
     bool spin;      /* every worker may have a core of its own */
-    uint32_t *cpus; /* [n_cpus] or NULL */
-    uint32_t n_cpus;
+    uint32_t *cpus; /* [n] or NULL */
+    tr_crowd crowd;
+    uint64_t run_ns; /* of runs since the last settle */
     tr_team_fn fn;
     void *arg;
     _Alignas(64) _Atomic uint32_t run; /* raised to start a run; workers sleep on it */
@@ -55,7 +59,7 @@ static bool spin(tr_spin_policy *policy, _Atomic uint32_t *word, uint32_t seen, 
     for (uint64_t waited = 0; waited < budget_ns; waited = tr_clock_now_ns() - begin) {
         for (int i = 0; i < LOOKS; i++) {
             if (atomic_load_explicit(word, memory_order_acquire) != seen) {
-                tr_spin_policy_hit(policy, waited);
+                tr_spin_policy_hit(policy);
                 return true;
             }
             __builtin_ia32_pause();
@@ -83,16 +87,23 @@ void tr_team_barrier(tr_team *t, uint32_t index) {
     }
     const uint32_t budget_ns = t->spin ? tr_spin_policy_budget(&w->spin) : 0;
     if (budget_ns > 0 && spin(&w->spin, &t->generation, generation, budget_ns)) return;
-    if (t->spin) tr_spin_policy_miss(&w->spin, budget_ns);
+    if (t->spin) tr_spin_policy_miss(&w->spin);
+    const uint64_t begin = tr_clock_now_ns();
     sleep_until_change(t, &t->generation, generation);
+    atomic_fetch_add_explicit(&w->lost_ns, tr_clock_now_ns() - begin, memory_order_relaxed);
 }
 
-/* Every worker may stand on any core of the team: one that was bound to a core of its own would wait there behind
- * another process while a core of its team mates, who wait for it, is free. */
-static void begin_worker(const worker *w) {
-    const tr_team *t = w->team;
-    if (t->cpus && tr_bind_thread(t->cpus, t->n_cpus) != TR_OK)
-        tr_log(TR_LOG_WARN, "not_pinned", "worker=%u cpus=%u the system refused it", w->index, t->n_cpus);
+/* One core for each worker, or in a crowd all cores for all: see crowd.h. */
+static bool bind(const tr_team *t, const worker *w) {
+    if (!t->cpus) return true;
+    return (t->crowd.crowded ? tr_bind_task(w->tid, t->cpus, t->n) : tr_bind_task(w->tid, &t->cpus[w->index], 1)) ==
+           TR_OK;
+}
+
+static void begin_worker(worker *w) {
+    w->tid = (int32_t)syscall(SYS_gettid);
+    if (!bind(w->team, w))
+        tr_log(TR_LOG_WARN, "not_pinned", "worker=%u cpu=%u the system refused it", w->index, w->team->cpus[w->index]);
     tr_ops_thread_init();
 }
 
@@ -127,7 +138,7 @@ tr_status tr_team_create(uint32_t n, const uint32_t *cpus, tr_team **team_out, t
     if (n == 0 || n > TEAM_MAX) return tr_error_set(err, TR_CONFIG, "a stage has 1 to %d workers, not %u", TEAM_MAX, n);
     tr_team *t = aligned_alloc(64, (sizeof *t + n * sizeof(worker) + 63) / 64 * 64);
     if (!t) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %u workers", n);
-    *t = (tr_team){.n = n, .n_cpus = n};
+    *t = (tr_team){.n = n};
     t->cpus = cpus ? malloc(n * sizeof *cpus) : NULL;
     for (uint32_t i = 0; t->cpus && i < n; i++) t->cpus[i] = cpus[i];
     t->spin = cores(n, cpus) >= n;
@@ -160,6 +171,7 @@ void tr_team_destroy(tr_team **team) {
 uint32_t tr_team_size(const tr_team *t) { return t->n; }
 
 void tr_team_run(tr_team *t, tr_team_fn fn, void *arg) {
+    const uint64_t begin = tr_clock_now_ns();
     t->fn = fn;
     t->arg = arg;
     if (t->n > 1) {
@@ -168,4 +180,17 @@ void tr_team_run(tr_team *t, tr_team_fn fn, void *arg) {
     }
     fn(arg, 0, t->n);
     tr_team_barrier(t, 0);
+    t->run_ns += tr_clock_now_ns() - begin;
+}
+
+void tr_team_settle(tr_team *t) {
+    uint64_t most = 0;
+    if (t->n == 1 || !t->spin || !t->cpus) return;
+    for (uint32_t i = 0; i < t->n; i++) {
+        const uint64_t lost = atomic_exchange_explicit(&t->w[i].lost_ns, 0, memory_order_relaxed);
+        most = lost > most ? lost : most;
+    }
+    bool changed = tr_crowd_add(&t->crowd, t->run_ns, most);
+    t->run_ns = 0;
+    for (uint32_t i = 0; i < t->n && changed; i++) bind(t, &t->w[i]); /* a refusal was told at the start */
 }

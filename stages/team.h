@@ -1,7 +1,7 @@
 /* stages/team.h - the workers of one stage: n threads of which the caller is the first.
  * Why: a stage splits every operation over its cores; the split never changes a number (kernels/ops.h).
- * Waiting: inside a run a barrier spins for as long as waits usually take and then sleeps on a futex; between runs the
- * workers sleep. Where waits keep outlasting that (more threads than cores, of whatever process) it sleeps at once
+ * Waiting: inside a run a barrier spins some tens of microseconds and then sleeps on a futex; between runs the workers
+ * sleep. Where waits keep outlasting that (more threads than cores, of whatever process) it sleeps at once
  * (spin_policy.h), as it always does with more workers than cores.
  * Owns: the threads. Threads: run() by the creating thread only. */
 #ifndef TR_TEAM_H
@@ -13,14 +13,18 @@
 typedef struct tr_team tr_team;
 typedef void (*tr_team_fn)(void *arg, uint32_t worker, uint32_t n_workers);
 
-/* cpus: [n] logical CPUs that the workers (worker 0 = the caller) are bound to, all of them to all, or NULL for no
- * binding; a CPU may be named twice. A refused binding is a warning in the log, not an error. Returns when every worker
- * stands where it belongs: from then on a team makes no system call but the futex. */
+/* cpus: [n] logical CPUs to bind the workers to (worker 0 = the caller), one each, or NULL for no binding; a CPU may be
+ * named twice. A refused binding is a warning in the log, not an error. Returns when every worker stands where it
+ * belongs. */
 tr_status tr_team_create(uint32_t n_workers, const uint32_t *cpus, tr_team **team_out, tr_error *err);
 void tr_team_destroy(tr_team **team);
 uint32_t tr_team_size(const tr_team *team);
 /* Run fn on all workers; returns when all have returned. */
 void tr_team_run(tr_team *team, tr_team_fn fn, void *arg);
+/* Between runs, where time is no matter: where another process stands on the cores (crowd.h) every worker is bound to
+ * all of them, and back to one when that is over. The only call that makes a system call other than the futex, and only
+ * when that changes. */
+void tr_team_settle(tr_team *team);
 /* Inside fn: wait until all workers are here. */
 void tr_team_barrier(tr_team *team, uint32_t worker);
 /* Share [begin, end) of n items for a worker, in contiguous runs. */

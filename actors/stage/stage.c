@@ -298,9 +298,10 @@ tr_status tr_stage_run(tr_runtime *rt, tr_error *err) {
             uint32_t seen = tr_bell_read(&rt->block->bell);
             bool any = tr_runtime_pump(rt, on_event, d);
             any |= pump_channels(d);
-            if (d->pending)
+            if (d->pending) {
                 compute(d);
-            else if (!any)
+                tr_team_settle(d->team); /* the answer is out */
+            } else if (!any)
                 tr_runtime_wait(rt, seen, UINT64_MAX, NULL);
         }
     }
