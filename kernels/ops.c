@@ -22,7 +22,7 @@ static const tr_ops avx2_table = {.name = "avx2", TR_OPS(OP)};
 #define OP(name, ret, args) .name = tr_avx512_##name,
 static const tr_ops avx512_table = {.name = "avx512", TR_OPS(OP)};
 #undef OP
-/* VNNI and AMX put an int8 matmul of their own into a copy of the table below; filled once by probe(). */
+/* VNNI and AMX put int8 operations of their own into a copy of the table below; filled once by probe(). */
 static tr_ops vnni_table, amx_table;
 
 /* Every table, lowest first; a later one needs all that an earlier one needs. */
@@ -67,6 +67,7 @@ static void probe(void) {
     vnni_table = avx512_table;
     vnni_table.name = "avx512vnni";
     vnni_table.gemm_i8 = tr_avx512vnni_gemm_i8;
+    vnni_table.attn_int8 = tr_avx512vnni_attn_int8;
     amx_table = vnni_table;
     amx_table.name = "amx";
     amx_table.gemm_i8 = tr_amx_gemm_i8;
@@ -110,8 +111,8 @@ void tr_ops_thread_init(void) {
 
 size_t tr_ops_panel_floats(size_t k) { return tr_align_up(k, 16) * 64; }
 
-/* See kernels/simd/attn.inc for what lies there. */
+/* See kernels/simd/attn_common.inc for what lies there. */
 size_t tr_ops_attn_scratch_floats(uint32_t heads, uint32_t d) {
-    size_t lanes = tr_align_up(heads > 48 ? heads : 48, 16);
-    return lanes * (2 * (size_t)d + 96) + 64 * (size_t)d;
+    const size_t pairs = heads > 48 ? heads : 48;
+    return pairs * (TR_OPS_ATTN_SPLIT_TOK + d + tr_ops_attn_part_floats(d) + 4) + 4096;
 }

@@ -10,5 +10,6 @@
 TR_OPS(OP)
 #undef OP
 void tr_avx512vnni_gemm_i8(const tr_gemm_i8_args *a);
+void tr_avx512vnni_attn_int8(const tr_attn_args *a);
 void tr_amx_gemm_i8(const tr_gemm_i8_args *a);
 #endif
