@@ -11,7 +11,8 @@
 
 enum {
     TR_FORWARD_NARROW_ROWS = 2, /* up to these rows every worker does the work on rows for itself (layers.c) */
-    TR_FORWARD_ATTN_PAIRS = 48  /* (row, head) pairs that the attention kernels take together */
+    TR_FORWARD_ATTN_PAIRS = 48, /* (row, head) pairs that the attention kernels take together */
+    TR_FORWARD_PARTS_MAX = 1024 /* splits of single rows that are shared among workers, in one layer */
 };
 
 typedef struct tr_forward_layer {
@@ -62,6 +63,10 @@ struct tr_forward {
     uint32_t *sampled;
     tr_sampler_best *best;       /* [workers, max_spans] */
     _Atomic uint32_t *next_item; /* [hi - lo] attention items taken in this step */
+    /* attention of single rows, split by split */
+    uint32_t n_parts;
+    float *part;                 /* [n_parts, n_heads, part floats] */
+    _Atomic uint32_t *part_done; /* [max_spans, n_kv_heads] finished in this layer */
     tr_forward_worker *worker;
 };
 
