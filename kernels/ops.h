@@ -81,6 +81,7 @@ typedef struct tr_attn_args {
     float *part; /* NULL: all splits, merged to out. Otherwise rows is 1, and only `split`, of which the row sees some
                   * key, goes unmerged to part: [heads][tr_ops_attn_part_floats(d)], out then max and sum */
     uint32_t split; /* position / TR_OPS_ATTN_SPLIT_TOK */
+    uint32_t next;  /* with part: the split that this worker will most likely be given next, a hint; split: none */
 } tr_attn_args;
 
 /* OP(name, return type, (arguments)) */

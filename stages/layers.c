@@ -226,12 +226,13 @@ static void attend_splits(const ctx *c, const tr_forward_layer *l, uint32_t laye
     const tr_span *s = &f->batch->spans[span];
     const uint32_t group = f->heads_a_kv, n = n_splits(l, s), heads = f->model->n_heads;
     const size_t ld = tr_ops_attn_part_floats(f->model->head_dim);
-    for (uint32_t i = 0; i < n; i++)
-        for (uint32_t k = 0; k < f->model->n_kv_heads; k++)
+    for (uint32_t k = 0; k < f->model->n_kv_heads; k++)
+        for (uint32_t i = 0; i < n; i++)
             for (uint32_t h = 0; h < group; h += step) {
                 if (!take(t)) continue;
                 tr_attn_args a = attn_args(c, l, layer, s, 0, 1, k, h, group - h < step ? group - h : step);
                 a.split = first_split(l, s) + i;
+                a.next = a.split + c->n;
                 a.part = f->part + ((size_t)(part + i) * heads + k * group + h) * ld;
                 attend(c, &a);
                 _Atomic uint32_t *done = &f->part_done[span * f->model->n_kv_heads + k];

@@ -102,6 +102,7 @@ static void by_splits(checkk *c, const tr_attn_args *whole, uint32_t row, tr_kv_
     one.out = NULL;
     for (uint32_t i = n; i-- > 0;) { /* in any order */
         one.split = first + i;
+        one.next = one.split + checkk_below(c, 3);
         one.part = parts + i * whole->heads * ld;
         (format == TR_KV_BF16 ? c->ops->attn_bf16 : c->ops->attn_int8)(&one);
     }

@@ -323,6 +323,12 @@ static bool setup(job *j, unsigned i) {
     case 23: setup_attn(j, TR_KV_BF16, 1, 1000, 3, 64, 0); return true;
     case 24: setup_attn(j, TR_KV_INT8, 1, 1000, 4, 256, 0); return true;
     case 25: setup_attn(j, TR_KV_INT8, 1, 1000, 3, 64, 0); return true;
+    case 54: setup_attn(j, TR_KV_INT8, 1, 262144, 3, 64, 0); return true; /* from memory */
+    case 55: setup_attn(j, TR_KV_INT8, 1, 65536, 4, 256, 0); return true;
+    case 56: setup_attn(j, TR_KV_BF16, 1, 131072, 3, 64, 0); return true;
+    case 57: setup_attn(j, TR_KV_INT8, 512, 2048, 3, 64, 0); return true;
+    case 58: setup_attn(j, TR_KV_BF16, 512, 2048, 3, 64, 0); return true;
+    case 59: setup_attn(j, TR_KV_BF16, 512, 2048, 4, 256, 0); return true;
     case 26: setup_rows(j, "rmsnorm", run_rmsnorm, 512, 640, 0, 8); return true;
     case 27: setup_rows(j, "quant_u8 (128)", run_quant, 512, 640, 128, 5); return true;
     case 28: setup_rows(j, "quant_u8 (128)", run_quant, 512, 2048, 128, 5); return true;
@@ -446,7 +452,7 @@ int checkk_bench(const tr_ops *ops, const tr_ops *other, unsigned threads, const
     printf("%s, %u thread(s)\n", ops->name, threads);
     for (unsigned i = 0;; i++) {
         job probe = {.ops = ops};
-        if (i >= 54) break;
+        if (i >= 60) break;
         if (only) { /* names are known only after the set-up, which is cheap beside the run */
             bool there = setup(&probe, i);
             for (size_t k = 0; k < probe.n_owned; k++) free(probe.owned[k]);
