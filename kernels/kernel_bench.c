@@ -246,6 +246,12 @@ static bool setup(job *j, unsigned i) {
     case 23: setup_attn(j, TR_KV_BF16, 1, 1000, 3, 64, 0); return true;
     case 24: setup_attn(j, TR_KV_INT8, 1, 1000, 4, 256, 0); return true;
     case 25: setup_attn(j, TR_KV_INT8, 1, 1000, 3, 64, 0); return true;
+    case 54: setup_attn(j, TR_KV_INT8, 1, 262144, 3, 64, 0); return true; /* from memory */
+    case 55: setup_attn(j, TR_KV_INT8, 1, 65536, 4, 256, 0); return true;
+    case 56: setup_attn(j, TR_KV_BF16, 1, 131072, 3, 64, 0); return true;
+    case 57: setup_attn(j, TR_KV_INT8, 512, 2048, 3, 64, 0); return true;
+    case 58: setup_attn(j, TR_KV_BF16, 512, 2048, 3, 64, 0); return true;
+    case 59: setup_attn(j, TR_KV_BF16, 512, 2048, 4, 256, 0); return true;
     case 26: setup_rows(j, "rmsnorm", run_rmsnorm, 512, 640, 0, 8); return true;
     case 27: setup_rows(j, "quant_u8 (128)", run_quant, 512, 640, 128, 5); return true;
     case 28: setup_rows(j, "quant_u8 (128)", run_quant, 512, 2048, 128, 5); return true;

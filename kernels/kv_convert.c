@@ -25,7 +25,7 @@ static void int8_to_bf16(const tr_ops *ops, uint8_t *dst, uint32_t td, const uin
     float k_scale, v_scale;
     memcpy(&k_scale, src + tr_kv_int8_k_scale(d, ts), 4);
     memcpy(&v_scale, src + tr_kv_int8_v_scale(d, ts), 4);
-    for (uint32_t i = 0; i < d; i++) tmp[i] = (float)(int8_t)src[tr_kv_int8_k(d, ts, i)] * k_scale;
+    for (uint32_t i = 0; i < d; i++) tmp[i] = (float)(src[tr_kv_int8_k(d, ts, i)] - TR_KV_INT8_K_ZERO) * k_scale;
     ops->hadamard(tmp, d, tr_kv_rotation(d)); /* its own inverse */
     for (uint32_t i = 0; i < d; i++) {
         uint16_t k = tr_f32_to_bf16(tmp[i]);

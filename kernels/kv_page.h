@@ -1,17 +1,19 @@
 /* kernels/kv_page.h - byte layout of a KV page.
  * A page holds page_tok tokens (16, 32 or 64) of one layer and one kv head, as page_tok / 16 tiles one after another.
  * A tile is what attention kernels work on: 16 tokens, K then V (then scales), d = head_dim, a multiple of 16:
- *   TR_KV_BF16: K bf16 [d/2][16 tok][2]   V bf16 [8][d][2 tok]                     (pairs: one 64-byte line feeds 16
- * lanes twice) TR_KV_INT8: K s8   [d/4][16 tok][4]   V s8   [4][d][4 tok]   k_scale f32[16]   v_scale f32[16] Value of
- * an int8 element: q * scale[token]. K of the int8 format is stored rotated: block-Hadamard, orthonormal, block
- * tr_kv_rotation(d), applied after RoPE; a query must be rotated alike before it meets it (scores are unchanged).
+ *   TR_KV_BF16: K bf16 [d/2][16 tok][2]   V bf16 [8][d][2 tok]    (pairs: one 64-byte line feeds 16 lanes twice)
+ *   TR_KV_INT8: K u8   [d/4][16 tok][4]   V s8   [4][d][4 tok]   k_scale f32[16]   v_scale f32[16]
+ * Value of an int8 element: (K - 128) * scale[token], V * scale[token]. K is offset because byte dot products take one
+ * unsigned and one signed side, and a query has a sign while a softmax weight has none.
+ * K of the int8 format is stored rotated: block-Hadamard, orthonormal, block tr_kv_rotation(d), applied after RoPE; a
+ * query must be rotated alike before it meets it (scores are unchanged).
  * Tokens of a tile that were never written hold unspecified bytes: readers must mask by position. */
 #ifndef TR_KV_PAGE_H
 #define TR_KV_PAGE_H
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TR_KV_TILE_TOK = 16, TR_KV_PAGE_TOK_MAX = 64 };
+enum { TR_KV_TILE_TOK = 16, TR_KV_PAGE_TOK_MAX = 64, TR_KV_INT8_K_ZERO = 128 };
 
 typedef enum tr_kv_format { TR_KV_BF16 = 1, TR_KV_INT8 = 2 } tr_kv_format;
 

@@ -27,7 +27,7 @@ typedef struct set {
 #define AVX512OP(name, ret, args) .name = tr_avx512_##name,
 #define OPS_AVX2                  TR_OPS(AVX2OP)
 #define OPS_AVX512                TR_OPS(AVX512OP)
-#define OPS_AVX512VNNI            OPS_AVX512.gemm_i8 = tr_avx512vnni_gemm_i8,
+#define OPS_AVX512VNNI            OPS_AVX512.gemm_i8 = tr_avx512vnni_gemm_i8, .attn_int8 = tr_avx512vnni_attn_int8,
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverride-init"
 /* Lowest first: of sets that are equally fast the last one is taken. */
@@ -169,8 +169,8 @@ void tr_ops_thread_init(void) {
 
 size_t tr_ops_panel_floats(size_t k) { return tr_align_up(k, 16) * 64; }
 
-/* See kernels/simd/attn.inc for what lies there. */
+/* See kernels/simd/attn_common.inc for what lies there. */
 size_t tr_ops_attn_scratch_floats(uint32_t heads, uint32_t d) {
-    size_t lanes = tr_align_up(heads > 48 ? heads : 48, 16);
-    return lanes * (2 * (size_t)d + 96) + 64 * (size_t)d;
+    const size_t pairs = heads > 48 ? heads : 48;
+    return pairs * (TR_OPS_ATTN_SPLIT_TOK + d + tr_ops_attn_part_floats(d) + 4) + 4096;
 }

@@ -32,8 +32,10 @@
 #include <stdint.h>
 
 enum {
-    TR_OPS_BLOCK_N = 16,        /* output channels of one packed block */
-    TR_OPS_ATTN_SPLIT_TOK = 512 /* attention restarts its running maximum at these absolute positions */
+    TR_OPS_BLOCK_N = 16,         /* output channels of one packed block */
+    TR_OPS_ATTN_SPLIT_TOK = 512, /* attention starts anew at these absolute positions and merges at the end */
+    TR_OPS_ATTN_Q_MAX = 32512,   /* int8 attention: steps of a rounded query, two signed bytes: 127 * 256 */
+    TR_OPS_ATTN_P_MAX = 32767    /* and of a rounded weight, 7 and 8 bits: 512 of them times 127 fit in int32 */
 };
 
 /* One matmul call: y[m][n] for m in [0, rows), n in [16*block0, 16*(block0+blocks)). */
@@ -56,12 +58,17 @@ typedef struct tr_gemm_i8_args {
 } tr_gemm_i8_args;
 
 /* Attention of rows that belong to one sequence, for one kv head and the q heads that share it.
- * Row r stands at position pos0 + r and sees keys (window ? max(0, pos - window + 1) : 0) .. pos.
- * For each row: keys in splits of TR_OPS_ATTN_SPLIT_TOK and in each split tiles of 16, both at absolute positions;
- * tiles that lie wholly outside what the row sees are not touched. Running (max, sum, out[d]) over the tiles of a
- * split, then the splits merge in ascending order. score = scale * chain over dims 0..d-1 (int8: (chain * k_scale[t]) *
- * scale, and the weight of a value is p[t] * v_scale[t]); masked keys weigh 0 and their values are not read as numbers.
- */
+ * Row r stands at position pos0 + r and sees keys (window ? max(0, pos - window + 1) : 0) .. pos, in splits of
+ * TR_OPS_ATTN_SPLIT_TOK and in these in tiles of 16, both at absolute positions. Tiles that lie wholly outside what the
+ * row sees are not touched; keys and values of a touched tile that the row does not see are not read as numbers.
+ * In each split: max over the scores, p[t] = exp(score[t] - max), sum of p (max and sum as reductions over 16 lanes,
+ * token t in lane t % 16), out[i] = sum of p[t] * v[t][i]. Then the splits merge in ascending order: by exp of the
+ * difference of their maxima; at last out is multiplied by 1 / sum.
+ *   bf16: score = scale * chain over dims 0..d-1; out is a chain over the tokens seen, in order, from 0.
+ *   int8: q is rounded to 16 bits (TR_OPS_ATTN_Q_MAX steps to its absmax, q_scale a step), p[t] * v_scale[t] of the
+ *   tokens seen to 15 bits (TR_OPS_ATTN_P_MAX steps to the largest of the split, p_scale a step); the products with the
+ *   stored bytes are int32 sums, exact up to d = 512: score = ((float)sum * k_scale[t]) * (q_scale * scale),
+ *   out = (float)sum * p_scale. */
 typedef struct tr_attn_args {
     const float *q;        /* [rows][heads][d], row stride ldq, head h at q + h*d; rotated already for TR_KV_INT8 */
     float *out;            /* same shape, row stride ldo */
@@ -75,6 +82,10 @@ typedef struct tr_attn_args {
     uint32_t window; /* 0: none */
     float scale;
     float *scratch; /* tr_ops_attn_scratch_floats(heads, d) floats of this worker */
+    float *part; /* NULL: all splits, merged to out. Otherwise rows is 1, and only `split`, of which the row sees some
+                  * key, goes unmerged to part: [heads][tr_ops_attn_part_floats(d)], out then max and sum */
+    uint32_t split; /* position / TR_OPS_ATTN_SPLIT_TOK */
+    uint32_t next;  /* with part: the split that this worker will most likely be given next, a hint; split: none */
 } tr_attn_args;
 
 /* OP(name, return type, (arguments)) */
@@ -108,6 +119,8 @@ typedef struct tr_attn_args {
        (uint8_t * dst, uint32_t dst_t0, const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d, float *tmp))      \
     OP(attn_bf16, void, (const tr_attn_args *a))                                                                       \
     OP(attn_int8, void, (const tr_attn_args *a))                                                                       \
+    /* The end of attention from n parts of one head in order, `stride` floats apart: the bits of one whole call */    \
+    OP(attn_merge, void, (float *out, const float *parts, size_t n, size_t stride, uint32_t d))                        \
     /* Largest element; the lowest index wins ties; NaN loses against everything. Returns the index, *max_out its */   \
     /* value (index 0 and -infinity when nothing is above -infinity) */                                                \
     OP(argmax, size_t, (const float *x, size_t n, float *max_out))
@@ -123,6 +136,7 @@ typedef struct tr_ops {
 /* Scratch sizes, the same for every variant. */
 size_t tr_ops_panel_floats(size_t k);
 size_t tr_ops_attn_scratch_floats(uint32_t heads, uint32_t d);
+static inline size_t tr_ops_attn_part_floats(uint32_t d) { return (size_t)d + 16; }
 
 /* The table named so, or NULL when unknown or when this CPU cannot run it. Tables are static and immutable. The first
  * call of this, tr_ops_select or tr_ops_available asks the system for what "amx" needs (the tile registers, which are

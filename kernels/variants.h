@@ -11,6 +11,7 @@ TR_OPS(OP)
 #undef OP
 void tr_avx2vnni_gemm_i8(const tr_gemm_i8_args *a);
 void tr_avx512vnni_gemm_i8(const tr_gemm_i8_args *a);
+void tr_avx512vnni_attn_int8(const tr_attn_args *a);
 void tr_avx512bf16_bf16_row(void *row, const float *x, size_t k);
 void tr_avx512bf16_gemm_bf16(const tr_gemm_bf16_args *a);
 void tr_amx_gemm_i8(const tr_gemm_i8_args *a);

@@ -64,6 +64,11 @@ static tr_status allocate_step(tr_forward *f) {
     f->next_item = calloc(f->config.hi - f->config.lo, sizeof *f->next_item);
     f->next_block = calloc(f->config.hi - f->config.lo + 1, sizeof *f->next_block);
     f->slot_used = calloc(f->config.kv.layout->n_slots, sizeof *f->slot_used);
+    const uint64_t splits = (f->config.context - 1) / TR_OPS_ATTN_SPLIT_TOK + 1;
+    const uint64_t parts = tr_team_size(f->config.team) > 1 ? splits * f->config.max_spans : 0;
+    f->n_parts = parts < TR_FORWARD_PARTS_MAX ? (uint32_t)parts : TR_FORWARD_PARTS_MAX;
+    f->part = aligned_floats((size_t)f->n_parts * f->model->n_heads * tr_ops_attn_part_floats(f->model->head_dim));
+    f->part_done = calloc((size_t)f->config.max_spans * f->model->n_kv_heads, sizeof *f->part_done);
     f->norm = aligned_floats(rows * hidden);
     f->qkv = aligned_floats(rows * f->n_qkv);
     f->attn = aligned_floats(rows * f->n_q);
@@ -71,8 +76,8 @@ static tr_status allocate_step(tr_forward *f) {
     f->gate_up = aligned_floats(rows * 2 * f->model->ffn);
     f->act = aligned_floats(rows * f->model->ffn);
     if (tr_linear_rows_init(&f->ready, f->config.max_rows, widest(f)) != TR_OK || !f->row_slot || !f->row_pos ||
-        !f->slot_used || !f->next_item || !f->next_block || !f->norm || !f->qkv || !f->attn || !f->proj ||
-        !f->gate_up || !f->act)
+        !f->slot_used || !f->next_item || !f->next_block || !f->part || !f->part_done || !f->norm || !f->qkv ||
+        !f->attn || !f->proj || !f->gate_up || !f->act)
         return TR_UNAVAILABLE;
     return TR_OK;
 }
@@ -189,7 +194,9 @@ void tr_forward_destroy(tr_forward **forward) {
                      f->best,
                      f->slot_used,
                      (void *)f->next_item,
-                     (void *)f->next_block};
+                     (void *)f->next_block,
+                     f->part,
+                     (void *)f->part_done};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     tr_linear_rows_fini(&f->ready);
     if (f->logits) munmap(f->logits, f->logits_bytes);

@@ -14,7 +14,8 @@ enum {
     TR_FORWARD_NARROW_ROWS = 2, /* up to these rows every worker does the work on rows for itself */
     TR_FORWARD_TAKEN_MIN = 24,  /* from these rows a worker on, workers take blocks of rows ... */
     TR_FORWARD_TAKEN_ROWS = 64, /* ... of so many rows at most */
-    TR_FORWARD_ATTN_PAIRS = 48  /* (row, head) pairs that the attention kernels take together */
+    TR_FORWARD_ATTN_PAIRS = 48, /* (row, head) pairs that the attention kernels take together */
+    TR_FORWARD_PARTS_MAX = 1024 /* splits of single rows that are shared among workers, in one layer */
 };
 
 typedef struct tr_forward_layer {
@@ -69,6 +70,10 @@ struct tr_forward {
     tr_sampler_best *best;        /* [workers, max_spans] */
     _Atomic uint32_t *next_item;  /* [hi - lo] attention items taken in this step */
     _Atomic uint32_t *next_block; /* [hi - lo + 1] blocks of rows taken before the first attention, after each */
+    /* attention of single rows, split by split */
+    uint32_t n_parts;
+    float *part;                 /* [n_parts, n_heads, part floats] */
+    _Atomic uint32_t *part_done; /* [max_spans, n_kv_heads] finished in this layer */
     tr_forward_worker *worker;
 };
 

@@ -1,11 +1,17 @@
 /* AVX2: attention. */
 #include "kernels/simd/lanes.inc"
 
-#define FN(name)  tr_avx2_##name
-#define QK_LANES  1
-#define QK_TOK    4
-#define PV_PAIRS  6
-#define PV_NV     1
+#define FN(name) tr_avx2_##name
+#include "kernels/simd/attn_common.inc"
+
+#define PANEL_NV  1
 #define ONE_TILES 1
 #define ONE_NV    1
-#include "kernels/simd/attn.inc"
+#include "kernels/simd/attn_bf16.inc"
+
+#define I8_PAIRS 2
+#define I8_TILES 1
+#define I8_NV    1
+#include "kernels/simd/attn_int8_widen.inc"
+
+#include "kernels/simd/attn_int8.inc"

@@ -89,6 +89,29 @@ static void near_double(checkk *c, const tr_attn_args *a, const float *keys, con
     }
 }
 
+/* One row, split by split into parts, then merged. */
+static void by_splits(checkk *c, const tr_attn_args *whole, uint32_t row, tr_kv_format format, const float *want) {
+    const size_t ld = tr_ops_attn_part_floats(whole->d);
+    uint32_t pos = whole->pos0 + row, lo = whole->window && pos + 1 > whole->window ? pos + 1 - whole->window : 0;
+    uint32_t first = lo / TR_OPS_ATTN_SPLIT_TOK, n = pos / TR_OPS_ATTN_SPLIT_TOK + 1 - first;
+    float *parts = checkk_buffer(c, n * whole->heads * ld * 4), *out = checkk_buffer(c, whole->d * 4);
+    tr_attn_args one = *whole;
+    one.q = whole->q + row * whole->ldq;
+    one.rows = 1;
+    one.pos0 = pos;
+    one.out = NULL;
+    for (uint32_t i = n; i-- > 0;) { /* in any order */
+        one.split = first + i;
+        one.next = one.split + checkk_below(c, 3);
+        one.part = parts + i * whole->heads * ld;
+        (format == TR_KV_BF16 ? c->ops->attn_bf16 : c->ops->attn_int8)(&one);
+    }
+    for (uint32_t h = 0; h < whole->heads; h++) {
+        c->ops->attn_merge(out, parts + h * ld, n, whole->heads * ld, whole->d);
+        checkk_same_floats(c, "out by splits", out, want + row * whole->ldo + (size_t)h * whole->d, whole->d);
+    }
+}
+
 static void attn(checkk *c) {
     scene s = any_scene(c);
     checkk_begin(c, s.format == TR_KV_BF16 ? "attn_bf16" : "attn_int8",
@@ -135,6 +158,7 @@ static void attn(checkk *c) {
         (s.format == TR_KV_BF16 ? c->ops->attn_bf16 : c->ops->attn_int8)(&one);
     }
     checkk_same_floats(c, "out by rows", again, want, out_n);
+    by_splits(c, &a, checkk_below(c, s.rows), s.format, want);
     a.q = q;
     if (s.kind == CHECKK_PLAIN && s.q_gain == 1.0f)
         near_double(c, &a, keys, values, checkk_below(c, s.rows), checkk_below(c, s.heads), s.format);

@@ -200,6 +200,57 @@ static void batches(void **state) {
         }
 }
 
+/* Sequences of several splits, one row each in a step, on several workers: each has the logits that its rows have
+ * together, alone on one worker. */
+enum { LONG = 1600, LAST = 4 };
+
+static void long_of(const model *m, int precision, tr_kv_format kv, uint32_t workers) {
+    static const uint32_t length[] = {30, LONG, 700}; /* slot 1 is long, the others end earlier */
+    rig_config c = plain(m, precision, kv);
+    c.context = LONG, c.max_rows = 200, c.workers = 1;
+    rig one, many;
+    rig_init(&one, &c);
+    c.workers = workers, c.seed = 2;
+    rig_init(&many, &c);
+    uint32_t ids[LONG];
+    for (uint32_t i = 0; i < LONG; i++) ids[i] = m->ref.ids[i * 7 % N];
+    const size_t row = rig_stride(&one);
+    float *want = malloc(3 * LAST * row * sizeof *want);
+    for (uint32_t slot = 0; slot < 3; slot++) {
+        const uint32_t end = length[slot];
+        for (uint32_t pos = 0, n; pos < end - LAST; pos += n) {
+            n = end - LAST - pos < 200 ? end - LAST - pos : 200;
+            rig_rows(&one, slot, ids, pos, n, 0);
+            rig_rows(&many, slot, ids, pos, n, 0);
+        }
+        rig_rows(&one, slot, ids, end - LAST, LAST, TR_SPAN_LOGITS);
+        memcpy(want + slot * LAST * row, one.logits, LAST * row * sizeof *want);
+    }
+    for (uint32_t i = 0; i < LAST; i++) {
+        tr_span s[3];
+        uint32_t tokens[3];
+        for (uint32_t slot = 0; slot < 3; slot++) {
+            const uint32_t pos = length[slot] - LAST + i;
+            tokens[slot] = ids[pos];
+            s[slot] = (tr_span){
+                .slot = slot, .pos0 = pos, .rows = 1, .row0 = slot, .flags = TR_SPAN_LOGITS, .sampling = rig_greedy};
+        }
+        rig_run(&many, &(tr_micro_batch){.n_rows = 3, .n_spans = 3, .spans = s, .tokens = tokens});
+        for (uint32_t slot = 0; slot < 3; slot++)
+            assert_memory_equal(many.logits + slot * row, want + (slot * LAST + i) * row, m->ref.vocab * 4);
+    }
+    free(want);
+    rig_fini(&one), rig_fini(&many);
+}
+static void long_sequences(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        for (uint32_t workers = 1; workers <= 5; workers += 2) {
+            long_of(&models[i], 0, TR_KV_BF16, workers);
+            long_of(&models[i], 1, TR_KV_INT8, workers + 1);
+        }
+}
+
 /* A step run twice leaves the same bytes everywhere. */
 static void idempotent(void **state) {
     (void)state;
@@ -354,9 +405,10 @@ static void window_pages_freed(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equals_reference),  cmocka_unit_test(same_numbers_bf16), cmocka_unit_test(same_numbers_int8),
-        cmocka_unit_test(batches),           cmocka_unit_test(idempotent),        cmocka_unit_test(draws),
-        cmocka_unit_test(no_heap_in_a_step), cmocka_unit_test(refused),           cmocka_unit_test(window_pages_freed)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(equals_reference),   cmocka_unit_test(same_numbers_bf16),
+                                       cmocka_unit_test(same_numbers_int8),  cmocka_unit_test(batches),
+                                       cmocka_unit_test(idempotent),         cmocka_unit_test(draws),
+                                       cmocka_unit_test(no_heap_in_a_step),  cmocka_unit_test(refused),
+                                       cmocka_unit_test(window_pages_freed), cmocka_unit_test(long_sequences)};
     return cmocka_run_group_tests(tests, open_models, close_models);
 }
