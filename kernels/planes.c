@@ -3,8 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-enum { K_MAX = 8192 };
-
 /* Step of a code: E_j of a row is about normal with deviation sqrt(block * 85); 16 levels cover that best at 0.335
  * deviations, which is 2 T. */
 static int32_t code_step(uint32_t block) { return (int32_t)(1.545 * sqrt(block) + 0.5); }
@@ -33,7 +31,7 @@ static void pack_row(const tr_planes *w, size_t row, const int8_t *packed) {
     const uint32_t k = w->k, coords = tr_planes_coords(k), r = (uint32_t)(row % 16);
     uint8_t *upper = (uint8_t *)w->upper + row / 16 * tr_planes_lines(k) * TR_PLANES_LINE + 4 * (size_t)r;
     uint8_t *lower = (uint8_t *)w->lower + row * (k / 2);
-    int32_t e[K_MAX];
+    int32_t e[TR_PLANES_K_MAX];
     uint64_t all = 0, along = 0, missed = 0; /* |e|^2; the other two times block */
     for (uint32_t i = 0; i < k; i++) {
         uint8_t v = (uint8_t)(packed[((size_t)(i / 4) * 16 + r) * 4 + i % 4] + 128);
@@ -93,7 +91,7 @@ static void coordinates(tr_planes_query *q, const tr_planes *w, const int32_t *a
 
 void tr_planes_query_init(tr_planes_query *q, const tr_planes *w, const uint8_t *x, float x_scale, int8_t *memory) {
     const uint32_t k = w->k, coords = tr_planes_coords(k);
-    int32_t a[K_MAX], along[TR_PLANES_COORDS_MAX], sum = 0;
+    int32_t a[TR_PLANES_K_MAX], along[TR_PLANES_COORDS_MAX], sum = 0;
     uint64_t all = 0, par = 0; /* |a|^2; |par a|^2 times block */
     for (uint32_t i = 0; i < k; i++) {
         a[i] = x[i] - 128;

@@ -26,14 +26,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TR_PLANES_COORDS_MAX = 128, TR_PLANES_LINE = 64 };
+enum { TR_PLANES_K_MAX = 8192, TR_PLANES_COORDS_MAX = 128, TR_PLANES_LINE = 64 };
 
 /* A matrix [n, k] (borrowed memory); n is padded to 16 with zero rows. */
 typedef struct tr_planes {
     const uint8_t *upper, *lower;
     const float *scale;    /* [n], >= 0 */
     const uint16_t *coord; /* [tr_planes_coords(k)] different coordinates below k */
-    uint32_t k;            /* multiple of 32, at most 8192 */
+    uint32_t k;            /* multiple of 32, at most TR_PLANES_K_MAX */
     uint32_t block;        /* of the rotation: power of two, 32 .. 128, divides k */
 } tr_planes;
 

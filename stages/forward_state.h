@@ -6,6 +6,7 @@
 #include "model/sampler.h"
 #include "stages/forward.h"
 #include "stages/linear.h"
+#include "stages/screen.h"
 
 #include <stdatomic.h>
 
@@ -30,6 +31,7 @@ typedef struct tr_forward_worker {
     float *scratch; /* attention */
     float *tmp;     /* [widest row] */
     void *sampler;  /* last stage only */
+    tr_screen screen;
     /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] like the common ones */
     float *x, *norm, *act;
     tr_linear_rows ready;
@@ -60,8 +62,9 @@ struct tr_forward {
     float *logits;       /* [rows, n_vocab]; pages are touched only when used */
     size_t logits_bytes;
     uint32_t *sampled;
-    tr_sampler_best *best;       /* [workers, max_spans] */
-    _Atomic uint32_t *next_item; /* [hi - lo] attention items taken in this step */
+    tr_sampler_best *best, *guess; /* [workers, max_spans] */
+    int32_t *coarse;               /* [TR_SCREEN_ROWS, n_vocab] where the head has planes */
+    _Atomic uint32_t *next_item;   /* [hi - lo] attention items taken in this step */
     tr_forward_worker *worker;
 };
 
