@@ -26,6 +26,9 @@ struct job {
     tr_gemm_bf16_args bf16;
     tr_gemm_i8_args i8;
     tr_attn_args attn;
+    tr_planes planes_w;
+    tr_planes_query query[4];
+    tr_planes_args planes;
     const uint8_t *mem; /* what LIMIT_SUM reads */
     size_t mem_bytes;
     float *x, *y, *z;
@@ -70,6 +73,11 @@ static tr_port fma_port(const tr_ops *ops) {
 
 static void run_bf16(const job *j) { j->ops->gemm_bf16(&j->bf16); }
 static void run_i8(const job *j) { j->ops->gemm_i8(&j->i8); }
+static void run_planes(const job *j) {
+    tr_planes_args a = j->planes;
+    a.w = &j->planes_w, a.query = j->query;
+    j->ops->planes_bound(&a);
+}
 static void run_attn_bf16(const job *j) { j->ops->attn_bf16(&j->attn); }
 static void run_attn_int8(const job *j) { j->ops->attn_int8(&j->attn); }
 
@@ -117,6 +125,26 @@ static void setup_i8(job *j, size_t rows, size_t k, size_t n) {
     j->port = j->ops->int8_port;
     j->mem = (const uint8_t *)w, j->mem_bytes = n * k;
     j->run = run_i8;
+}
+
+static void setup_planes(job *j, size_t rows, uint32_t k, size_t n) {
+    snprintf(j->name, sizeof j->name, "planes_bound %zux%u->%zu", rows, k, n);
+    const size_t bytes = n / 16 * tr_planes_lines(k) * TR_PLANES_LINE;
+    uint16_t *coord = take(j, tr_planes_coords(k) * sizeof *coord);
+    for (uint32_t i = 0; i < tr_planes_coords(k); i++) coord[i] = (uint16_t)(i * 7 % k);
+    j->planes_w = (tr_planes){
+        .upper = take_bytes(j, bytes), .scale = take_floats(j, n), .coord = coord, .k = k, .block = k & (~k + 1u)};
+    int8_t *memory = take(j, rows * tr_planes_query_bytes(k));
+    const uint8_t *x = take_bytes(j, rows * k);
+    for (size_t r = 0; r < rows; r++)
+        tr_planes_query_init(&j->query[r], &j->planes_w, x + r * k, 1, memory + r * tr_planes_query_bytes(k));
+    j->planes = (tr_planes_args){
+        .bound = take_floats(j, rows * n), .coarse = take(j, rows * n * 4), .rows = rows, .ld = n, .blocks = n / 16};
+    j->macs = (double)rows * k * (double)n;
+    j->bytes = (double)bytes;
+    j->limit = LIMIT_SUM;
+    j->mem = j->planes_w.upper, j->mem_bytes = bytes;
+    j->run = run_planes;
 }
 
 static void setup_attn(job *j, tr_kv_format f, uint32_t rows, uint32_t pos0, uint32_t heads, uint32_t d,
@@ -269,6 +297,10 @@ static bool setup(job *j, unsigned i) {
     }
     /* Matmuls of one layer, by rows. */
     static const uint16_t rows[] = {16, 32, 64, 128}, sides[][2] = {{640, 2048}, {2048, 640}, {640, 1536}, {1024, 640}};
+    if (i >= 55 && i < 59) {
+        setup_planes(j, i - 54, 640, 131072);
+        return true;
+    }
     if (i - 39 >= 16) return false;
     setup_i8(j, rows[(i - 39) / 4], sides[(i - 39) % 4][0], sides[(i - 39) % 4][1]);
     return true;

@@ -27,7 +27,9 @@ typedef struct set {
 #define AVX512OP(name, ret, args) .name = tr_avx512_##name,
 #define OPS_AVX2                  TR_OPS(AVX2OP)
 #define OPS_AVX512                TR_OPS(AVX512OP)
-#define OPS_AVX512VNNI            OPS_AVX512.gemm_i8 = tr_avx512vnni_gemm_i8, .attn_int8 = tr_avx512vnni_attn_int8,
+#define OPS_AVX512VNNI                                                                                                 \
+    OPS_AVX512.gemm_i8 = tr_avx512vnni_gemm_i8, .attn_int8 = tr_avx512vnni_attn_int8,                                  \
+    .planes_bound = tr_avx512vnni_planes_bound, .planes_output = tr_avx512vnni_planes_output,
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverride-init"
 /* Lowest first: of sets that are equally fast the last one is taken. */

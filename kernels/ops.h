@@ -25,6 +25,7 @@
 #define TR_OPS_H
 #include "base/status.h"
 #include "kernels/kv_page.h"
+#include "kernels/planes.h"
 #include "kernels/port.h"
 
 #include <stdbool.h>
@@ -88,6 +89,15 @@ typedef struct tr_attn_args {
     uint32_t next;  /* with part: the split that this worker will most likely be given next, a hint; split: none */
 } tr_attn_args;
 
+/* Bounds of y[m][n] as gemm_i8 defines it, from the upper plane: bound[m][n] >= y[m][n], or one of the two is a NaN. */
+typedef struct tr_planes_args {
+    const tr_planes *w;
+    const tr_planes_query *query; /* [rows] */
+    float *bound;
+    int32_t *coarse; /* what planes_output goes on from */
+    size_t rows, ld, block0, blocks;
+} tr_planes_args;
+
 /* OP(name, return type, (arguments)) */
 #define TR_OPS(OP)                                                                                                     \
     /* y[i] = (x[i] * (1 / sqrt(mean(x^2) + eps))) * w[i] */                                                           \
@@ -121,6 +131,11 @@ typedef struct tr_attn_args {
     OP(attn_int8, void, (const tr_attn_args *a))                                                                       \
     /* The end of attention from n parts of one head in order, `stride` floats apart: the bits of one whole call */    \
     OP(attn_merge, void, (float *out, const float *parts, size_t n, size_t stride, uint32_t d))                        \
+    OP(planes_bound, void, (const tr_planes_args *a))                                                                  \
+    /* y[n] as gemm_i8 gives it, from coarse[n] and the lower plane */                                                 \
+    OP(planes_output, float, (const tr_planes *w, const tr_planes_query *q, size_t n, int32_t coarse))                 \
+    /* One block of 16 channels back to packed int8 */                                                                 \
+    OP(planes_unpack, void, (int8_t * out, const tr_planes *w, size_t block))                                          \
     /* Largest element; the lowest index wins ties; NaN loses against everything. Returns the index, *max_out its */   \
     /* value (index 0 and -infinity when nothing is above -infinity) */                                                \
     OP(argmax, size_t, (const float *x, size_t n, float *max_out))

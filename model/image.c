@@ -90,9 +90,23 @@ static tr_status check_header(const tr_file_map *map, const char *path, tr_error
 static bool valid_kind(uint32_t role, uint32_t kind, uint32_t precision) {
     bool matrix = role == TR_IMAGE_QKV || role == TR_IMAGE_O || role == TR_IMAGE_GATE_UP || role == TR_IMAGE_DOWN ||
                   role == TR_IMAGE_HEAD;
-    if (matrix) return kind == (precision == TR_PRECISION_BF16 ? TR_IMAGE_BF16_PACK : TR_IMAGE_INT8_PACK);
+    if (matrix && precision == TR_PRECISION_BF16) return kind == TR_IMAGE_BF16_PACK;
+    if (matrix) return kind == TR_IMAGE_INT8_PACK || (role == TR_IMAGE_HEAD && kind == TR_IMAGE_INT8_PLANES);
     if (role == TR_IMAGE_EMBED) return kind == TR_IMAGE_BF16_PACK || kind == TR_IMAGE_BF16_ROWS;
     return kind == TR_IMAGE_F32;
+}
+
+/* Both planes inside the file, and what the kernels take for granted. */
+static bool sound_planes(const tr_file_map *map, const tr_image_format_entry *e) {
+    const uint32_t coords = tr_planes_coords(e->k);
+    if (e->lower % 64 || e->coord % 64 || e->rotation < 32 || e->k > TR_PLANES_K_MAX ||
+        !tr_checked_range(e->lower, tr_image_format_padded(e->n) * e->k / 2, map->size) ||
+        !tr_checked_range(e->coord, coords * sizeof(uint16_t), map->size))
+        return false;
+    const uint16_t *coord = (const void *)(map->data + e->coord);
+    for (uint32_t j = 0; j < coords; j++)
+        if (coord[j] >= e->k) return false;
+    return true;
 }
 
 static tr_status read_entry(tr_image *image, const tr_image_format_entry *e, const char *path, tr_error *err) {
@@ -102,19 +116,27 @@ static tr_status read_entry(tr_image *image, const tr_image_format_entry *e, con
     if (e->role >= TR_IMAGE_ROLE_COUNT || layer >= h->config.n_layers || !expected_shape(&h->config, e->role, &n, &k) ||
         n != e->n || k != e->k || !valid_kind(e->role, e->kind, h->precision))
         return bad(err, path, "tensor shape");
-    bool int8 = e->kind == TR_IMAGE_INT8_PACK;
+    const bool int8 = tr_image_format_int8(e->kind), planes = e->kind == TR_IMAGE_INT8_PLANES;
     if (e->data % 64 || e->comp % 64 || e->scale % 64 || e->rotation == 0 || e->rotation > 128 ||
         (e->rotation & (e->rotation - 1)) || k % e->rotation || (e->kind != TR_IMAGE_F32 && (k % 32 || k > 65536)) ||
         !tr_checked_range(e->data, tr_image_format_data_bytes(e->kind, n, k), size) ||
         (int8 && (!tr_checked_range(e->comp, tr_image_format_padded(n) * 4, size) ||
                   !tr_checked_range(e->scale, tr_image_format_padded(n) * 4, size))))
         return bad(err, path, "tensor offset");
+    if (planes && !sound_planes(&image->map, e)) return bad(err, path, "planes");
     tr_image_tensor *t = &image->tensor[layer * TR_IMAGE_ROLE_COUNT + e->role];
     *t = (tr_image_tensor){.kind = e->kind, .n = n, .k = k, .rotation = e->rotation, .data = image->map.data + e->data};
     if (int8) {
         t->comp = (const int32_t *)(const void *)(image->map.data + e->comp);
         t->scale = (const float *)(const void *)(image->map.data + e->scale);
     }
+    if (planes)
+        t->planes = (tr_planes){.upper = t->data,
+                                .lower = image->map.data + e->lower,
+                                .scale = t->scale,
+                                .coord = (const uint16_t *)(const void *)(image->map.data + e->coord),
+                                .k = k,
+                                .block = e->rotation};
     return TR_OK;
 }
 

@@ -8,12 +8,13 @@
 #define TR_IMAGE_H
 #include "base/file_map.h"
 #include "base/status.h"
+#include "kernels/planes.h"
 #include "model/model_config.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TR_IMAGE_VERSION = 1 };
+enum { TR_IMAGE_VERSION = 2 };
 
 typedef enum tr_precision { TR_PRECISION_BF16 = 1, TR_PRECISION_INT8 = 2 } tr_precision;
 const char *tr_precision_name(tr_precision p); /* "bf16", "int8" */
@@ -34,10 +35,11 @@ typedef enum tr_image_role {
 } tr_image_role;
 
 typedef enum tr_image_kind {
-    TR_IMAGE_F32,       /* vector f32 [k] */
-    TR_IMAGE_BF16_PACK, /* kernels/ops.h packing */
-    TR_IMAGE_INT8_PACK, /* with comp and scale; rotated along k by blocks of `rotation` */
-    TR_IMAGE_BF16_ROWS  /* row-major [n, k] */
+    TR_IMAGE_F32,        /* vector f32 [k] */
+    TR_IMAGE_BF16_PACK,  /* kernels/ops.h packing */
+    TR_IMAGE_INT8_PACK,  /* with comp and scale; rotated along k by blocks of `rotation` */
+    TR_IMAGE_BF16_ROWS,  /* row-major [n, k] */
+    TR_IMAGE_INT8_PLANES /* the head of an int8 image: the same weights, in the planes of kernels/planes.h */
 } tr_image_kind;
 
 typedef struct tr_image_tensor {
@@ -47,6 +49,7 @@ typedef struct tr_image_tensor {
     const void *data;    /* valid until the image is closed */
     const int32_t *comp; /* int8 only */
     const float *scale;  /* int8 only */
+    tr_planes planes;    /* INT8_PLANES only; data is the upper plane */
 } tr_image_tensor;
 
 typedef struct tr_image tr_image;

@@ -24,8 +24,12 @@ typedef struct tr_image_format_header {
 typedef struct tr_image_format_entry {
     uint32_t role, layer, kind, n, k, rotation;
     uint64_t data, comp, scale; /* offsets; comp and scale 0 where there are none */
+    uint64_t lower, coord;      /* INT8_PLANES only */
 } tr_image_format_entry;
 
+static inline bool tr_image_format_int8(uint32_t kind) {
+    return kind == TR_IMAGE_INT8_PACK || kind == TR_IMAGE_INT8_PLANES;
+}
 /* Bytes of each part of a tensor; n counts padded rows. */
 static inline uint64_t tr_image_format_padded(uint32_t n) { return ((uint64_t)n + 15) / 16 * 16; }
 static inline uint64_t tr_image_format_data_bytes(tr_image_kind kind, uint32_t n, uint32_t k) {
@@ -34,6 +38,7 @@ static inline uint64_t tr_image_format_data_bytes(tr_image_kind kind, uint32_t n
     case TR_IMAGE_BF16_PACK: return tr_image_format_padded(n) * k * 2;
     case TR_IMAGE_INT8_PACK: return tr_image_format_padded(n) * k;
     case TR_IMAGE_BF16_ROWS: return (uint64_t)n * k * 2;
+    case TR_IMAGE_INT8_PLANES: return tr_image_format_padded(n) / 16 * tr_planes_lines(k) * TR_PLANES_LINE;
     }
     return 0;
 }

@@ -67,12 +67,17 @@ static tr_status place(plan *p, tr_image_role role, uint32_t layer, tr_image_kin
     memcpy(e->part, part, n_parts * sizeof *part);
     e->e.data = p->bytes;
     p->bytes = tr_align_up(p->bytes + tr_image_format_data_bytes(kind, n, k), TR_IMAGE_FORMAT_ALIGN);
-    if (kind == TR_IMAGE_INT8_PACK) {
+    if (tr_image_format_int8(kind)) {
         e->e.rotation = rotation_of(k);
         e->e.comp = p->bytes;
         p->bytes = tr_align_up(p->bytes + tr_image_format_padded(n) * 4, 64);
         e->e.scale = p->bytes;
         p->bytes = tr_align_up(p->bytes + tr_image_format_padded(n) * 4, TR_IMAGE_FORMAT_ALIGN);
+    }
+    if (kind == TR_IMAGE_INT8_PLANES) {
+        e->e.coord = p->bytes;
+        e->e.lower = tr_align_up(p->bytes + tr_planes_coords(k) * sizeof(uint16_t), TR_IMAGE_FORMAT_ALIGN);
+        p->bytes = tr_align_up(e->e.lower + tr_image_format_padded(n) * k / 2, TR_IMAGE_FORMAT_ALIGN);
     }
     return TR_OK;
 }
@@ -114,7 +119,8 @@ static tr_status make_plan(const tr_model_config *c, tr_precision precision, pla
         p->at[p->n].n_parts = 0;
         p->at[p->n++].e.role = TR_IMAGE_HEAD;
     } else
-        TR_TRY(place(p, TR_IMAGE_HEAD, 0, matrix, c->vocab, c->hidden, ONE(OUTPUT), err));
+        TR_TRY(place(p, TR_IMAGE_HEAD, 0, bf16 || c->hidden > TR_PLANES_K_MAX ? matrix : TR_IMAGE_INT8_PLANES, c->vocab,
+                     c->hidden, ONE(OUTPUT), err));
     TR_TRY(place(p, TR_IMAGE_OUTPUT_NORM, 0, TR_IMAGE_F32, 1, c->hidden, ONE(OUTPUT_NORM), err));
     if (c->has_rope_freq_factors) {
         TR_TRY(place(p, TR_IMAGE_ROPE_FREQS, 0, TR_IMAGE_F32, 1, c->head_dim / 2, ONE(ROPE_FREQS), err));
@@ -149,8 +155,7 @@ static void pack_bf16(const plan_entry *p, uint32_t block, const float *rows, ui
 }
 
 /* Rotate, then the same rounding as activations get (kernels/fixed_math.h). */
-static void pack_int8(packer *pk, const plan_entry *p, uint32_t block, float *rows) {
-    int8_t *out = (int8_t *)pk->image + p->e.data + (uint64_t)block * 16 * p->e.k;
+static void pack_int8(packer *pk, const plan_entry *p, uint32_t block, float *rows, int8_t *out) {
     int32_t *comp = (int32_t *)(void *)(pk->image + p->e.comp);
     float *scale = (float *)(void *)(pk->image + p->e.scale);
     for (uint32_t r = 0; r < 16; r++) {
@@ -173,6 +178,14 @@ static void pack_int8(packer *pk, const plan_entry *p, uint32_t block, float *ro
     }
 }
 
+static tr_planes planes_of(const packer *pk, const plan_entry *p) {
+    return (tr_planes){.upper = pk->image + p->e.data,
+                       .lower = pk->image + p->e.lower,
+                       .coord = (const uint16_t *)(const void *)(pk->image + p->e.coord),
+                       .k = p->e.k,
+                       .block = p->e.rotation};
+}
+
 static void pack_block(packer *pk, const plan_entry *p, uint32_t block, float *rows) {
     for (uint32_t r = 0; r < 16; r++) {
         float *row = rows + (size_t)r * p->e.k;
@@ -188,8 +201,13 @@ static void pack_block(packer *pk, const plan_entry *p, uint32_t block, float *r
     if (p->e.kind == TR_IMAGE_BF16_PACK)
         pack_bf16(p, block, rows, (uint16_t *)(void *)(pk->image + p->e.data));
     else if (p->e.kind == TR_IMAGE_INT8_PACK)
-        pack_int8(pk, p, block, rows);
-    else if (p->e.kind == TR_IMAGE_F32)
+        pack_int8(pk, p, block, rows, (int8_t *)pk->image + p->e.data + (uint64_t)block * 16 * p->e.k);
+    else if (p->e.kind == TR_IMAGE_INT8_PLANES) {
+        int8_t *packed = (int8_t *)(rows + (size_t)16 * p->e.k); /* room behind the rows: work() */
+        pack_int8(pk, p, block, rows, packed);
+        const tr_planes w = planes_of(pk, p);
+        tr_planes_pack_block(&w, block, packed);
+    } else if (p->e.kind == TR_IMAGE_F32)
         memcpy(pk->image + p->e.data, rows, p->e.k * sizeof *rows);
     else
         for (uint32_t r = 0; r < 16 && block * 16 + r < p->e.n; r++) {
@@ -201,7 +219,7 @@ static void pack_block(packer *pk, const plan_entry *p, uint32_t block, float *r
 static void work(packer *pk, bool report) {
     const plan_entry *p = pk->current;
     const uint32_t blocks = (uint32_t)tr_div_up(p->e.n, 16);
-    float *rows = aligned_alloc(64, tr_align_up((size_t)16 * p->e.k * sizeof(float), 64));
+    float *rows = aligned_alloc(64, tr_align_up((size_t)16 * p->e.k * (sizeof(float) + 1), 64)); /* and as int8 */
     if (!rows) {
         atomic_store(&pk->failed, FAILED_MEMORY);
         return;
@@ -222,9 +240,57 @@ static void *pack_thread(void *arg) {
     return NULL;
 }
 
+/* ---- coordinates of the head ---- */
+
+typedef struct candidate {
+    double score;
+    uint32_t at;
+} candidate;
+
+static int by_score(const void *a, const void *b) {
+    const candidate *x = a, *y = b;
+    return x->score != y->score ? (x->score < y->score ? 1 : -1) : (x->at > y->at) - (x->at < y->at);
+}
+
+/* The coordinates that the planes of the head take out of the bound (kernels/planes.h): any are right, good are those
+ * in which the last hidden state is long. Without running the model: a state is long where a coordinate moves all
+ * logits alike, since softmax does not see that; so where the weights' mean is large beside their deviation, times the
+ * norm's weight. Measured in docs/SPEED.md. */
+static tr_status choose_coordinates(packer *pk, const plan_entry *p, tr_error *err) {
+    enum { EVERY = 16 };
+    const uint32_t k = p->e.k;
+    tr_model_file_view norm;
+    TR_TRY(tr_model_file_tensor(pk->mf, TR_TENSOR_OUTPUT_NORM, 0, &norm, err));
+    float *row = malloc(2 * (size_t)k * sizeof *row), *weight = row + k;
+    double *sum = calloc(2 * (size_t)k, sizeof *sum), *square = sum + k;
+    candidate *c = malloc(k * sizeof *c);
+    const bool there = row && sum && c;
+    if (there) {
+        tr_model_file_row(pk->mf, &norm, 0, weight);
+        double n = 0;
+        for (uint32_t r = 0; r < p->e.n; r += EVERY, n++) {
+            source_row(pk, r, row);
+            for (uint32_t i = 0; i < k; i++) sum[i] += (double)row[i], square[i] += (double)row[i] * (double)row[i];
+        }
+        for (uint32_t i = 0; i < k; i++) {
+            double mean = sum[i] / n, variance = square[i] / n - mean * mean;
+            double score = fabs((double)weight[i] * mean) / sqrt(fmax(variance, 1e-30));
+            c[i] = (candidate){isfinite(score) ? score : 0, i};
+        }
+        qsort(c, k, sizeof *c, by_score);
+        uint16_t *coord = (uint16_t *)(void *)(pk->image + p->e.coord);
+        for (uint32_t j = 0; j < tr_planes_coords(k); j++) coord[j] = (uint16_t)c[j].at;
+    }
+    free(row);
+    free(sum);
+    free(c);
+    return there ? TR_OK : tr_error_set(err, TR_UNAVAILABLE, "no memory to pack the weights");
+}
+
 static tr_status pack_tensor(packer *pk, const plan_entry *p, uint32_t n_threads, tr_error *err) {
     for (uint32_t i = 0; i < p->n_parts; i++)
         TR_TRY(tr_model_file_tensor(pk->mf, p->part[i], p->e.layer, &pk->view[i], err));
+    if (p->e.kind == TR_IMAGE_INT8_PLANES) TR_TRY(choose_coordinates(pk, p, err));
     pk->current = p;
     atomic_store(&pk->next_block, 0);
     pthread_t thread[64];

@@ -31,16 +31,24 @@ static uint64_t draw_key(const tr_sampler_params *p) {
     return tr_rng_hash(tr_rng_hash(tr_rng_mix(p->seed), p->sample), p->position);
 }
 
-/* Score of one id, if it can still win. The noise is -log(-log u), u = (k + 1/2) / 2^52 with k from the hash. Since
- * -log u >= 1 - u, the noise is at most -log(1 - u), and that at most (leading zeros + 1) log 2 of the complement of k:
- * most ids are passed over without a logarithm. */
-static void consider(tr_sampler_best *best, uint64_t key, double logit, uint32_t id) {
-    const uint64_t ones = 0xfffffffffffffull;
-    if (!(logit + 37.5 > best->score)) return; /* -log(2^-53) is 36.8; also a NaN */
-    uint64_t k = tr_rng_hash(key, id) >> 12, rest = ones - k;
+/* The noise is -log(-log u), u = (k + 1/2) / 2^52 with k from the hash. Since -log u >= 1 - u, it is at most
+ * -log(1 - u), and that at most (leading zeros + 1) log 2 of the complement of k: most ids are passed over without a
+ * logarithm. -log(2^-53) is 36.8. */
+static const double noise_most = 37.5;
+static uint64_t noise_bits(uint64_t key, uint32_t id) { return tr_rng_hash(key, id) >> 12; }
+static double noise_bound(uint64_t k) {
+    uint64_t rest = 0xfffffffffffffull - k;
     int zeros = rest ? __builtin_clzll(rest) - 12 : 52;
-    if (!(logit + (zeros + 1) * 0.6931471805599454 + 1e-9 > best->score)) return;
-    double noise = -natural_log(-natural_log(((double)k + 0.5) * 0x1.0p-52)), score = logit + noise;
+    return (zeros + 1) * 0.6931471805599454 + 1e-9;
+}
+static double noise(uint64_t k) { return -natural_log(-natural_log(((double)k + 0.5) * 0x1.0p-52)); }
+
+/* Score of one id, if it can still win; a NaN cannot. */
+static void consider(tr_sampler_best *best, uint64_t key, double logit, uint32_t id) {
+    if (!(logit + noise_most > best->score)) return;
+    uint64_t k = noise_bits(key, id);
+    if (!(logit + noise_bound(k) > best->score)) return;
+    double score = logit + noise(k);
     if (score > best->score || (score == best->score && id < best->id)) *best = (tr_sampler_best){score, id};
 }
 
@@ -55,6 +63,57 @@ tr_sampler_best tr_sampler_scan(const tr_sampler_params *p, const float *logits,
     const double inverse = 1.0 / (double)p->temperature;
     for (uint32_t i = id0; i < id1; i++) consider(&best, key, (double)logits[i] * inverse, i);
     return best;
+}
+
+double tr_sampler_score(const tr_sampler_params *p, float logit, uint32_t id) {
+    if (p->temperature <= 0) return (double)logit;
+    return (double)logit * (1.0 / (double)p->temperature) + noise(noise_bits(draw_key(p), id));
+}
+
+/* Sixteen at a time: most runs have none. */
+static uint32_t reach_greedy(const float *bound, uint32_t id0, uint32_t id1, float least, uint32_t *ids_out) {
+    enum { RUN = 16 };
+    uint32_t n = 0;
+    for (uint32_t i = id0; i < id1; i += RUN) {
+        const uint32_t run = id1 - i < RUN ? id1 - i : RUN;
+        int none = 1;
+        if (run == RUN)
+            for (uint32_t k = 0; k < RUN; k++) none &= bound[i + k] < least;
+        if (run == RUN && none) continue;
+        for (uint32_t k = 0; k < run; k++)
+            if (!(bound[i + k] < least)) ids_out[n++] = i + k;
+    }
+    return n;
+}
+
+/* Every step from a logit to its score is monotone, rounding too, so a bound of the logit gives a bound of the score; a
+ * NaN bounds nothing. */
+uint32_t tr_sampler_reach(const tr_sampler_params *p, const float *bound, uint32_t id0, uint32_t id1, double least,
+                          uint32_t *ids_out) {
+    if (p->temperature <= 0) return reach_greedy(bound, id0, id1, least < -3e38 ? -INFINITY : (float)least, ids_out);
+    const uint64_t key = draw_key(p);
+    const double inverse = 1.0 / (double)p->temperature;
+    uint32_t n = 0;
+    for (uint32_t i = id0; i < id1; i++) {
+        const double most = (double)bound[i] * inverse;
+        if (most + noise_most < least) continue;
+        const uint64_t k = noise_bits(key, i);
+        if (!(most + noise_bound(k) < least || most + noise(k) < least)) ids_out[n++] = i;
+    }
+    return n;
+}
+
+void tr_sampler_scan_ids(const tr_sampler_params *p, const uint32_t *ids, const float *logits, uint32_t n,
+                         tr_sampler_best *best) {
+    const bool greedy = p->temperature <= 0;
+    const uint64_t key = greedy ? 0 : draw_key(p);
+    const double inverse = greedy ? 1 : 1.0 / (double)p->temperature;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!greedy)
+            consider(best, key, (double)logits[i] * inverse, ids[i]);
+        else if ((double)logits[i] > best->score)
+            *best = (tr_sampler_best){(double)logits[i], ids[i]};
+    }
 }
 
 tr_sampler_best tr_sampler_merge(tr_sampler_best a, tr_sampler_best b) {

@@ -6,6 +6,7 @@
 #include "model/sampler.h"
 #include "stages/forward.h"
 #include "stages/linear.h"
+#include "stages/screen.h"
 
 #include <stdatomic.h>
 
@@ -34,7 +35,8 @@ typedef struct tr_forward_worker {
     float *scratch; /* attention */
     float *tmp;     /* [widest row] */
     void *sampler;  /* last stage only */
-    float *x;       /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] */
+    tr_screen screen;
+    float *x; /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] */
     /* like the common ones, of the rows that this worker has taken: [own_rows, ...] */
     float *norm, *proj, *gate_up, *act;
     tr_linear_rows ready;
@@ -67,9 +69,10 @@ struct tr_forward {
     float *logits;         /* [rows, n_vocab]; pages are touched only when used */
     size_t logits_bytes;
     uint32_t *sampled;
-    tr_sampler_best *best;        /* [workers, max_spans] */
-    _Atomic uint32_t *next_item;  /* [hi - lo] attention items taken in this step */
-    _Atomic uint32_t *next_block; /* [hi - lo + 1] blocks of rows taken before the first attention, after each */
+    tr_sampler_best *best, *guess; /* [workers, max_spans] */
+    int32_t *coarse;               /* [TR_SCREEN_ROWS, n_vocab] where the head has planes */
+    _Atomic uint32_t *next_item;   /* [hi - lo] attention items taken in this step */
+    _Atomic uint32_t *next_block;  /* [hi - lo + 1] blocks of rows taken before the first attention, after each */
     /* attention of single rows, split by split */
     uint32_t n_parts;
     float *part;                 /* [n_parts, n_heads, part floats] */

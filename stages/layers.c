@@ -335,8 +335,8 @@ static void after_attention(const ctx *c, uint32_t index) {
     add_rows(c, l->ffn_post_norm); /* the next layer's norm takes the same rows */
 }
 
-/* Logits of the rows that ask. */
-static void head(const ctx *c) {
+/* Rows that ask for logits, ready for the head. */
+static void head_rows(const ctx *c) {
     const tr_forward *f = c->f;
     const uint32_t hidden = f->model->hidden;
     uint32_t begin, end;
@@ -347,7 +347,6 @@ static void head(const ctx *c) {
         prepare_row(c, f->head, norm, i);
     }
     sync_rows(c);
-    matmul(c, f->head, f->logits, f->n_vocab, f->n_logit_rows), sync(c);
 }
 
 static tr_sampler_params sampler_params(const tr_span *s) {
@@ -370,28 +369,75 @@ static tr_sampler_best scan(const ctx *c, const tr_sampler_params *p, const floa
     return max > -INFINITY ? (tr_sampler_best){(double)max, begin + (uint32_t)at} : TR_SAMPLER_NONE;
 }
 
-/* All workers scan a share of every row; then each row is settled by one of them. */
-static void sample(const ctx *c) {
+/* All logits; then all workers scan a share of every row. */
+static void head(const ctx *c) {
     const tr_forward *f = c->f;
-    const uint32_t n_spans = f->batch->n_spans;
-    for (uint32_t settle = 0; settle < 2; settle++) {
-        uint32_t at = 0; /* rows of logits so far */
-        for (uint32_t i = 0; i < n_spans; i++) {
-            const tr_span *s = &f->batch->spans[i];
-            at += (s->flags & TR_SPAN_LOGITS) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
-            if (!(s->flags & TR_SPAN_SAMPLE)) continue;
-            const float *logits = f->logits + (size_t)(at - 1) * f->n_vocab;
-            const tr_sampler_params p = sampler_params(s);
-            if (!settle) {
-                f->best[c->id * f->config.max_spans + i] = scan(c, &p, logits);
-            } else if (i % c->n == c->id) {
-                tr_sampler_best best = TR_SAMPLER_NONE;
-                for (uint32_t w = 0; w < c->n; w++) best = tr_sampler_merge(best, f->best[w * f->config.max_spans + i]);
-                f->sampled[i] = tr_sampler_splits(&p) ? tr_sampler_id(best)
-                                                      : tr_sampler_draw(&p, logits, f->model->vocab, c->w->sampler);
+    matmul(c, f->head, f->logits, f->n_vocab, f->n_logit_rows), sync(c);
+    uint32_t at = 0; /* rows of logits so far */
+    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
+        const tr_span *s = &f->batch->spans[i];
+        at += (s->flags & TR_SPAN_LOGITS) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
+        if (!(s->flags & TR_SPAN_SAMPLE)) continue;
+        const tr_sampler_params p = sampler_params(s);
+        f->best[c->id * f->config.max_spans + i] = scan(c, &p, f->logits + (size_t)(at - 1) * f->n_vocab);
+    }
+    sync(c);
+}
+
+/* Few rows of which nothing but a token is wanted need no logits (stages/screen.h). */
+static bool screens(const tr_forward *f) {
+    if (f->head->kind != TR_IMAGE_INT8_PLANES || f->n_logit_rows > TR_SCREEN_ROWS) return false;
+    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
+        const tr_span *s = &f->batch->spans[i];
+        const tr_sampler_params p = sampler_params(s);
+        if ((s->flags & TR_SPAN_LOGITS) || ((s->flags & TR_SPAN_SAMPLE) && !tr_sampler_splits(&p))) return false;
+    }
+    return true;
+}
+
+/* The best of every worker's share of the ids, without the logits. */
+static void screen(const ctx *c) {
+    const tr_forward *f = c->f;
+    tr_screen *s = &c->w->screen;
+    uint32_t begin, end;
+    tr_team_share(f->n_vocab / TR_OPS_BLOCK_N, c->id, c->n, &begin, &end);
+    tr_screen_bounds(s, c->ready, f->n_logit_rows, f->logits, f->coarse, f->n_vocab, begin, end - begin);
+    begin *= TR_OPS_BLOCK_N, end *= TR_OPS_BLOCK_N;
+    if (end > f->model->vocab) end = f->model->vocab;
+    for (uint32_t pass = 0; pass < 2; pass++) {
+        tr_screen_row row = {.bound = f->logits, .coarse = f->coarse};
+        for (uint32_t i = 0; i < f->batch->n_spans; i++) {
+            if (!(f->batch->spans[i].flags & TR_SPAN_SAMPLE)) continue;
+            const tr_sampler_params p = sampler_params(&f->batch->spans[i]);
+            const uint32_t mine = c->id * f->config.max_spans + i;
+            if (pass == 0) {
+                f->guess[mine] = tr_screen_guess(s, &row, &p, begin, end);
+            } else {
+                tr_sampler_best guess = TR_SAMPLER_NONE;
+                for (uint32_t w = 0; w < c->n; w++)
+                    guess = tr_sampler_merge(guess, f->guess[w * f->config.max_spans + i]);
+                f->best[mine] = tr_screen_scan(s, &row, &p, begin, end, guess.score);
             }
+            row.bound += f->n_vocab, row.coarse += f->n_vocab, row.index++;
         }
-        if (!settle) sync(c);
+        sync(c);
+    }
+}
+
+/* Each row is settled by one worker. */
+static void settle(const ctx *c) {
+    const tr_forward *f = c->f;
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
+        const tr_span *s = &f->batch->spans[i];
+        at += (s->flags & TR_SPAN_LOGITS) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
+        if (!(s->flags & TR_SPAN_SAMPLE) || i % c->n != c->id) continue;
+        const tr_sampler_params p = sampler_params(s);
+        tr_sampler_best best = TR_SAMPLER_NONE;
+        for (uint32_t w = 0; w < c->n; w++) best = tr_sampler_merge(best, f->best[w * f->config.max_spans + i]);
+        f->sampled[i] = tr_sampler_splits(&p) ? tr_sampler_id(best)
+                                              : tr_sampler_draw(&p, f->logits + (size_t)(at - 1) * f->n_vocab,
+                                                                f->model->vocab, c->w->sampler);
     }
 }
 
@@ -495,7 +541,11 @@ void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     if (f->last && f->n_logit_rows > 0) {
         if (c.form == TAKEN) c = make_ctx(f, worker, n_workers, c.rows, SHARED); /* blocks of rows are over */
         sync_rows(&c);
-        head(&c);
-        sample(&c);
+        head_rows(&c);
+        if (screens(f))
+            screen(&c);
+        else
+            head(&c);
+        settle(&c);
     }
 }

@@ -92,6 +92,15 @@ static double rotated(const float *row, uint32_t k, uint32_t block) {
 
 static void check_int8(const tr_image_tensor *t, const float *w) {
     const int8_t *data = t->data;
+    int8_t *packed = malloc(((size_t)t->n + 15) / 16 * 16 * t->k);
+    if (t->kind == TR_IMAGE_INT8_PLANES) {
+        for (uint32_t b = 0; b < (t->n + 15) / 16; b++)
+            tr_ops_find("ref")->planes_unpack(packed + (size_t)b * 16 * t->k, &t->planes, b);
+        data = packed;
+        assert_int_equal(t->planes.block, t->rotation);
+        for (uint32_t j = 0; j < tr_planes_coords(t->k); j++) /* different ones, or the bound does not hold */
+            for (uint32_t i = 0; i < j; i++) assert_true(t->planes.coord[i] != t->planes.coord[j]);
+    }
     assert_true(t->rotation >= 32 && t->k % t->rotation == 0 && (t->rotation == 128 || t->k % (2 * t->rotation) != 0));
     for (uint32_t r = 0; r < (t->n + 15) / 16 * 16; r++) {
         int32_t sum = 0;
@@ -108,6 +117,7 @@ static void check_int8(const tr_image_tensor *t, const float *w) {
         assert_int_equal(largest, r < t->n ? 127 : 0);
         if (r >= t->n) assert_true(t->scale[r] == 0);
     }
+    free(packed);
 }
 
 static void check_tensor(const tr_model_file *mf, const tr_image *image, tr_image_role role, uint32_t layer,
@@ -124,7 +134,7 @@ static void check_tensor(const tr_model_file *mf, const tr_image *image, tr_imag
         assert_int_equal(t->kind, TR_IMAGE_F32);
         assert_memory_equal(t->data, w, t->k * sizeof *w);
     } else if (int8 && role != TR_IMAGE_EMBED) {
-        assert_int_equal(t->kind, TR_IMAGE_INT8_PACK);
+        assert_int_equal(t->kind, role == TR_IMAGE_HEAD ? TR_IMAGE_INT8_PLANES : TR_IMAGE_INT8_PACK);
         check_int8(t, w);
     } else {
         assert_int_equal(t->kind == TR_IMAGE_BF16_PACK,
