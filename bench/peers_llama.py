@@ -48,9 +48,8 @@ def get_source(where):
 def configure_and_build(source, build, extra):
     log = build + ".log"
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    if not os.path.exists(os.path.join(build, "CMakeCache.txt")):
-        run(["cmake", "-S", source, "-B", build, "-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF",
-             *generator, *extra], "configuring llama.cpp", log)
+    run(["cmake", "-S", source, "-B", build, "-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF",
+         *generator, *extra], "configuring llama.cpp", log)
     run(["cmake", "--build", build, "-j", str(os.cpu_count() or 1), "--target", *NEEDED, *PARTS], "building llama.cpp", log)
 
 
