@@ -1,0 +1,76 @@
+#include "stages/step.h"
+
+#include <string.h>
+
+tr_step tr_step_make(tr_forward *f, uint32_t worker, uint32_t n_workers, uint32_t rows, tr_step_form form) {
+    const bool taken = form == TR_STEP_TAKEN, shared = form == TR_STEP_SHARED;
+    tr_forward_worker *w = &f->worker[worker];
+    return (tr_step){.f = f,
+                     .ops = f->ops,
+                     .batch = f->batch,
+                     .id = worker,
+                     .n = n_workers,
+                     .form = form,
+                     .rows = rows,
+                     .w = w,
+                     .x = form == TR_STEP_NARROW && worker > 0 ? w->x
+                                                               : f->x, /* worker 0 keeps the one that is handed on */
+                     .qkv = f->qkv,
+                     .attn = f->attn,
+                     .norm = shared ? f->norm : w->norm,
+                     .proj = taken ? w->proj : f->proj,
+                     .gate_up = taken ? w->gate_up : f->gate_up,
+                     .act = taken ? w->act : f->act,
+                     .ready = shared ? &f->ready : &w->ready};
+}
+
+tr_step_form tr_step_form_of(uint32_t rows, uint32_t n_workers) {
+    if (rows >= n_workers * TR_FORWARD_TAKEN_MIN) return TR_STEP_TAKEN;
+    return n_workers > 1 && rows <= TR_FORWARD_NARROW_ROWS ? TR_STEP_NARROW : TR_STEP_SHARED;
+}
+
+bool tr_step_next(const tr_step *step, uint32_t pass, tr_step *b) {
+    bool first = b->rows == 0;
+    *b = *step;
+    if (step->form != TR_STEP_TAKEN) return first;
+    const tr_forward *f = step->f;
+    const uint32_t most = step->n * TR_FORWARD_TAKEN_ROWS;
+    const uint32_t blocks = (step->rows + most - 1) / most * step->n; /* as many for each worker */
+    uint32_t at = atomic_fetch_add_explicit(&f->next_block[pass], 1, memory_order_relaxed), end;
+    if (at >= blocks) return false;
+    tr_team_share(step->rows, at, blocks, &b->row0, &end);
+    b->rows = end - b->row0;
+    b->x += (size_t)b->row0 * f->model->hidden;
+    b->qkv += (size_t)b->row0 * f->n_qkv;
+    b->attn += (size_t)b->row0 * f->n_q;
+    return true;
+}
+
+tr_step tr_step_asking(const tr_step *c) {
+    tr_forward *f = c->f;
+    const uint32_t rows = f->n_logit_rows;
+    if (c->form == TR_STEP_NARROW || rows == c->rows) return *c;
+    if (c->id == 0) {
+        uint32_t row = 0, n = 0;
+        for (uint32_t i = 0; i < f->batch->n_spans; i++) {
+            tr_span s = f->batch->spans[i];
+            uint32_t skip = s.flags & TR_SPAN_LOGITS ? 0 : s.flags & TR_SPAN_SAMPLE ? s.rows - 1 : s.rows;
+            s.pos0 += skip, s.rows -= skip, s.row0 = row;
+            row += s.rows;
+            if (s.rows > 0) f->asking_spans[n++] = s;
+        }
+        f->asking = (tr_micro_batch){.n_rows = rows, .n_spans = n, .spans = f->asking_spans};
+        const size_t hidden = f->model->hidden;
+        for (uint32_t i = 0; i < rows; i++) { /* never past a row that is still to move */
+            const uint32_t from = f->logit_row[i];
+            memmove(f->x + i * hidden, f->x + from * hidden, hidden * sizeof(float));
+            memmove(f->qkv + (size_t)i * f->n_qkv, f->qkv + (size_t)from * f->n_qkv, f->n_q * sizeof(float));
+            f->logit_row[i] = i;
+        }
+    }
+    tr_step_meet(c);
+    tr_step asking =
+        tr_step_make(f, c->id, c->n, rows, rows >= c->n * TR_FORWARD_TAKEN_MIN ? TR_STEP_TAKEN : TR_STEP_SHARED);
+    asking.batch = &f->asking;
+    return asking;
+}
