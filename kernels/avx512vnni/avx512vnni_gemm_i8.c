@@ -51,7 +51,7 @@ INLINE void tile_loop(const tile *a, const int rows, const int nv, const size_t 
         if (ahead) {
             fetch = fetch == end ? fetch + (size_t)(nv - 1) * step : fetch;
 #pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) _mm_prefetch((const char *)fetch + (size_t)v * step, _MM_HINT_T0);
+            for (int v = 0; v < nv; v++) _mm_prefetch((const char *)fetch + (size_t)v * step, _MM_HINT_T1);
         } else
             _mm_prefetch((const char *)fetch, _MM_HINT_T1);
         fetch += 64;
@@ -82,10 +82,10 @@ INLINE void row_loop(const tile *a) {
     __m512i s0 = _mm512_loadu_si512(a->comp), s1 = _mm512_setzero_si512(), s2 = s1, s3 = s1;
     const int8_t *w = a->w;
     for (const uint8_t *x = a->x, *end = x + a->k; x != end; x += 16, w += 256) {
-        _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T0);
-        _mm_prefetch((const char *)w + AHEAD + 64, _MM_HINT_T0);
-        _mm_prefetch((const char *)w + AHEAD + 128, _MM_HINT_T0);
-        _mm_prefetch((const char *)w + AHEAD + 192, _MM_HINT_T0);
+        _mm_prefetch((const char *)w + AHEAD, _MM_HINT_T1);
+        _mm_prefetch((const char *)w + AHEAD + 64, _MM_HINT_T1);
+        _mm_prefetch((const char *)w + AHEAD + 128, _MM_HINT_T1);
+        _mm_prefetch((const char *)w + AHEAD + 192, _MM_HINT_T1);
         dot(&s0, quad(x), _mm512_loadu_si512(w));
         dot(&s1, quad(x + 4), _mm512_loadu_si512(w + 64));
         dot(&s2, quad(x + 8), _mm512_loadu_si512(w + 128));
