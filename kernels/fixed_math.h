@@ -76,20 +76,24 @@ static inline float tr_fixed_math_gelu(float x) {
     return x / (1.0f + tr_fixed_math_exp(-u2));
 }
 
-/* Scale of an 8-bit row from the largest |x| (compared as integers, so that a NaN wins and shows up in the scale).
- * Returns the multiplier for the values, *scale_out what one step is worth. */
-static inline float tr_fixed_math_quant_scale(uint32_t absmax_bits, float *scale_out) {
+/* Scale of a row of integers up to `most` from the largest |x| (compared as integers, so that a NaN wins and shows up
+ * in the scale). Returns the multiplier for the values, *scale_out what one step is worth. */
+static inline float tr_fixed_math_quant_scale_to(uint32_t absmax_bits, float most, float *scale_out) {
     float a = tr_fixed_math_float(absmax_bits);
     if (a < TR_FIXED_MATH_ABSMAX_MIN) {
         *scale_out = 0.0f;
         return 0.0f;
     }
-    *scale_out = a / 127.0f;
-    return 127.0f / a;
+    *scale_out = a / most;
+    return most / a;
 }
-/* round_half_even(x * mul) clamped to [-127, 127]; NaN gives -127. */
-static inline int32_t tr_fixed_math_quant(float x, float mul) {
-    float v = tr_fixed_math_min(tr_fixed_math_max(x * mul, -127.0f), 127.0f);
+/* round_half_even(x * mul) clamped to [-most, most]; NaN gives -most. */
+static inline int32_t tr_fixed_math_quant_to(float x, float mul, float most) {
+    float v = tr_fixed_math_min(tr_fixed_math_max(x * mul, -most), most);
     return (int32_t)(tr_fixed_math_bits(v + TR_FIXED_MATH_ROUND) - tr_fixed_math_bits(TR_FIXED_MATH_ROUND));
 }
+static inline float tr_fixed_math_quant_scale(uint32_t absmax_bits, float *scale_out) {
+    return tr_fixed_math_quant_scale_to(absmax_bits, 127.0f, scale_out);
+}
+static inline int32_t tr_fixed_math_quant(float x, float mul) { return tr_fixed_math_quant_to(x, mul, 127.0f); }
 #endif

@@ -22,7 +22,7 @@ static const tr_ops avx2_table = {.name = "avx2", TR_OPS(OP)};
 #define OP(name, ret, args) .name = tr_avx512_##name,
 static const tr_ops avx512_table = {.name = "avx512", TR_OPS(OP)};
 #undef OP
-/* VNNI and AMX put an int8 matmul of their own into a copy of the table below; filled once by probe(). */
+/* VNNI and AMX put matmuls of their own into a copy of the table below; filled once by probe(). */
 static tr_ops vnni_table, amx_table;
 
 /* Every table, lowest first; a later one needs all that an earlier one needs. */
@@ -67,6 +67,8 @@ static void probe(void) {
     vnni_table = avx512_table;
     vnni_table.name = "avx512vnni";
     vnni_table.gemm_i8 = tr_avx512vnni_gemm_i8;
+    vnni_table.gemm_i8a16 = tr_avx512vnni_gemm_i8a16;
+    vnni_table.gemm_groups = tr_avx512vnni_gemm_groups;
     amx_table = vnni_table;
     amx_table.name = "amx";
     amx_table.gemm_i8 = tr_amx_gemm_i8;

@@ -10,5 +10,7 @@
 TR_OPS(OP)
 #undef OP
 void tr_avx512vnni_gemm_i8(const tr_gemm_i8_args *a);
+void tr_avx512vnni_gemm_i8a16(const tr_gemm_i8a16_args *a);
+void tr_avx512vnni_gemm_groups(const tr_gemm_groups_args *a);
 void tr_amx_gemm_i8(const tr_gemm_i8_args *a);
 #endif

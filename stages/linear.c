@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-tr_status tr_linear_rows_init(tr_linear_rows *r, uint32_t rows, uint32_t k_max) {
+tr_status tr_linear_rows_init(tr_linear_rows *r, uint32_t rows, uint32_t k_max, bool a16) {
     r->x = aligned_alloc(64, tr_align_up((size_t)rows * k_max * sizeof(float), 64));
     r->scale = aligned_alloc(64, tr_align_up((size_t)rows * sizeof(float), 64));
+    r->a16 = a16;
     return r->x && r->scale ? TR_OK : TR_UNAVAILABLE;
 }
 
@@ -19,28 +20,65 @@ void tr_linear_rows_fini(tr_linear_rows *r) {
 
 void tr_linear_prepare(const tr_ops *ops, const tr_image_tensor *w, tr_linear_rows *to, uint32_t row, const float *in,
                        float *tmp) {
-    if (w->kind == TR_IMAGE_INT8_PACK)
-        ops->quant_u8(to->x + (size_t)row * w->k, &to->scale[row], in, tmp, w->k, w->rotation);
+    const size_t k = w->k;
+    if (w->kind == TR_IMAGE_GROUPS)
+        ops->quant_groups(to->x + row * tr_groups_x_bytes(k), in, tmp, k, w->rotation);
+    else if (w->kind == TR_IMAGE_INT8_PACK && to->a16)
+        ops->quant_u16(to->x + row * 2 * k, k, &to->scale[row], in, tmp, k, w->rotation);
+    else if (w->kind == TR_IMAGE_INT8_PACK)
+        ops->quant_u8(to->x + row * k, &to->scale[row], in, tmp, k, w->rotation);
     else
-        memcpy(to->x + (size_t)row * w->k * sizeof *in, in, w->k * sizeof *in);
+        memcpy(to->x + row * k * sizeof *in, in, k * sizeof *in);
+}
+
+/* The share falls into the parts that it touches. */
+static void matmul_groups(const tr_ops *ops, const tr_image_tensor *w, const tr_linear_rows *x, uint32_t rows, float *y,
+                          uint32_t ldy, float *panel, uint32_t block0, uint32_t blocks) {
+    uint32_t at = 0; /* first block of the part */
+    for (uint32_t i = 0; i < w->n_parts; i++) {
+        const uint32_t end = at + (w->part[i].n + 15) / 16;
+        const uint32_t lo = block0 > at ? block0 : at, hi = block0 + blocks < end ? block0 + blocks : end;
+        if (lo < hi) {
+            tr_gemm_groups_args a = {.x = x->x,
+                                     .w = w->part[i].data,
+                                     .y = y + (size_t)at * 16,
+                                     .panel = panel,
+                                     .format = w->part[i].format,
+                                     .rows = rows,
+                                     .k = w->k,
+                                     .ldx = tr_groups_x_bytes(w->k),
+                                     .ldy = ldy,
+                                     .block0 = lo - at,
+                                     .blocks = hi - lo};
+            ops->gemm_groups(&a);
+        }
+        at = end;
+    }
+}
+
+static void matmul_int8(const tr_ops *ops, const tr_image_tensor *w, const tr_linear_rows *x, uint32_t rows, float *y,
+                        uint32_t ldy, uint32_t block0, uint32_t blocks) {
+    tr_gemm_i8_args a = {.x = x->x,
+                         .x_scale = x->scale,
+                         .w = w->data,
+                         .comp = w->comp,
+                         .w_scale = w->scale,
+                         .y = y,
+                         .rows = rows,
+                         .k = w->k,
+                         .ldx = w->k,
+                         .ldy = ldy,
+                         .block0 = block0,
+                         .blocks = blocks};
+    (x->a16 ? ops->gemm_i8a16 : ops->gemm_i8)(&a);
 }
 
 void tr_linear_matmul(const tr_ops *ops, const tr_image_tensor *w, const tr_linear_rows *x, uint32_t rows, float *y,
                       uint32_t ldy, float *panel, uint32_t block0, uint32_t blocks) {
-    if (w->kind == TR_IMAGE_INT8_PACK) {
-        tr_gemm_i8_args a = {.x = x->x,
-                             .x_scale = x->scale,
-                             .w = w->data,
-                             .comp = w->comp,
-                             .w_scale = w->scale,
-                             .y = y,
-                             .rows = rows,
-                             .k = w->k,
-                             .ldx = w->k,
-                             .ldy = ldy,
-                             .block0 = block0,
-                             .blocks = blocks};
-        ops->gemm_i8(&a);
+    if (w->kind == TR_IMAGE_GROUPS) {
+        matmul_groups(ops, w, x, rows, y, ldy, panel, block0, blocks);
+    } else if (w->kind == TR_IMAGE_INT8_PACK) {
+        matmul_int8(ops, w, x, rows, y, ldy, block0, blocks);
     } else {
         tr_gemm_bf16_args a = {.x = (const float *)(const void *)x->x,
                                .w = w->data,

@@ -57,6 +57,7 @@ void checkk_near(checkk *c, const char *what, double got, double want, double to
 
 void checkk_elementwise(checkk *c);
 void checkk_gemm(checkk *c);
+void checkk_groups(checkk *c);
 void checkk_kv(checkk *c);
 void checkk_attn(checkk *c);
 /* Rates of one variant as a share of the probed peaks, and beside those of another one (NULL: none) measured in turn;
