@@ -116,7 +116,7 @@ static void gemm_groups(checkk *c, tr_groups_format format) {
     for (size_t i = 0; i < 16 * s.blocks; i++) {
         size_t n = 16 * s.block0 + i, m = checkk_below(c, (uint32_t)s.rows);
         double mass, sum = exact(&s, x + m * s.ldx, w + n / 16 * block_bytes, n % 16, &mass);
-        if (isfinite(sum))
+        if (mass < 1e36) /* else a step may leave the range */
             checkk_near(c, "y against double", (double)got[m * s.ldy + n], sum, mass * (double)s.k * 0x1p-25 + 1e-30);
     }
     checkk_end_case(c);
