@@ -57,12 +57,15 @@ static uint32_t rotation_of(uint32_t k) {
 
 /* ---- layout of the file ---- */
 
-/* Formats of a matrix in groups: those of the file (native) or one for all. false: it has none, it is bf16. */
+/* Formats of a matrix in groups: those of the file (native) or one for all. The output matrix keeps 8 bits: with 4 it
+ * costs more than all layers together. *groups_out false: the file has none, it is bf16. */
 static tr_status choose_formats(const plan *p, plan_entry *e, bool *groups_out, tr_error *err) {
     *groups_out = true;
     for (uint32_t i = 0; i < e->n_parts; i++) {
         tr_model_file_view v;
-        tr_groups_format format = p->precision == TR_PRECISION_INT4 ? TR_GROUPS_Q4_0 : TR_GROUPS_NF4;
+        tr_groups_format format = e->e.role == TR_IMAGE_HEAD          ? TR_GROUPS_Q8_0
+                                  : p->precision == TR_PRECISION_INT4 ? TR_GROUPS_Q4_0
+                                                                      : TR_GROUPS_NF4;
         TR_TRY(tr_model_file_tensor(p->mf, e->part[i], e->e.layer, &v, err));
         if (p->precision == TR_PRECISION_NATIVE) *groups_out &= tr_pack_groups_format(v.type, &format);
         e->e.format[i] = format;
@@ -73,9 +76,9 @@ static tr_status choose_formats(const plan *p, plan_entry *e, bool *groups_out, 
 }
 
 static void place_matrix(plan *p, plan_entry *e) {
-    if (e->e.kind == TR_IMAGE_GROUPS && p->precision != TR_PRECISION_NATIVE) e->e.rotation = rotation_of(e->e.k);
+    const bool four = e->e.kind == TR_IMAGE_GROUPS && p->precision == TR_PRECISION_INT4 && e->e.role != TR_IMAGE_HEAD;
+    if (four || e->e.kind == TR_IMAGE_INT8_PACK) e->e.rotation = rotation_of(e->e.k);
     if (e->e.kind != TR_IMAGE_INT8_PACK) return;
-    e->e.rotation = rotation_of(e->e.k);
     e->e.comp = p->bytes;
     p->bytes = tr_align_up(p->bytes + tr_image_format_padded(e->e.n) * 4, 64);
     e->e.scale = p->bytes;

@@ -1,11 +1,11 @@
 /* model/pack.h - writes the packed image of a model in one precision (format: model/image_format.h).
  * bf16: weights rounded to nearest even. int8: each output channel rotated along its inputs by an orthonormal
  * block-Hadamard (the largest power of two up to 128 that divides k: QuaRot, Ashkboos et al. 2024), then symmetric int8
- * with one scale (absmax / 127) a channel; int4, nf4: the same rotation, then 4-bit codes with a scale for 32 inputs;
- * all derive from the same fp32 values of the file. native: the blocks of the file, regrouped (kernels/groups.h); a
- * tensor without blocks is bf16, and a fused one with such a part is bf16 as a whole. Norms stay fp32; the embedding of
- * an int8, int4 or nf4 image is bf16 (it is only looked up). Memory: one block of 16 rows a thread. Threads: starts
- * n_threads of its own. */
+ * with one scale (absmax / 127) a channel. int4 (rotated alike) and nf4 (not rotated): codes of 4 bits with a scale for
+ * 32 inputs, in the output matrix of 8. All these derive from the same fp32 values of the file. native: the blocks of
+ * the file, regrouped (kernels/groups.h); a tensor without blocks is bf16, and a fused one with such a part is bf16 as
+ * a whole. Norms stay fp32; the embedding of an int8, int4 or nf4 image is bf16 (it is only looked up). Memory: one
+ * block of 16 rows a thread. Threads: starts n_threads of its own. */
 #ifndef TR_PACK_H
 #define TR_PACK_H
 #include "base/status.h"

@@ -150,20 +150,38 @@ static float codes_nf4(const float *x, float d, uint8_t codes[32]) {
     return sum;
 }
 
+static float codes_q8(const float *x, float d, uint8_t codes[32]) {
+    float sum = 0, by = d != 0 ? 1.0f / d : 0.0f;
+    for (size_t i = 0; i < 32; i++) {
+        int32_t v = tr_fixed_math_quant(x[i], by);
+        codes[i] = (uint8_t)(v + 128);
+        sum += (x[i] - d * (float)v) * (x[i] - d * (float)v);
+    }
+    return sum;
+}
+
+/* Largest scale that a format needs for a group whose number of largest magnitude is `most`. Q4_0: that one gets the
+ * code -8, which has no opposite. */
+static const struct {
+    float (*codes)(const float *x, float d, uint8_t codes[32]);
+    float step;
+    int tries; /* the largest number exactly, then cut by 1/20 more each time */
+} rounding[TR_GROUPS_FORMATS] = {[TR_GROUPS_Q4_0] = {codes_q4, -1.0f / 8.0f, 9},
+                                 [TR_GROUPS_Q8_0] = {codes_q8, 1.0f / 127.0f, 1},
+                                 [TR_GROUPS_NF4] = {codes_nf4, 1.0f / 127.0f, 4}};
+
 void tr_pack_groups_round(tr_groups_format format, const float *row, size_t k, uint8_t *block, size_t channel_index) {
-    enum { TRIES = 9 };
     const channel c = {.format = format, .block = block, .k = k, .channel = channel_index};
     for (size_t g = 0; g < k / 32; g++) {
         const float *x = row + g * 32;
         uint8_t codes[2][TR_GROUPS_UNIT]; /* the best so far, and of this try */
-        float most = 0;                   /* of largest magnitude, with its sign: it gets -8, which has no opposite */
+        float most = 0;
         for (size_t i = 0; i < 32; i++) most = fabsf(x[i]) > fabsf(most) ? x[i] : most;
         uint16_t best = 0;
         float least = INFINITY;
-        for (int t = 0; t < TRIES; t++) { /* the largest number exactly, or cut by up to 4/10 in steps of 1/20 */
-            float step = format == TR_GROUPS_Q4_0 ? -most / 8.0f : fabsf(most) / 127.0f;
-            uint16_t d = to_f16(step * (1.0f - 0.05f * (float)t));
-            float e = (format == TR_GROUPS_Q4_0 ? codes_q4 : codes_nf4)(x, tr_f16_to_f32(d), codes[1]);
+        for (int t = 0; t < rounding[format].tries; t++) {
+            uint16_t d = to_f16(most * rounding[format].step * (1.0f - 0.05f * (float)t));
+            float e = rounding[format].codes(x, tr_f16_to_f32(d), codes[1]);
             if (!(e < least)) continue;
             best = d, least = e;
             memcpy(codes[0], codes[1], sizeof codes[0]);

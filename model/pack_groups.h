@@ -13,7 +13,7 @@
 bool tr_pack_groups_format(tr_dequant_type type, tr_groups_format *format_out);
 /* One row of k inputs as it lies in the file, into a channel (0..15) of a block of zeros. */
 void tr_pack_groups_copy(tr_dequant_type type, const uint8_t *row, size_t k, uint8_t *block, size_t channel);
-/* One row of finite numbers, rounded to Q4_0 or NF4: of a few scales for each group the one with the least square
+/* One row of finite numbers, rounded to Q4_0, Q8_0 or NF4: of a few scales for each group the one with the least square
  * error. */
 void tr_pack_groups_round(tr_groups_format format, const float *row, size_t k, uint8_t *block, size_t channel);
 #endif
