@@ -79,12 +79,10 @@ static void unit_codes(const tr_groups_info *f, const uint8_t *from, uint8_t cod
     }
 }
 
-uint32_t tr_groups_code(tr_groups_format format, const uint8_t *block, size_t k, size_t channel, size_t input) {
-    uint8_t codes[TR_GROUPS_UNIT];
+void tr_groups_codes(tr_groups_format format, const uint8_t *block, size_t k, size_t channel, size_t unit,
+                     uint8_t codes[TR_GROUPS_UNIT]) {
     unit_codes(tr_groups_describe(format),
-               block + tr_groups_scale_bytes(format, k) + input / 32 * tr_groups_unit_bytes(format) + channel * 4,
-               codes);
-    return codes[input % 32];
+               block + tr_groups_scale_bytes(format, k) + unit * tr_groups_unit_bytes(format) + channel * 4, codes);
 }
 
 void tr_groups_row(tr_groups_format format, const uint8_t *w, size_t k, size_t row, float by, float *out) {

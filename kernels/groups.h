@@ -59,8 +59,10 @@ size_t tr_groups_block_bytes(tr_groups_format format, size_t k);
 /* NF4 (Dettmers et al. 2023) in steps of 1/127, plus 128: what the codes stand for. */
 extern const uint8_t tr_groups_nf4[16];
 
-/* One channel (0..15) of a block: effective code (after the table) of an input, scale and min of a group. */
-uint32_t tr_groups_code(tr_groups_format format, const uint8_t *block, size_t k, size_t channel, size_t input);
+/* One channel (0..15) of a block: effective codes (after the table) of the inputs [32 * unit, 32 * unit + 32), scale
+ * and min of a group. */
+void tr_groups_codes(tr_groups_format format, const uint8_t *block, size_t k, size_t channel, size_t unit,
+                     uint8_t codes[TR_GROUPS_UNIT]);
 float tr_groups_scale(tr_groups_format format, const uint8_t *block, size_t channel, size_t group);
 float tr_groups_min(tr_groups_format format, const uint8_t *block, size_t channel, size_t group);
 /* A channel's row as fp32, times `by`. w: the whole matrix. */

@@ -49,21 +49,26 @@ static float groups_channel(const tr_gemm_groups_args *a, const uint8_t *x, cons
     const tr_groups_info *f = tr_groups_describe(a->format);
     const int32_t offset = f->shift ? 1 << f->shift : 0;
     float y = 0.0f;
-    for (size_t g = 0; g < a->k / f->group; g++) {
-        int32_t sum = 0;
-        for (size_t k = g * f->group; k < (g + 1) * f->group; k++)
-            sum += (int8_t)x[k] * ((int32_t)tr_groups_code(a->format, block, a->k, c, k) - offset);
-        size_t at = g * f->group / 32;
-        y = fmaf((float)sum, tr_groups_scale(a->format, block, c, g) * tr_groups_x_scale(x, a->k)[at], y);
-        if (f->min) y = fmaf(tr_groups_min(a->format, block, c, g), tr_groups_x_scaled_sum(x, a->k)[at], y);
+    for (size_t u = 0; u < a->k / TR_GROUPS_UNIT; u++) {
+        const float x_scale = tr_groups_x_scale(x, a->k)[u], x_total = tr_groups_x_scaled_sum(x, a->k)[u];
+        uint8_t codes[TR_GROUPS_UNIT];
+        tr_groups_codes(a->format, block, a->k, c, u, codes);
+        for (size_t first = 0; first < TR_GROUPS_UNIT; first += f->group) {
+            const size_t g = (u * TR_GROUPS_UNIT + first) / f->group;
+            int32_t sum = 0;
+            for (size_t i = first; i < first + f->group; i++)
+                sum += (int8_t)x[u * TR_GROUPS_UNIT + i] * ((int32_t)codes[i] - offset);
+            y = fmaf((float)sum, tr_groups_scale(a->format, block, c, g) * x_scale, y);
+            if (f->min) y = fmaf(tr_groups_min(a->format, block, c, g), x_total, y);
+        }
     }
     return y;
 }
 
 void tr_ref_gemm_groups(const tr_gemm_groups_args *a) {
+    const size_t block_bytes = tr_groups_block_bytes(a->format, a->k);
     for (size_t b = a->block0; b < a->block0 + a->blocks; b++)
         for (size_t m = 0; m < a->rows; m++)
             for (size_t c = 0; c < 16; c++)
-                a->y[m * a->ldy + b * 16 + c] =
-                    groups_channel(a, a->x + m * a->ldx, a->w + b * tr_groups_block_bytes(a->format, a->k), c);
+                a->y[m * a->ldy + b * 16 + c] = groups_channel(a, a->x + m * a->ldx, a->w + b * block_bytes, c);
 }

@@ -64,9 +64,11 @@ static double exact(const shape *s, const uint8_t *x, const uint8_t *block, size
     const tr_groups_info *f = tr_groups_describe(s->format);
     double sum = 0;
     *mass_out = 0;
+    uint8_t codes[32];
     for (size_t i = 0; i < s->k; i++) {
+        if (i % 32 == 0) tr_groups_codes(s->format, block, s->k, channel, i / 32, codes);
         double w = (double)tr_groups_scale(s->format, block, channel, i / f->group) *
-                   ((double)tr_groups_code(s->format, block, s->k, channel, i) - (f->shift ? 1 << f->shift : 0));
+                   ((double)codes[i % 32] - (f->shift ? 1 << f->shift : 0));
         double min = (double)tr_groups_min(s->format, block, channel, i / f->group);
         double v = (double)(int8_t)x[i] * (double)tr_groups_x_scale(x, s->k)[i / 32];
         sum += (w + min) * v;

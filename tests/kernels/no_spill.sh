@@ -7,8 +7,9 @@ command -v objdump >/dev/null || {
     exit 77
 }
 status=0
+all=$(objdump -d --no-show-raw-insn "$lib") || exit 1
 for name in groups_8_6x2 groups_4_6x2 packed4_1 packed4_6 packed6_4 packed8_6 planes_3x4 panel_6x4 direct_5x4 scores_3 values_6x4 hot_6x4 cold_1x4 cold_6x4 cold_12x2 row_1x1; do
-    code=$(objdump -d --no-show-raw-insn "$lib" | awk -v f="<$name>:" '$2 == f {p = 1} /^$/ {p = 0} p')
+    code=$(printf '%s\n' "$all" | awk -v f="<$name>:" '$2 == f {p = 1} /^$/ {p = 0} p')
     if [ -z "$code" ]; then
         echo "FAIL $name: no such function in $lib"
         status=1
