@@ -63,11 +63,10 @@ INLINE void tile_loop(const tile *a, const int rows, const int nv) {
 typedef void tile_fn(const tile *a);
 #define TILE(rows, nv)                                                                                                 \
     NOINLINE void planes_##rows##x##nv(const tile *a) { tile_loop(a, rows, nv); }
-TILE(1, 1)
-TILE(2, 1)
-TILE(3, 1)
-TILE(1, 4) TILE(2, 4) TILE(3, 4) static tile_fn *const tiles[2][3] = {{planes_1x1, planes_2x1, planes_3x1},
-                                                                      {planes_1x4, planes_2x4, planes_3x4}};
+#define TILES(nv) TILE(1, nv) TILE(2, nv) TILE(3, nv)
+TILES(1)
+TILES(4)
+static tile_fn *const tiles[2][3] = {{planes_1x1, planes_2x1, planes_3x1}, {planes_1x4, planes_2x4, planes_3x4}};
 
 void tr_avx512vnni_gemm_i8a16(const tr_gemm_i8a16_args *a) {
     for (size_t b = a->block0, left = a->blocks; left > 0;) {
