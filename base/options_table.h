@@ -25,11 +25,12 @@
 #define TR_CMD_ASK     (TR_CMD_RUN | TR_CMD_GENERATE)
 #define TR_CMD_REMOTE  (TR_CMD_GENERATE | TR_CMD_STATUS | TR_CMD_DRAIN | TR_CMD_STOP)
 
+#define TR_DTYPES "bf16|int8|int8a16|native|int4|nf4;fp16"
 #define TR_SIDE_OPTIONS(X, SIDE, side, pp_default, dtype_default)                                                      \
     X(SIDE##_PP, side ".pp", "", 0, U32, 1, 64, 0, pp_default, "", "N", 0, "stages of the " side " pipeline")          \
     X(SIDE##_TP, side ".tp", "", 0, U32, 1, 64, 1, "1", "", "N", 0, "tensor parallel ranks of a stage")                \
-    X(SIDE##_DTYPE, side ".dtype", "", 0, CHOICE, 0, 0, 0, dtype_default, "bf16|int8;fp16|int8a16|int4|nf4|native",    \
-      "TYPE", 0, "weights and arithmetic; int8 is W8A8")                                                               \
+    X(SIDE##_DTYPE, side ".dtype", "", 0, CHOICE, 0, 0, 0, dtype_default, TR_DTYPES, "TYPE", 0,                        \
+      "weights and arithmetic; int8 is W8A8, native the file's own blocks")                                            \
     X(SIDE##_KV, side ".kv", "", 0, CHOICE, 0, 0, 0, "", "bf16|int8", "TYPE", 0, "KV cache; follows dtype")            \
     X(SIDE##_PAGE, side ".page", "", 0, U32, 16, 64, 0, "16", "", "N", 0, "tokens of a KV page: 16, 32 or 64")         \
     X(SIDE##_LAYERS, side ".layers", "", 0, LIST, 1, 64, 0, "auto", "", "A:B:...", 0, "layers of each stage")          \
@@ -61,11 +62,10 @@
     TR_SIDE_OPTIONS(X, DECODE, "decode", "1", "int8")                                                                  \
     X(UNIFIED_PP, "unified.pp", "", 0, U32, 1, 64, 0, "1", "", "N", 0, "stages")                                       \
     X(UNIFIED_TP, "unified.tp", "", 0, U32, 1, 64, 1, "1", "", "N", 0, "tensor parallel ranks of a stage")             \
-    X(UNIFIED_PREFILL, "unified.prefill", "", 0, CHOICE, 0, 0, 0, "bf16", "bf16|int8;fp16|int8a16|int4|nf4|native",    \
-      "TYPE", 0, "precision of prefill")                                                                               \
-    X(UNIFIED_DECODE, "unified.decode", "", 0, CHOICE, 0, 0, 0, "int8", "bf16|int8;fp16|int8a16|int4|nf4|native",      \
-      "TYPE", 0, "precision of decode")                                                                                \
-    X(UNIFIED_DTYPE, "unified.dtype", "", 0, CHOICE, 0, 0, 0, "", "bf16|int8;fp16|int8a16|int4|nf4|native", "TYPE", 0, \
+    X(UNIFIED_PREFILL, "unified.prefill", "", 0, CHOICE, 0, 0, 0, "bf16", TR_DTYPES, "TYPE", 0,                        \
+      "precision of prefill")                                                                                          \
+    X(UNIFIED_DECODE, "unified.decode", "", 0, CHOICE, 0, 0, 0, "int8", TR_DTYPES, "TYPE", 0, "precision of decode")   \
+    X(UNIFIED_DTYPE, "unified.dtype", "", 0, CHOICE, 0, 0, 0, "", TR_DTYPES, "TYPE", 0,                                \
       "one precision for both phases")                                                                                 \
     X(UNIFIED_KV, "unified.kv", "", 0, CHOICE, 0, 0, 0, "", "bf16|int8", "TYPE", 0,                                    \
       "one KV format for both phases; each follows its precision otherwise")                                           \
@@ -146,7 +146,7 @@
     X(BENCH_B, "", "--batch", 'b', LIST, 1, 16, 0, "1", "", "N,...", TR_CMD_BENCH, "sequences at once")                \
     X(BENCH_D, "", "--depth", 'd', U32, 0, 131072, 0, "0", "", "N", TR_CMD_BENCH, "context before the test")           \
     X(BENCH_R, "", "--repetitions", 'r', U32, 1, 1000, 0, "3", "", "N", TR_CMD_BENCH, "repetitions")                   \
-    X(BENCH_DTYPE, "", "--dtype", 0, CHOICE, 0, 0, 0, "", "bf16|int8;native", "TYPE", TR_CMD_BENCH,                    \
+    X(BENCH_DTYPE, "", "--dtype", 0, CHOICE, 0, 0, 0, "", TR_DTYPES, "TYPE", TR_CMD_BENCH,                             \
       "both phases in this precision")                                                                                 \
     X(BENCH_OUT, "", "--output", 'o', CHOICE, 0, 0, 0, "md", "md|json|csv", "FORMAT", TR_CMD_BENCH,                    \
       "form of the result")                                                                                            \

@@ -25,6 +25,7 @@ struct job {
     void (*run)(const job *j);
     tr_gemm_bf16_args bf16;
     tr_gemm_i8_args i8;
+    tr_gemm_groups_args groups;
     tr_attn_args attn;
     tr_planes planes_w;
     tr_planes_query query[4];
@@ -78,6 +79,8 @@ static void run_planes(const job *j) {
     a.w = &j->planes_w, a.query = j->query;
     j->ops->planes_bound(&a);
 }
+static void run_i8a16(const job *j) { j->ops->gemm_i8a16(&j->i8); }
+static void run_groups(const job *j) { j->ops->gemm_groups(&j->groups); }
 static void run_attn_bf16(const job *j) { j->ops->attn_bf16(&j->attn); }
 static void run_attn_int8(const job *j) { j->ops->attn_int8(&j->attn); }
 
@@ -145,6 +148,43 @@ static void setup_planes(job *j, size_t rows, uint32_t k, size_t n) {
     j->limit = LIMIT_SUM;
     j->mem = j->planes_w.upper, j->mem_bytes = bytes;
     j->run = run_planes;
+}
+
+static void setup_i8a16(job *j, size_t rows, size_t k, size_t n) {
+    setup_i8(j, rows, k, n);
+    snprintf(j->name, sizeof j->name, "gemm_i8a16 %zux%zu->%zu", rows, k, n);
+    j->i8.x = take_bytes(j, 2 * rows * k);
+    j->macs *= 2; /* dot products that it takes */
+    j->limit = rows > 1 ? LIMIT_PORT : LIMIT_SUM;
+    j->run = run_i8a16;
+}
+
+static void setup_groups(job *j, tr_groups_format format, size_t rows, size_t k, size_t n) {
+    const tr_groups_info *f = tr_groups_describe(format);
+    const size_t block_bytes = tr_groups_block_bytes(format, k);
+    snprintf(j->name, sizeof j->name, "gemm_groups %s %zux%zu->%zu", f->name, rows, k, n);
+    uint8_t *w = take_bytes(j, n / 16 * block_bytes), *x = take(j, rows * tr_groups_x_bytes(k));
+    for (size_t b = 0; b < n / 16; b++) /* numbers near 1 for the f16 scales, the codes are random */
+        for (size_t i = 0; i < tr_groups_scale_bytes(format, k); i += 2)
+            w[b * block_bytes + i] = 0x31, w[b * block_bytes + i + 1] = 0x2c;
+    float *in = take_floats(j, k), *tmp = take_floats(j, k);
+    for (size_t r = 0; r < rows; r++) j->ops->quant_groups(x + r * tr_groups_x_bytes(k), in, tmp, k, 1);
+    j->groups = (tr_gemm_groups_args){.x = x,
+                                      .w = w,
+                                      .y = take_floats(j, rows * n),
+                                      .panel = take_floats(j, tr_ops_panel_floats(k)),
+                                      .format = format,
+                                      .rows = rows,
+                                      .k = k,
+                                      .ldx = tr_groups_x_bytes(k),
+                                      .ldy = n,
+                                      .blocks = n / 16};
+    j->macs = (double)rows * (double)k * (double)n;
+    j->bytes = (double)(n / 16 * block_bytes);
+    j->limit = rows > 16 || n * k < 8u << 20 ? LIMIT_PORT : LIMIT_SUM;
+    j->port = j->ops->int8_port;
+    j->mem = w, j->mem_bytes = n / 16 * block_bytes;
+    j->run = run_groups;
 }
 
 static void setup_attn(job *j, tr_kv_format f, uint32_t rows, uint32_t pos0, uint32_t heads, uint32_t d,
@@ -245,6 +285,41 @@ static void setup_rows(job *j, const char *name, void (*run)(const job *), size_
     j->mem = (const uint8_t *)j->x, j->mem_bytes = rows * n * 4;
 }
 
+static void run_quant_groups(const job *j) {
+    for (size_t r = 0; r < j->rows; r++) j->ops->quant_groups(j->a, j->x + r * j->n, j->z, j->n, j->block);
+}
+
+/* Weights in groups, and int8 weights with activations of 16 bits. */
+static bool setup_others(job *j, unsigned i) {
+    static const struct {
+        uint8_t format;
+        uint16_t rows, k;
+        uint32_t n;
+    } groups[] = {
+        {TR_GROUPS_Q4_0, 1, 640, 262144},  {TR_GROUPS_Q4_1, 1, 576, 262144}, {TR_GROUPS_Q5_0, 1, 640, 262144},
+        {TR_GROUPS_Q8_0, 1, 640, 131072},  {TR_GROUPS_NF4, 1, 640, 262144},  {TR_GROUPS_Q4_K, 1, 1024, 131072},
+        {TR_GROUPS_Q6_K, 1, 2048, 65536},  {TR_GROUPS_Q4_0, 4, 640, 262144}, {TR_GROUPS_Q4_0, 8, 640, 262144},
+        {TR_GROUPS_Q4_0, 16, 640, 262144}, {TR_GROUPS_Q8_0, 4, 640, 131072}, {TR_GROUPS_Q8_0, 16, 640, 131072},
+        {TR_GROUPS_Q4_0, 1, 640, 1024},    {TR_GROUPS_Q4_0, 4, 640, 1024},   {TR_GROUPS_Q4_0, 6, 640, 1024},
+        {TR_GROUPS_Q8_0, 1, 640, 1024},    {TR_GROUPS_Q5_0, 1, 640, 1024},   {TR_GROUPS_Q5_0, 512, 640, 4096},
+        {TR_GROUPS_Q4_0, 512, 640, 4096},  {TR_GROUPS_Q8_0, 512, 640, 1536}, {TR_GROUPS_Q4_1, 512, 1536, 576},
+        {TR_GROUPS_Q4_K, 512, 1024, 640},  {TR_GROUPS_Q6_K, 512, 2048, 640}};
+    enum { GROUPS = sizeof groups / sizeof *groups };
+    if (i < GROUPS)
+        setup_groups(j, (tr_groups_format)groups[i].format, groups[i].rows, groups[i].k, groups[i].n);
+    else if (i == GROUPS)
+        setup_rows(j, "quant_groups", run_quant_groups, 512, 640, 1, 5);
+    else if (i == GROUPS + 1)
+        setup_rows(j, "quant_groups (128)", run_quant_groups, 512, 2048, 128, 5);
+    else if (i == GROUPS + 2)
+        setup_i8a16(j, 1, 640, 131072);
+    else if (i == GROUPS + 3)
+        setup_i8a16(j, 512, 640, 2048);
+    else
+        return false;
+    return true;
+}
+
 /* Fills *j with benchmark number i; false when there is none. */
 static bool setup(job *j, unsigned i) {
     switch (i) {
@@ -301,7 +376,7 @@ static bool setup(job *j, unsigned i) {
         setup_planes(j, i - 54, 640, 131072);
         return true;
     }
-    if (i - 39 >= 16) return false;
+    if (i - 39 >= 16) return setup_others(j, i - 59);
     setup_i8(j, rows[(i - 39) / 4], sides[(i - 39) % 4][0], sides[(i - 39) % 4][1]);
     return true;
 }

@@ -28,7 +28,8 @@ typedef struct set {
 #define OPS_AVX2                  TR_OPS(AVX2OP)
 #define OPS_AVX512                TR_OPS(AVX512OP)
 #define OPS_AVX512VNNI                                                                                                 \
-    OPS_AVX512.gemm_i8 = tr_avx512vnni_gemm_i8, .attn_int8 = tr_avx512vnni_attn_int8,                                  \
+    OPS_AVX512.gemm_i8 = tr_avx512vnni_gemm_i8, .gemm_i8a16 = tr_avx512vnni_gemm_i8a16,                                \
+    .gemm_groups = tr_avx512vnni_gemm_groups, .attn_int8 = tr_avx512vnni_attn_int8,                                    \
     .planes_bound = tr_avx512vnni_planes_bound, .planes_output = tr_avx512vnni_planes_output,
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverride-init"

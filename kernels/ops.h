@@ -20,10 +20,12 @@
  *   (tr_ops_thread_init).
  * Weight packing (16 output channels = one block; rows beyond the real n in the last block are zero, with scale 0):
  *   bf16: u16 [n/16][k/2][16][2]
- *   int8: s8  [n/16][k/4][16][4], comp s32 [n] = -128 * sum_k w, scale f32 [n] */
+ *   int8: s8  [n/16][k/4][16][4], comp s32 [n] = -128 * sum_k w, scale f32 [n]
+ *   groups: kernels/groups.h; planes: kernels/planes.h */
 #ifndef TR_OPS_H
 #define TR_OPS_H
 #include "base/status.h"
+#include "kernels/groups.h"
 #include "kernels/kv_page.h"
 #include "kernels/planes.h"
 #include "kernels/port.h"
@@ -57,6 +59,22 @@ typedef struct tr_gemm_i8_args {
     float *y;             /* y = ((float)(sum + comp) * w_scale[n]) * x_scale[m] */
     size_t rows, k, ldx, ldy, block0, blocks;
 } tr_gemm_i8_args;
+
+/* The same weights with activations of 16 bits in two planes, x = [rows][2][ldx]: value = ((hi - 128) * 256 + lo) *
+ * x_scale; y = (fma((float)(sum_hi + comp), 256, (float)sum_lo) * w_scale[n]) * x_scale[m]. */
+typedef tr_gemm_i8_args tr_gemm_i8a16_args;
+
+/* Weights and activations of kernels/groups.h. Over the groups g of 32 (16) inputs in order, from y = 0:
+ *   sum = sum over the group of q * (code - offset), in int32
+ *   y = fma((float)sum, scale_g * x_scale, y), then where the format has a minimum y = fma(min_g, x_scaled_sum, y) */
+typedef struct tr_gemm_groups_args {
+    const uint8_t *x; /* [rows] of quant_groups, ldx bytes apart */
+    const uint8_t *w; /* whole matrix */
+    float *y;         /* [rows, n] stride ldy, indexed by absolute channel */
+    float *panel;     /* scratch of this worker: tr_ops_panel_floats(k) floats */
+    tr_groups_format format;
+    size_t rows, k, ldx, ldy, block0, blocks;
+} tr_gemm_groups_args;
 
 /* Attention of rows that belong to one sequence, for one kv head and the q heads that share it.
  * Row r stands at position pos0 + r and sees keys (window ? max(0, pos - window + 1) : 0) .. pos, in splits of
@@ -106,12 +124,19 @@ typedef struct tr_planes_args {
     OP(bf16_row, void, (void *row, const float *x, size_t k))                                                          \
     OP(gemm_bf16, void, (const tr_gemm_bf16_args *a))                                                                  \
     OP(gemm_i8, void, (const tr_gemm_i8_args *a))                                                                      \
+    OP(gemm_i8a16, void, (const tr_gemm_i8a16_args *a))                                                                \
+    OP(gemm_groups, void, (const tr_gemm_groups_args *a))                                                              \
     /* In-place orthonormal Hadamard on each run of `block` elements (power of two <= 128); block 1: nothing */        \
     OP(hadamard, void, (float *x, size_t n, size_t block))                                                             \
     /* rotate by block, then q = 128 + round_half_even(x * (127 / absmax)), scale = absmax / 127 (absmax below */      \
     /* 2^-100: q 128, scale 0; a NaN or infinity anywhere: scale NaN or infinite). x is left as it was unless */       \
     /* tmp == x; tmp: n floats of scratch */                                                                           \
     OP(quant_u8, void, (uint8_t * q, float *scale, const float *x, float *tmp, size_t n, size_t block))                \
+    /* the same with 32767 for 127 and 32768 for 128: high bytes to q[0..n), low bytes to q[ld..ld + n) */             \
+    OP(quant_u16, void, (uint8_t * q, size_t ld, float *scale, const float *x, float *tmp, size_t n, size_t block))    \
+    /* rotate, then each 32 elements as in quant_u8 with a scale of their own, codes without the 128; one row of */    \
+    /* kernels/groups.h (scaled sum = scale * (float)sum). n: a multiple of 32 */                                      \
+    OP(quant_groups, void, (uint8_t * q, const float *x, float *tmp, size_t n, size_t block))                          \
     /* rotate-half RoPE of one head in place: cs = cos[d/2] then sin[d/2] */                                           \
     OP(rope, void, (float *x, const float *cs, size_t d))                                                              \
     OP(add, void, (float *y, const float *x, size_t n))                          /* y += x */                          \

@@ -14,8 +14,6 @@ struct tr_image {
         tensor[]; /* [n_layers * ROLE_COUNT], layer 0 also holds the tensors outside the layers; data NULL: none */
 };
 
-const char *tr_precision_name(tr_precision p) { return p == TR_PRECISION_BF16 ? "bf16" : "int8"; }
-
 static bool outside_layers(uint32_t role) {
     return role == TR_IMAGE_EMBED || role == TR_IMAGE_HEAD || role == TR_IMAGE_OUTPUT_NORM ||
            role == TR_IMAGE_ROPE_FREQS;
@@ -77,7 +75,9 @@ static tr_status check_header(const tr_file_map *map, const char *path, tr_error
     if (map->size < sizeof *h || h->magic != TR_IMAGE_FORMAT_MAGIC) return bad(err, path, "magic");
     if (h->version != TR_IMAGE_VERSION || h->config_bytes != sizeof(tr_model_config)) return bad(err, path, "version");
     if (h->complete != TR_IMAGE_FORMAT_MAGIC || h->file_bytes != map->size) return bad(err, path, "incomplete");
-    if (h->precision != TR_PRECISION_BF16 && h->precision != TR_PRECISION_INT8) return bad(err, path, "precision");
+    if (h->precision == 0 || h->precision >= TR_PRECISION_END ||
+        tr_precision_image((tr_precision)h->precision) != (tr_precision)h->precision)
+        return bad(err, path, "precision");
     if (!sound_config(&h->config) || tr_model_config_check(&h->config, path, err) != TR_OK)
         return bad(err, path, "configuration");
     if (h->n_tensors > TR_IMAGE_FORMAT_TENSORS_MAX ||
@@ -90,9 +90,15 @@ static tr_status check_header(const tr_file_map *map, const char *path, tr_error
 static bool valid_kind(uint32_t role, uint32_t kind, uint32_t precision) {
     bool matrix = role == TR_IMAGE_QKV || role == TR_IMAGE_O || role == TR_IMAGE_GATE_UP || role == TR_IMAGE_DOWN ||
                   role == TR_IMAGE_HEAD;
-    if (matrix && precision == TR_PRECISION_BF16) return kind == TR_IMAGE_BF16_PACK;
-    if (matrix) return kind == TR_IMAGE_INT8_PACK || (role == TR_IMAGE_HEAD && kind == TR_IMAGE_INT8_PLANES);
-    if (role == TR_IMAGE_EMBED) return kind == TR_IMAGE_BF16_PACK || kind == TR_IMAGE_BF16_ROWS;
+    bool native = precision == TR_PRECISION_NATIVE;
+    if (matrix && native) return kind == TR_IMAGE_BF16_PACK || kind == TR_IMAGE_GROUPS;
+    if (matrix && precision == TR_PRECISION_INT8 && role == TR_IMAGE_HEAD && kind == TR_IMAGE_INT8_PLANES) return true;
+    if (matrix)
+        return kind == (precision == TR_PRECISION_BF16   ? TR_IMAGE_BF16_PACK
+                        : precision == TR_PRECISION_INT8 ? TR_IMAGE_INT8_PACK
+                                                         : TR_IMAGE_GROUPS);
+    if (role == TR_IMAGE_EMBED)
+        return kind == TR_IMAGE_BF16_PACK || kind == TR_IMAGE_BF16_ROWS || (native && kind == TR_IMAGE_GROUPS);
     return kind == TR_IMAGE_F32;
 }
 
@@ -109,23 +115,47 @@ static bool sound_planes(const tr_file_map *map, const tr_image_format_entry *e)
     return true;
 }
 
+/* The parts make up the rows, and each can be read by blocks. */
+static bool valid_parts(const tr_image_format_entry *e) {
+    uint64_t n = 0;
+    if (e->kind != TR_IMAGE_GROUPS) return e->n_parts == 0;
+    if (e->n_parts == 0 || e->n_parts > TR_IMAGE_PARTS_MAX) return false;
+    for (uint32_t i = 0; i < e->n_parts; i++) {
+        if (e->format[i] >= TR_GROUPS_FORMATS || e->part_n[i] == 0 || e->part_n[i] > e->n ||
+            !tr_groups_takes((tr_groups_format)e->format[i], e->k) || (i + 1 < e->n_parts && e->part_n[i] % 16))
+            return false;
+        n += e->part_n[i];
+    }
+    return n == e->n;
+}
+
+static void read_parts(const tr_image_format_entry *e, tr_image_tensor *t) {
+    const uint8_t *data = t->data;
+    t->n_parts = e->n_parts;
+    for (uint32_t i = 0; i < e->n_parts; i++) {
+        t->part[i] = (tr_image_part){.format = (tr_groups_format)e->format[i], .n = e->part_n[i], .data = data};
+        data += tr_image_format_part_bytes(e, i);
+    }
+}
+
 static tr_status read_entry(tr_image *image, const tr_image_format_entry *e, const char *path, tr_error *err) {
     const tr_image_format_header *h = image->header;
     const uint64_t size = image->map.size;
     uint32_t n, k, layer = outside_layers(e->role) ? 0 : e->layer;
     if (e->role >= TR_IMAGE_ROLE_COUNT || layer >= h->config.n_layers || !expected_shape(&h->config, e->role, &n, &k) ||
-        n != e->n || k != e->k || !valid_kind(e->role, e->kind, h->precision))
+        n != e->n || k != e->k || !valid_kind(e->role, e->kind, h->precision) || !valid_parts(e))
         return bad(err, path, "tensor shape");
     const bool int8 = tr_image_format_int8(e->kind), planes = e->kind == TR_IMAGE_INT8_PLANES;
     if (e->data % 64 || e->comp % 64 || e->scale % 64 || e->rotation == 0 || e->rotation > 128 ||
         (e->rotation & (e->rotation - 1)) || k % e->rotation || (e->kind != TR_IMAGE_F32 && (k % 32 || k > 65536)) ||
-        !tr_checked_range(e->data, tr_image_format_data_bytes(e->kind, n, k), size) ||
+        !tr_checked_range(e->data, tr_image_format_data_bytes(e), size) ||
         (int8 && (!tr_checked_range(e->comp, tr_image_format_padded(n) * 4, size) ||
                   !tr_checked_range(e->scale, tr_image_format_padded(n) * 4, size))))
         return bad(err, path, "tensor offset");
     if (planes && !sound_planes(&image->map, e)) return bad(err, path, "planes");
     tr_image_tensor *t = &image->tensor[layer * TR_IMAGE_ROLE_COUNT + e->role];
     *t = (tr_image_tensor){.kind = e->kind, .n = n, .k = k, .rotation = e->rotation, .data = image->map.data + e->data};
+    read_parts(e, t);
     if (int8) {
         t->comp = (const int32_t *)(const void *)(image->map.data + e->comp);
         t->scale = (const float *)(const void *)(image->map.data + e->scale);
@@ -194,7 +224,7 @@ uint64_t tr_image_step_bytes(const tr_image *image) {
     for (uint64_t i = 0; i < image->header->n_tensors; i++) {
         const tr_image_format_entry *e = &entry[i];
         if (e->role == TR_IMAGE_EMBED) continue;
-        bytes += tr_image_format_data_bytes(e->kind, e->n, e->k);
+        bytes += tr_image_format_data_bytes(e);
         if (e->kind == TR_IMAGE_INT8_PACK) bytes += tr_image_format_padded(e->n) * (sizeof(int32_t) + sizeof(float));
     }
     return bytes;

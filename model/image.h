@@ -8,21 +8,20 @@
 #define TR_IMAGE_H
 #include "base/file_map.h"
 #include "base/status.h"
+#include "kernels/groups.h"
 #include "kernels/planes.h"
 #include "model/model_config.h"
+#include "model/precision.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum { TR_IMAGE_VERSION = 2 };
-
-typedef enum tr_precision { TR_PRECISION_BF16 = 1, TR_PRECISION_INT8 = 2 } tr_precision;
-const char *tr_precision_name(tr_precision p); /* "bf16", "int8" */
+enum { TR_IMAGE_VERSION = 2, TR_IMAGE_PARTS_MAX = 3 };
 
 /* Matrices are [n outputs, k inputs]; QKV = rows of Q, K, V one after another; GATE_UP = gate rows, then up rows. */
 /* clang-format off */
 #define TR_IMAGE_ROLES(X)                                                                                              \
-    X(EMBED) /* bf16 rows for look-up, packed like HEAD in a bf16 image when tied, else row-major */                   \
+    X(EMBED) /* for look-up: the HEAD itself in bf16 and native images when tied, else bf16 rows */                    \
     X(HEAD)                                                                                                            \
     X(OUTPUT_NORM) X(ATTN_NORM) X(QKV) X(Q_NORM) X(K_NORM) X(O)                                                        \
     X(ATTN_POST_NORM) X(FFN_NORM) X(GATE_UP) X(DOWN) X(FFN_POST_NORM) X(ROPE_FREQS)
@@ -35,21 +34,30 @@ typedef enum tr_image_role {
 } tr_image_role;
 
 typedef enum tr_image_kind {
-    TR_IMAGE_F32,        /* vector f32 [k] */
-    TR_IMAGE_BF16_PACK,  /* kernels/ops.h packing */
-    TR_IMAGE_INT8_PACK,  /* with comp and scale; rotated along k by blocks of `rotation` */
-    TR_IMAGE_BF16_ROWS,  /* row-major [n, k] */
-    TR_IMAGE_INT8_PLANES /* the head of an int8 image: the same weights, in the planes of kernels/planes.h */
+    TR_IMAGE_F32,         /* vector f32 [k] */
+    TR_IMAGE_BF16_PACK,   /* kernels/ops.h packing */
+    TR_IMAGE_INT8_PACK,   /* with comp and scale; rotated along k by blocks of `rotation` */
+    TR_IMAGE_BF16_ROWS,   /* row-major [n, k] */
+    TR_IMAGE_INT8_PLANES, /* the head of an int8 image: the same weights, in the planes of kernels/planes.h */
+    TR_IMAGE_GROUPS       /* kernels/groups.h; rows in parts, each of a format of its own */
 } tr_image_kind;
+
+typedef struct tr_image_part {
+    tr_groups_format format;
+    uint32_t n; /* rows; a multiple of 16 but in the last part */
+    const uint8_t *data;
+} tr_image_part;
 
 typedef struct tr_image_tensor {
     tr_image_kind kind;
     uint32_t n, k;       /* real outputs and inputs */
     uint32_t rotation;   /* block of the Hadamard on k that activations need first; 1: none */
-    const void *data;    /* valid until the image is closed */
+    const void *data;    /* valid until the image is closed; GROUPS: that of the first part */
     const int32_t *comp; /* int8 only */
     const float *scale;  /* int8 only */
     tr_planes planes;    /* INT8_PLANES only; data is the upper plane */
+    uint32_t n_parts;    /* GROUPS only */
+    tr_image_part part[TR_IMAGE_PARTS_MAX];
 } tr_image_tensor;
 
 typedef struct tr_image tr_image;

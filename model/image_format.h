@@ -25,6 +25,9 @@ typedef struct tr_image_format_entry {
     uint32_t role, layer, kind, n, k, rotation;
     uint64_t data, comp, scale; /* offsets; comp and scale 0 where there are none */
     uint64_t lower, coord;      /* INT8_PLANES only */
+    uint32_t n_parts;           /* of TR_IMAGE_GROUPS, one after another from data; else 0 */
+    uint32_t format[TR_IMAGE_PARTS_MAX], part_n[TR_IMAGE_PARTS_MAX];
+    uint32_t unused; /* keeps the entry a multiple of 8 bytes */
 } tr_image_format_entry;
 
 static inline bool tr_image_format_int8(uint32_t kind) {
@@ -32,13 +35,22 @@ static inline bool tr_image_format_int8(uint32_t kind) {
 }
 /* Bytes of each part of a tensor; n counts padded rows. */
 static inline uint64_t tr_image_format_padded(uint32_t n) { return ((uint64_t)n + 15) / 16 * 16; }
-static inline uint64_t tr_image_format_data_bytes(tr_image_kind kind, uint32_t n, uint32_t k) {
-    switch (kind) {
-    case TR_IMAGE_F32: return (uint64_t)k * 4;
-    case TR_IMAGE_BF16_PACK: return tr_image_format_padded(n) * k * 2;
-    case TR_IMAGE_INT8_PACK: return tr_image_format_padded(n) * k;
-    case TR_IMAGE_BF16_ROWS: return (uint64_t)n * k * 2;
-    case TR_IMAGE_INT8_PLANES: return tr_image_format_padded(n) / 16 * tr_planes_lines(k) * TR_PLANES_LINE;
+static inline uint64_t tr_image_format_part_bytes(const tr_image_format_entry *e, uint32_t part) {
+    return tr_image_format_padded(e->part_n[part]) / 16 *
+           tr_groups_block_bytes((tr_groups_format)e->format[part], e->k);
+}
+static inline uint64_t tr_image_format_data_bytes(const tr_image_format_entry *e) {
+    const uint64_t n = e->n, k = e->k;
+    uint64_t bytes = 0;
+    switch ((tr_image_kind)e->kind) {
+    case TR_IMAGE_F32: return k * 4;
+    case TR_IMAGE_BF16_PACK: return tr_image_format_padded(e->n) * k * 2;
+    case TR_IMAGE_INT8_PACK: return tr_image_format_padded(e->n) * k;
+    case TR_IMAGE_BF16_ROWS: return n * k * 2;
+    case TR_IMAGE_INT8_PLANES: return tr_image_format_padded(e->n) / 16 * tr_planes_lines(e->k) * TR_PLANES_LINE;
+    case TR_IMAGE_GROUPS:
+        for (uint32_t i = 0; i < e->n_parts; i++) bytes += tr_image_format_part_bytes(e, i);
+        return bytes;
     }
     return 0;
 }

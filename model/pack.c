@@ -5,6 +5,7 @@
 #include "kernels/fixed_math.h"
 #include "kernels/ops.h"
 #include "model/image_format.h"
+#include "model/pack_groups.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +19,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-enum { PARTS_MAX = 3, PROGRESS_BLOCKS = 64 };
+enum { PARTS_MAX = TR_IMAGE_PARTS_MAX, PROGRESS_BLOCKS = 64 };
 enum { FAILED_NOT = 0, FAILED_VALUE, FAILED_MEMORY };
 
 /* One tensor of the image and the tensors of the file whose rows follow each other in it. */
@@ -29,6 +30,8 @@ typedef struct plan_entry {
 } plan_entry;
 
 typedef struct plan {
+    const tr_model_file *mf;
+    tr_precision precision;
     uint32_t n;
     uint64_t bytes;
     plan_entry at[TR_IMAGE_FORMAT_TENSORS_MAX];
@@ -54,6 +57,38 @@ static uint32_t rotation_of(uint32_t k) {
 
 /* ---- layout of the file ---- */
 
+/* Formats of a matrix in groups: those of the file (native) or one for all. The output matrix keeps 8 bits: with 4 it
+ * costs more than all layers together. *groups_out false: the file has none, it is bf16. */
+static tr_status choose_formats(const plan *p, plan_entry *e, bool *groups_out, tr_error *err) {
+    *groups_out = true;
+    for (uint32_t i = 0; i < e->n_parts; i++) {
+        tr_model_file_view v;
+        tr_groups_format format = e->e.role == TR_IMAGE_HEAD          ? TR_GROUPS_Q8_0
+                                  : p->precision == TR_PRECISION_INT4 ? TR_GROUPS_Q4_0
+                                                                      : TR_GROUPS_NF4;
+        TR_TRY(tr_model_file_tensor(p->mf, e->part[i], e->e.layer, &v, err));
+        if (p->precision == TR_PRECISION_NATIVE) *groups_out &= tr_pack_groups_format(v.type, &format);
+        e->e.format[i] = format;
+        e->e.part_n[i] = v.rows;
+    }
+    e->e.n_parts = e->n_parts;
+    return TR_OK;
+}
+
+static void place_matrix(plan *p, plan_entry *e) {
+    const bool four = e->e.kind == TR_IMAGE_GROUPS && p->precision == TR_PRECISION_INT4 && e->e.role != TR_IMAGE_HEAD;
+    if (four || tr_image_format_int8(e->e.kind)) e->e.rotation = rotation_of(e->e.k);
+    if (!tr_image_format_int8(e->e.kind)) return;
+    const uint64_t rows = tr_image_format_padded(e->e.n);
+    e->e.comp = p->bytes;
+    e->e.scale = tr_align_up(e->e.comp + rows * 4, 64);
+    p->bytes = tr_align_up(e->e.scale + rows * 4, TR_IMAGE_FORMAT_ALIGN);
+    if (e->e.kind != TR_IMAGE_INT8_PLANES) return;
+    e->e.coord = p->bytes;
+    e->e.lower = tr_align_up(e->e.coord + tr_planes_coords(e->e.k) * sizeof(uint16_t), TR_IMAGE_FORMAT_ALIGN);
+    p->bytes = tr_align_up(e->e.lower + rows * e->e.k / 2, TR_IMAGE_FORMAT_ALIGN);
+}
+
 static tr_status place(plan *p, tr_image_role role, uint32_t layer, tr_image_kind kind, uint32_t n, uint32_t k,
                        uint32_t n_parts, const tr_tensor_role *part, tr_error *err) {
     if (kind != TR_IMAGE_F32 && (k % 32 || k > 65536))
@@ -65,20 +100,14 @@ static tr_status place(plan *p, tr_image_role role, uint32_t layer, tr_image_kin
     *e = (plan_entry){.e = {.role = role, .layer = layer, .kind = kind, .n = n, .k = k, .rotation = 1},
                       .n_parts = n_parts};
     memcpy(e->part, part, n_parts * sizeof *part);
+    if (kind == TR_IMAGE_GROUPS) {
+        bool groups;
+        TR_TRY(choose_formats(p, e, &groups, err));
+        if (!groups) e->e.kind = TR_IMAGE_BF16_PACK, e->e.n_parts = 0;
+    }
     e->e.data = p->bytes;
-    p->bytes = tr_align_up(p->bytes + tr_image_format_data_bytes(kind, n, k), TR_IMAGE_FORMAT_ALIGN);
-    if (tr_image_format_int8(kind)) {
-        e->e.rotation = rotation_of(k);
-        e->e.comp = p->bytes;
-        p->bytes = tr_align_up(p->bytes + tr_image_format_padded(n) * 4, 64);
-        e->e.scale = p->bytes;
-        p->bytes = tr_align_up(p->bytes + tr_image_format_padded(n) * 4, TR_IMAGE_FORMAT_ALIGN);
-    }
-    if (kind == TR_IMAGE_INT8_PLANES) {
-        e->e.coord = p->bytes;
-        e->e.lower = tr_align_up(p->bytes + tr_planes_coords(k) * sizeof(uint16_t), TR_IMAGE_FORMAT_ALIGN);
-        p->bytes = tr_align_up(e->e.lower + tr_image_format_padded(n) * k / 2, TR_IMAGE_FORMAT_ALIGN);
-    }
+    p->bytes = tr_align_up(p->bytes + tr_image_format_data_bytes(&e->e), TR_IMAGE_FORMAT_ALIGN);
+    place_matrix(p, e);
     return TR_OK;
 }
 
@@ -106,21 +135,33 @@ static tr_status place_layer(plan *p, const tr_model_config *c, tr_image_kind ma
     return TR_OK;
 }
 
-static tr_status make_plan(const tr_model_config *c, tr_precision precision, plan *p, tr_error *err) {
-    bool bf16 = precision == TR_PRECISION_BF16;
-    tr_image_kind matrix = bf16 ? TR_IMAGE_BF16_PACK : TR_IMAGE_INT8_PACK;
+/* bf16 and native: one matrix, two uses, where the embedding is tied. */
+static tr_status place_vocabulary(plan *p, const tr_model_config *c, tr_image_kind matrix, tr_error *err) {
+    bool once = c->tied_embeddings && (p->precision == TR_PRECISION_BF16 || p->precision == TR_PRECISION_NATIVE);
+    if (!once) {
+        TR_TRY(place(p, TR_IMAGE_EMBED, 0, TR_IMAGE_BF16_ROWS, c->vocab, c->hidden, ONE(EMBED), err));
+        const bool planes = p->precision == TR_PRECISION_INT8 && c->hidden <= TR_PLANES_K_MAX;
+        return place(p, TR_IMAGE_HEAD, 0, planes ? TR_IMAGE_INT8_PLANES : matrix, c->vocab, c->hidden, ONE(OUTPUT),
+                     err);
+    }
+    TR_TRY(place(p, TR_IMAGE_EMBED, 0, matrix, c->vocab, c->hidden, ONE(EMBED), err));
+    p->at[p->n] = p->at[p->n - 1];
+    p->at[p->n].n_parts = 0;
+    p->at[p->n++].e.role = TR_IMAGE_HEAD;
+    return TR_OK;
+}
+
+static tr_status make_plan(const tr_model_file *mf, tr_precision precision, plan *p, tr_error *err) {
+    const tr_model_config *c = tr_model_file_config(mf);
+    tr_image_kind matrix = precision == TR_PRECISION_BF16   ? TR_IMAGE_BF16_PACK
+                           : precision == TR_PRECISION_INT8 ? TR_IMAGE_INT8_PACK
+                                                            : TR_IMAGE_GROUPS;
+    p->mf = mf;
+    p->precision = precision;
     p->n = 0;
     p->bytes = tr_align_up(sizeof(tr_image_format_header), TR_IMAGE_FORMAT_ALIGN) +
                tr_align_up(TR_IMAGE_FORMAT_TENSORS_MAX * sizeof(tr_image_format_entry), TR_IMAGE_FORMAT_ALIGN);
-    TR_TRY(place(p, TR_IMAGE_EMBED, 0, bf16 && c->tied_embeddings ? TR_IMAGE_BF16_PACK : TR_IMAGE_BF16_ROWS, c->vocab,
-                 c->hidden, ONE(EMBED), err));
-    if (bf16 && c->tied_embeddings) { /* one matrix, two uses */
-        p->at[p->n] = p->at[p->n - 1];
-        p->at[p->n].n_parts = 0;
-        p->at[p->n++].e.role = TR_IMAGE_HEAD;
-    } else
-        TR_TRY(place(p, TR_IMAGE_HEAD, 0, bf16 || c->hidden > TR_PLANES_K_MAX ? matrix : TR_IMAGE_INT8_PLANES, c->vocab,
-                     c->hidden, ONE(OUTPUT), err));
+    TR_TRY(place_vocabulary(p, c, matrix, err));
     TR_TRY(place(p, TR_IMAGE_OUTPUT_NORM, 0, TR_IMAGE_F32, 1, c->hidden, ONE(OUTPUT_NORM), err));
     if (c->has_rope_freq_factors) {
         TR_TRY(place(p, TR_IMAGE_ROPE_FREQS, 0, TR_IMAGE_F32, 1, c->head_dim / 2, ONE(ROPE_FREQS), err));
@@ -130,10 +171,10 @@ static tr_status make_plan(const tr_model_config *c, tr_precision precision, pla
     return TR_OK;
 }
 
-tr_status tr_pack_bytes(const tr_model_config *config, tr_precision precision, uint64_t *bytes_out, tr_error *err) {
+tr_status tr_pack_bytes(const tr_model_file *mf, tr_precision precision, uint64_t *bytes_out, tr_error *err) {
     plan *p = malloc(sizeof *p);
     if (!p) return tr_error_set(err, TR_UNAVAILABLE, "no memory to plan a packed image");
-    tr_status status = make_plan(config, precision, p, err);
+    tr_status status = make_plan(mf, precision, p, err);
     if (status == TR_OK) *bytes_out = p->bytes;
     free(p);
     return status;
@@ -141,9 +182,15 @@ tr_status tr_pack_bytes(const tr_model_config *config, tr_precision precision, u
 
 /* ---- one block of 16 rows ---- */
 
-static void source_row(const packer *pk, uint32_t row, float *out) {
+/* Part that holds a row of the tensor; *row becomes that of the part. */
+static uint32_t part_of(const packer *pk, uint32_t *row) {
     uint32_t part = 0;
-    while (row >= pk->view[part].rows) row -= pk->view[part++].rows;
+    while (*row >= pk->view[part].rows) *row -= pk->view[part++].rows;
+    return part;
+}
+
+static void source_row(const packer *pk, uint32_t row, float *out) {
+    uint32_t part = part_of(pk, &row);
     tr_model_file_row(pk->mf, &pk->view[part], row, out);
 }
 
@@ -186,6 +233,25 @@ static tr_planes planes_of(const packer *pk, const plan_entry *p) {
                        .block = p->e.rotation};
 }
 
+/* A block lies in one part. The file is all zeros until now. */
+static void pack_groups(packer *pk, const plan_entry *p, uint32_t block, float *rows) {
+    uint32_t first = block * 16, part = part_of(pk, &first);
+    const tr_groups_format format = (tr_groups_format)p->e.format[part];
+    const tr_model_file_view *v = &pk->view[part];
+    uint8_t *out = pk->image + p->e.data + (uint64_t)first / 16 * tr_groups_block_bytes(format, p->e.k);
+    for (uint32_t i = 0; i < part; i++) out += tr_image_format_part_bytes(&p->e, i);
+    for (uint32_t r = 0; r < 16 && first + r < v->rows; r++) {
+        if (pk->plan->precision == TR_PRECISION_NATIVE) {
+            const uint8_t *src = v->data + tr_model_file_source_row(v, first + r) * v->row_bytes;
+            tr_pack_groups_copy(v->type, src, p->e.k, out, r);
+        } else {
+            float *row = rows + (size_t)r * p->e.k;
+            pk->ops->hadamard(row, p->e.k, p->e.rotation);
+            tr_pack_groups_round(format, row, p->e.k, out, r);
+        }
+    }
+}
+
 static void pack_block(packer *pk, const plan_entry *p, uint32_t block, float *rows) {
     for (uint32_t r = 0; r < 16; r++) {
         float *row = rows + (size_t)r * p->e.k;
@@ -207,7 +273,9 @@ static void pack_block(packer *pk, const plan_entry *p, uint32_t block, float *r
         pack_int8(pk, p, block, rows, packed);
         const tr_planes w = planes_of(pk, p);
         tr_planes_pack_block(&w, block, packed);
-    } else if (p->e.kind == TR_IMAGE_F32)
+    } else if (p->e.kind == TR_IMAGE_GROUPS)
+        pack_groups(pk, p, block, rows);
+    else if (p->e.kind == TR_IMAGE_F32)
         memcpy(pk->image + p->e.data, rows, p->e.k * sizeof *rows);
     else
         for (uint32_t r = 0; r < 16 && block * 16 + r < p->e.n; r++) {
@@ -228,9 +296,7 @@ static void work(packer *pk, bool report) {
     for (uint32_t b; (b = atomic_fetch_add(&pk->next_block, 1)) < blocks && !atomic_load(&pk->failed); done++) {
         pack_block(pk, p, b, rows);
         if (report && done % PROGRESS_BLOCKS == 0)
-            pk->progress(pk->progress_arg,
-                         p->e.data + tr_image_format_data_bytes(p->e.kind, p->e.n, p->e.k) / blocks * b,
-                         pk->plan->bytes);
+            pk->progress(pk->progress_arg, p->e.data + tr_image_format_data_bytes(&p->e) / blocks * b, pk->plan->bytes);
     }
     free(rows);
 }
@@ -375,7 +441,7 @@ tr_status tr_pack_image(const tr_model_file *mf, tr_precision precision, uint64_
     if (!p) return tr_error_set(err, TR_UNAVAILABLE, "no memory to plan a packed image");
     pk.plan = p;
     tr_status status = tr_ops_select(&pk.ops, err);
-    if (status == TR_OK) status = make_plan(config, precision, p, err);
+    if (status == TR_OK) status = make_plan(mf, precision, p, err);
     if (status == TR_OK) status = reserve_file(fd, p->bytes, err);
     void *map = MAP_FAILED;
     if (status == TR_OK && (map = mmap(NULL, p->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED)

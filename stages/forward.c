@@ -57,6 +57,8 @@ static tr_status make_frequencies(tr_forward *f) {
     return TR_OK;
 }
 
+static bool a16(const tr_forward *f) { return f->config.precision == TR_PRECISION_INT8A16; }
+
 static tr_status allocate_step(tr_forward *f) {
     const size_t rows = f->config.max_rows, hidden = f->model->hidden;
     f->row_slot = calloc(rows, sizeof *f->row_slot);
@@ -75,7 +77,7 @@ static tr_status allocate_step(tr_forward *f) {
     f->proj = aligned_floats(rows * hidden);
     f->gate_up = aligned_floats(rows * 2 * f->model->ffn);
     f->act = aligned_floats(rows * f->model->ffn);
-    if (tr_linear_rows_init(&f->ready, f->config.max_rows, widest(f)) != TR_OK || !f->row_slot || !f->row_pos ||
+    if (tr_linear_rows_init(&f->ready, f->config.max_rows, widest(f), a16(f)) != TR_OK || !f->row_slot || !f->row_pos ||
         !f->slot_used || !f->next_item || !f->next_block || !f->part || !f->part_done || !f->norm || !f->qkv ||
         !f->attn || !f->proj || !f->gate_up || !f->act)
         return TR_UNAVAILABLE;
@@ -120,8 +122,8 @@ static tr_status allocate_workers(tr_forward *f) {
         const bool planes = f->last && f->head->kind == TR_IMAGE_INT8_PLANES;
         if (planes && tr_screen_init(&w->screen, f->ops, &f->head->planes) != TR_OK) return TR_UNAVAILABLE;
         w->sampler = f->last ? malloc(tr_sampler_scratch_bytes(f->model->vocab)) : NULL;
-        if (tr_linear_rows_init(&w->ready, rows, (uint32_t)wide) != TR_OK || !w->panel || !w->scratch || !w->tmp ||
-            !w->x || !w->norm || !w->proj || !w->gate_up || !w->act || (f->last && !w->sampler))
+        if (tr_linear_rows_init(&w->ready, rows, (uint32_t)wide, a16(f)) != TR_OK || !w->panel || !w->scratch ||
+            !w->tmp || !w->x || !w->norm || !w->proj || !w->gate_up || !w->act || (f->last && !w->sampler))
             return TR_UNAVAILABLE;
     }
     return f->worker ? TR_OK : TR_UNAVAILABLE;

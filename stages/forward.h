@@ -52,7 +52,8 @@ typedef struct tr_kv_memory {
 } tr_kv_memory;
 
 typedef struct tr_forward_config {
-    const tr_image *image; /* borrowed, outlives the forward */
+    const tr_image *image;  /* borrowed, outlives the forward */
+    tr_precision precision; /* one that runs on the image; 0: the image's own */
     const tr_ops *ops;
     tr_team *team;
     tr_kv_memory kv; /* format of the pool decides attn_bf16 or attn_int8 */

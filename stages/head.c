@@ -55,7 +55,7 @@ static void dense(const tr_step *c) {
 
 /* Few rows of which nothing but a token is wanted need no logits (stages/screen.h). */
 static bool screens(const tr_forward *f) {
-    if (f->head->kind != TR_IMAGE_INT8_PLANES || f->n_logit_rows > TR_SCREEN_ROWS) return false;
+    if (f->head->kind != TR_IMAGE_INT8_PLANES || f->ready.a16 || f->n_logit_rows > TR_SCREEN_ROWS) return false;
     for (uint32_t i = 0; i < f->batch->n_spans; i++) {
         const tr_span *s = &f->batch->spans[i];
         const tr_sampler_params p = sampler_params(s);

@@ -24,6 +24,8 @@ static void embed(const tr_step *c) {
         uint32_t token = f->batch->tokens[c->row0 + r];
         if (f->embed->kind == TR_IMAGE_BF16_PACK)
             c->ops->embed_packed(x, f->embed->data, f->model->hidden, token, f->model->embed_scale);
+        else if (f->embed->kind == TR_IMAGE_GROUPS)
+            tr_groups_row(f->embed->part[0].format, f->embed->data, f->model->hidden, token, f->model->embed_scale, x);
         else
             c->ops->embed_rows(x, f->embed->data, f->model->hidden, token, f->model->embed_scale);
     }

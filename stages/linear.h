@@ -15,10 +15,11 @@
 typedef struct tr_linear_rows {
     uint8_t *x;   /* [rows, 4 * k_max bytes at most] */
     float *scale; /* int8: [rows] */
+    bool a16;     /* int8 weights meet activations of 16 bits, in two planes */
 } tr_linear_rows;
 
 /* Room for `rows` rows of up to k_max inputs. TR_UNAVAILABLE without memory; fini is safe then. */
-tr_status tr_linear_rows_init(tr_linear_rows *r, uint32_t rows, uint32_t k_max);
+tr_status tr_linear_rows_init(tr_linear_rows *r, uint32_t rows, uint32_t k_max, bool a16);
 void tr_linear_rows_fini(tr_linear_rows *r);
 
 /* Make row `row` ready for w. in: [w->k]; tmp: [w->k] scratch. */

@@ -11,26 +11,29 @@
 #include <string.h>
 
 typedef struct memory {
-    uint64_t weights[2]; /* by precision - 1; 0: not used */
-    bool cached[2];
+    uint64_t weights[TR_PRECISION_END]; /* by precision of the image; 0: not used */
+    bool cached[TR_PRECISION_END];
     uint64_t kv[2], other;
 } memory;
 
-static bool uses(const tr_company *c, uint32_t precision) {
+static bool uses(const tr_company *c, tr_precision image) {
     for (uint32_t a = 0; a < c->n_actors; a++)
         for (int p = 0; p < 2; p++)
-            if (c->actor[a].phase[p].active && c->actor[a].phase[p].precision == precision) return true;
+            if (c->actor[a].phase[p].active &&
+                tr_precision_image((tr_precision)c->actor[a].phase[p].precision) == image)
+                return true;
     return false;
 }
 
 static tr_status measure(const tr_cli_session *s, memory *m, tr_error *err) {
     const tr_company *c = &s->company;
     memset(m, 0, sizeof *m);
-    for (uint32_t p = TR_PRECISION_BF16; p <= TR_PRECISION_INT8; p++)
-        if (uses(c, p)) {
-            TR_TRY(tr_pack_bytes(tr_model_file_config(s->model), (tr_precision)p, &m->weights[p - 1], err));
-            m->cached[p - 1] = tr_model_cache_has(s->model, (tr_precision)p);
-        }
+    for (uint32_t i = 1; i < TR_PRECISION_END; i++) {
+        const tr_precision p = (tr_precision)i;
+        if (!uses(c, p)) continue;
+        TR_TRY(tr_pack_bytes(s->model, p, &m->weights[p], err));
+        m->cached[p] = tr_model_cache_has(s->model, p);
+    }
     m->kv[0] = c->segment[TR_SEGMENT_POOL_PREFILL].bytes;
     m->kv[1] = c->segment[TR_SEGMENT_POOL_DECODE].bytes;
     for (uint32_t i = 0; i < TR_SEGMENT_POOL_PREFILL; i++) m->other += c->segment[i].bytes;
@@ -90,12 +93,13 @@ static void print_text(const tr_cli_session *s, const tr_placement *placement, c
         printf("  micro-batches in flight: %u\n", c->max_in_flight[0]);
     else
         printf("  micro-batches in flight: prefill %u, decode %u\n", c->max_in_flight[0], c->max_in_flight[1]);
-    uint64_t sum = m->kv[0] + m->kv[1] + m->other + m->weights[0] + m->weights[1];
-    for (int p = 0; p < 2; p++)
-        if (m->weights[p])
-            printf("weights    %-7s %9.1f MiB, mapped shared (%s)\n", tr_precision_name((tr_precision)(p + 1)),
-                   mib(m->weights[p]),
-                   m->cached[p] ? "cached" : "not cached yet: will be packed to a file of this size");
+    uint64_t sum = m->kv[0] + m->kv[1] + m->other;
+    for (int p = 1; p < TR_PRECISION_END; p++) {
+        if (!m->weights[p]) continue;
+        printf("weights    %-7s %9.1f MiB, mapped shared (%s)\n", tr_precision_name((tr_precision)p),
+               mib(m->weights[p]), m->cached[p] ? "cached" : "not cached yet: will be packed to a file of this size");
+        sum += m->weights[p];
+    }
     for (int p = 0; p < (c->one_pool ? 1 : 2); p++) {
         printf("kv %-7s %-7s %9.1f MiB, pages of %u tokens:",
                c->one_pool ? "shared"
@@ -156,8 +160,8 @@ static void print_json(const tr_cli_session *s, const tr_placement *placement, c
         if (c->actor[a].role == TR_ROLE_STAGE)
             json_array_append_new(stages, stage_json(&c->actor[a], placed(placement, &c->actor[a])));
     for (int p = 0; p < (c->one_pool ? 1 : 2); p++) json_array_append_new(pools, pool_json(c, p));
-    for (int p = 0; p < 2; p++) {
-        const char *name = tr_precision_name((tr_precision)(p + 1));
+    for (int p = 1; p < TR_PRECISION_END; p++) {
+        const char *name = tr_precision_name((tr_precision)p);
         if (!m->weights[p]) continue;
         json_object_set_new(weights, name, json_integer((json_int_t)m->weights[p]));
         json_object_set_new(cached, name, json_boolean(m->cached[p]));

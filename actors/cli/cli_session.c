@@ -47,7 +47,7 @@ tr_status tr_cli_session_load(tr_cli_session *s, tr_options *options, tr_error *
     memset(s, 0, sizeof *s);
     s->options = options;
     s->home.lock_fd = s->launch.pid_fd = s->launch.notify_fd = -1;
-    s->image[0].fd = s->image[1].fd = -1;
+    for (int i = 0; i < TR_PRECISION_END; i++) s->image[i].fd = -1;
     TR_TRY(read_options(s, err));
     TR_TRY(tr_model_file_open(s->topology.model, &s->model, err));
     return tr_machine_discover(&s->machine, err);
@@ -125,8 +125,15 @@ static void show_progress(void *arg, uint64_t done, uint64_t total) {
     fflush(stderr);
 }
 
+/* Two images mostly have the same reason: told once. */
+static bool warned_before(const tr_cli_session *s, tr_precision precision) {
+    for (int i = 0; i < TR_PRECISION_END; i++)
+        if (i != (int)precision && strcmp(s->image[i].warning, s->image[precision].warning) == 0) return true;
+    return false;
+}
+
 static tr_status get_image(tr_cli_session *s, tr_precision precision, tr_error *err) {
-    tr_model_cache_image *image = &s->image[precision - 1];
+    tr_model_cache_image *image = &s->image[precision];
     tr_company *c = &s->company;
     if (image->path[0] || image->fd >= 0) return TR_OK;
     char label[16];
@@ -136,10 +143,9 @@ static tr_status get_image(tr_cli_session *s, tr_precision precision, tr_error *
                                           label, image, err);
     tr_cli_interrupt_now(false, NULL);
     TR_TRY(status);
-    const char *other = s->image[precision == TR_PRECISION_BF16].warning;
-    if (image->warning[0] && strcmp(image->warning, other) != 0) tr_cli_say("warning: %s", image->warning);
-    snprintf(c->image_path[precision - 1], sizeof c->image_path[0], "%s", image->path);
-    c->image_fd[precision - 1] = image->fd;
+    if (image->warning[0] && !warned_before(s, precision)) tr_cli_say("warning: %s", image->warning);
+    snprintf(c->image_path[precision], sizeof c->image_path[0], "%s", image->path);
+    c->image_fd[precision] = image->fd;
     c->model_hash = image->model_hash;
     return TR_OK;
 }
@@ -153,11 +159,11 @@ static tr_status get_vocabulary(tr_cli_session *s, tr_error *err) {
 }
 
 static tr_status get_images(tr_cli_session *s, tr_error *err) {
-    s->company.image_fd[0] = s->company.image_fd[1] = -1;
+    for (int i = 0; i < TR_PRECISION_END; i++) s->company.image_fd[i] = -1;
     for (uint32_t a = 0; a < s->company.n_actors; a++)
         for (int p = 0; p < 2; p++) {
             const tr_company_phase *phase = &s->company.actor[a].phase[p];
-            if (phase->active) TR_TRY(get_image(s, (tr_precision)phase->precision, err));
+            if (phase->active) TR_TRY(get_image(s, tr_precision_image((tr_precision)phase->precision), err));
         }
     return TR_OK;
 }
@@ -249,9 +255,10 @@ void tr_cli_session_fini(tr_cli_session *s) {
     if (!s->options) return; /* never loaded */
     tr_cli_session_stop(s);
     tr_cli_home_release(&s->home);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < TR_PRECISION_END; i++) {
         if (s->image[i].fd >= 0) close(s->image[i].fd);
-    s->image[0].fd = s->image[1].fd = -1;
+        s->image[i].fd = -1;
+    }
     tr_tokenizer_destroy(&s->tokenizer);
     tr_model_file_close(&s->model);
 }

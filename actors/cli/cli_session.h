@@ -22,7 +22,7 @@ typedef struct tr_cli_session {
     char vocabulary[TR_MODEL_CACHE_PATH_MAX]; /* its packed tables; empty: not cached */
     tr_machine machine;
     tr_company company;
-    tr_model_cache_image image[2]; /* index tr_precision - 1 */
+    tr_model_cache_image image[TR_PRECISION_END]; /* index: precision of the image */
     tr_cli_home home;
     tr_launch launch;
     bool launched;

@@ -249,13 +249,9 @@ static void name_of(const char *path, char *out, size_t cap) {
     if (dot && dot > out && (strcmp(dot, ".gguf") == 0 || strcmp(dot, ".safetensors") == 0)) *dot = 0;
 }
 
-static tr_precision precision_of(const char *text) {
-    return strcmp(text, "int8") == 0 ? TR_PRECISION_INT8 : TR_PRECISION_BF16;
-}
-
 static tr_kv_format kv_of(const char *text, tr_precision dtype) {
     if (*text) return strcmp(text, "int8") == 0 ? TR_KV_INT8 : TR_KV_BF16;
-    return dtype == TR_PRECISION_INT8 ? TR_KV_INT8 : TR_KV_BF16;
+    return dtype == TR_PRECISION_BF16 ? TR_KV_BF16 : TR_KV_INT8;
 }
 
 static void read_side(const tr_options *o, bool decode, tr_company_build_side *s) {
@@ -264,7 +260,7 @@ static void read_side(const tr_options *o, bool decode, tr_company_build_side *s
 #define ID(name) ((tr_option_id)((int)TR_OPTION_PREFILL_##name + shift))
     s->pp = tr_options_u32(o, ID(PP));
     s->page = tr_options_u32(o, ID(PAGE));
-    s->dtype = precision_of(tr_options_text(o, ID(DTYPE)));
+    s->dtype = tr_precision_of(tr_options_text(o, ID(DTYPE)));
     s->kv = kv_of(tr_options_text(o, ID(KV)), s->dtype);
     s->n_layers = o->value[ID(LAYERS)].n_list;
     memcpy(s->layers, o->value[ID(LAYERS)].list, sizeof s->layers);
@@ -279,7 +275,7 @@ static void read_unified(const tr_options *o, tr_company_build_want *w) {
         bool shared = both != TR_SOURCE_DEFAULT && both > o->value[own].source;
         s->pp = tr_options_u32(o, TR_OPTION_UNIFIED_PP);
         s->page = tr_options_u32(o, TR_OPTION_UNIFIED_PAGE);
-        s->dtype = precision_of(tr_options_text(o, shared ? TR_OPTION_UNIFIED_DTYPE : own));
+        s->dtype = tr_precision_of(tr_options_text(o, shared ? TR_OPTION_UNIFIED_DTYPE : own));
         s->kv = kv_of(tr_options_text(o, TR_OPTION_UNIFIED_KV), s->dtype);
         s->n_layers = o->value[TR_OPTION_UNIFIED_LAYERS].n_list;
         memcpy(s->layers, o->value[TR_OPTION_UNIFIED_LAYERS].list, sizeof s->layers);

@@ -87,11 +87,11 @@ typedef struct tr_company {
     /* packed tables of the tokenizer; empty: they are made from the model file */
     char vocabulary_path[TR_COMPANY_PATH_MAX];
     char runtime_dir[TR_COMPANY_PATH_MAX];
-    char endpoint[TR_COMPANY_PATH_MAX];      /* ZeroMQ endpoint of the frontend */
-    char image_path[2][TR_COMPANY_PATH_MAX]; /* index tr_precision - 1; empty: not needed */
-    int32_t image_fd[2];                     /* or a descriptor (cache could not be written); -1: none */
-    char ops[16];                            /* kernel set, tr_ops_find */
-    uint32_t transport_zmq;                  /* 1: transport.local: zmq */
+    char endpoint[TR_COMPANY_PATH_MAX];                     /* ZeroMQ endpoint of the frontend */
+    char image_path[TR_PRECISION_END][TR_COMPANY_PATH_MAX]; /* index: precision of the image; empty: not needed */
+    int32_t image_fd[TR_PRECISION_END];                     /* or a descriptor (cache could not be written); -1: none */
+    char ops[16];                                           /* kernel set, tr_ops_find */
+    uint32_t transport_zmq;                                 /* 1: transport.local: zmq */
     uint32_t unified, exclusive, one_pool;
     uint32_t context, chunk, max_rows, max_batch, max_waiting, n_slots;
     uint32_t max_in_flight[2];

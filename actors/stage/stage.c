@@ -19,8 +19,8 @@ typedef struct driver {
     tr_runtime *rt;
     const tr_company_actor *me;
     tr_team *team;
-    tr_image *image[2];     /* index tr_precision - 1 */
-    tr_forward *forward[2]; /* index phase - 1 */
+    tr_image *image[TR_PRECISION_END]; /* index: precision of the image */
+    tr_forward *forward[2];            /* index phase - 1 */
     tr_channel *in, *out, *logits;
     float *x;            /* last stage: residual stream of its own [max_rows, hidden] */
     tr_span *spans;      /* [TR_MAX_SPANS] */
@@ -202,17 +202,17 @@ static void compute(driver *d) {
     on_event(d, &done);
 }
 
-static tr_status open_image(driver *d, uint32_t precision, tr_error *err) {
+static tr_status open_image(driver *d, tr_precision precision, tr_error *err) {
     const tr_company *c = d->rt->company;
-    tr_image **image = &d->image[precision - 1];
+    tr_image **image = &d->image[precision];
     if (*image) return TR_OK;
     char path[TR_COMPANY_PATH_MAX];
-    if (c->image_fd[precision - 1] >= 0)
-        snprintf(path, sizeof path, "/proc/self/fd/%d", c->image_fd[precision - 1]);
+    if (c->image_fd[precision] >= 0)
+        snprintf(path, sizeof path, "/proc/self/fd/%d", c->image_fd[precision]);
     else
-        snprintf(path, sizeof path, "%s", c->image_path[precision - 1]);
+        snprintf(path, sizeof path, "%s", c->image_path[precision]);
     TR_TRY(tr_image_open(path, image, err));
-    if (tr_image_model_hash(*image) != c->model_hash || (uint32_t)tr_image_precision(*image) != precision)
+    if (tr_image_model_hash(*image) != c->model_hash || tr_image_precision(*image) != precision)
         return tr_error_set(err, TR_DATA, "%s is not the packed image that the plan names", path);
     return TR_OK;
 }
@@ -221,10 +221,12 @@ static tr_status open_phase(driver *d, uint32_t phase, const tr_ops *ops, tr_err
     const tr_company *c = d->rt->company;
     const tr_company_phase *p = &d->me->phase[phase - 1];
     if (!p->active) return TR_OK;
-    TR_TRY(open_image(d, p->precision, err));
+    const tr_precision precision = (tr_precision)p->precision;
+    TR_TRY(open_image(d, tr_precision_image(precision), err));
     const uint8_t *tables = d->rt->segment[TR_SEGMENT_TABLES];
     tr_forward_config config = {
-        .image = d->image[p->precision - 1],
+        .image = d->image[tr_precision_image(precision)],
+        .precision = precision,
         .ops = ops,
         .team = d->team,
         .kv = {.layout = &c->layout[p->pool],
@@ -276,7 +278,7 @@ static tr_status open_stage(driver *d, tr_error *err) {
 
 static void close_stage(driver *d) {
     for (int i = 0; i < 2; i++) tr_forward_destroy(&d->forward[i]);
-    for (int i = 0; i < 2; i++) tr_image_close(&d->image[i]);
+    for (int i = 0; i < TR_PRECISION_END; i++) tr_image_close(&d->image[i]);
     tr_team_destroy(&d->team);
     free(d->core);
     free(d->x);

@@ -48,6 +48,35 @@ void tr_ref_quant_u8(uint8_t *q, float *scale, const float *x, float *tmp, size_
     for (size_t i = 0; i < n; i++) q[i] = (uint8_t)(128 + tr_fixed_math_quant(tmp[i], mul));
 }
 
+void tr_ref_quant_u16(uint8_t *q, size_t ld, float *scale, const float *x, float *tmp, size_t n, size_t block) {
+    if (tmp != x) memcpy(tmp, x, n * sizeof *x);
+    tr_ref_hadamard(tmp, n, block);
+    float mul = tr_fixed_math_scale_to(32767.0f, absmax_bits(tmp, n), scale);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t v = (uint32_t)(32768 + tr_fixed_math_round_to(32767.0f, tmp[i], mul));
+        q[i] = (uint8_t)(v >> 8);
+        q[ld + i] = (uint8_t)v;
+    }
+}
+
+void tr_ref_quant_groups(uint8_t *q, const float *x, float *tmp, size_t n, size_t block) {
+    if (tmp != x) memcpy(tmp, x, n * sizeof *x);
+    tr_ref_hadamard(tmp, n, block);
+    for (size_t g = 0; g < n / 32; g++) {
+        float *scale = tr_groups_x_scale(q, n) + g;
+        int32_t minus[2] = {0, 0}; /* of the two halves */
+        float mul = tr_fixed_math_quant_scale(absmax_bits(tmp + 32 * g, 32), scale);
+        for (size_t i = 0; i < 32; i++) {
+            int32_t v = tr_fixed_math_quant(tmp[32 * g + i], mul);
+            q[32 * g + i] = (uint8_t)v;
+            minus[i / 16] -= v;
+        }
+        memcpy(tr_groups_x_minus16(q, n) + 2 * g, minus, sizeof minus);
+        tr_groups_x_minus32(q, n)[g] = minus[0] + minus[1];
+        tr_groups_x_scaled_sum(q, n)[g] = *scale * (float)-(minus[0] + minus[1]);
+    }
+}
+
 void tr_ref_rope(float *x, const float *cs, size_t d) {
     const float *cosine = cs, *sine = cs + d / 2;
     for (size_t i = 0; i < d / 2; i++) {

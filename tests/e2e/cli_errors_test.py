@@ -180,7 +180,7 @@ class Usage(Case):
         self.fails(78, "the keys of decode are pp, tp, dtype", "run", MODEL, "x", "--decode", "foo=1")
         self.fails(64, "key=value", "run", MODEL, "x", "--decode", "pp")
         self.fails(69, "not available yet", "run", MODEL, "x", "--decode", "tp=2")
-        self.fails(69, "not available yet", "run", MODEL, "x", "--prefill", "dtype=int4")
+        self.fails(69, "not available yet", "run", MODEL, "x", "--prefill", "dtype=fp16")
         self.fails(69, "not available yet", "run", MODEL, "x", "--set", "hosts=a:b")
         self.fails(69, "not available yet", "serve", MODEL, "--port", "8000")
         self.fails(64, "choose one pipeline or two", "run", MODEL, "x", "--decode", "pp=2", "--unified", "pp=1")

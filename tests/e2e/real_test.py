@@ -23,6 +23,10 @@ class Topologies(topologies_test.Same):
                                ("decode", split(1, 1)), ("decode", split(1, 3))):
                 with self.subTest(model=model, path=path, args=args):
                     self.logits(model, PAIR, args, path)
+            native = "dtype=native", "dtype=native"
+            for args in (split(1, 1, native), split(2, 2, native) + ["--chunk", "64"]):
+                with self.subTest(model=model, args=args):
+                    self.logits(model, native, args, "handoff")
 
 
 class Deaths(kill_test.Death):

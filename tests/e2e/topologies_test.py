@@ -157,10 +157,22 @@ class Precisions(Same):
                 for prefill, decode in ((1, 1), (2, 3)):
                     self.texts("gemma3", pair, split(prefill, decode, pair), crowd=prefill > 1)
 
+    def test_other_precisions(self):
+        """Those that are not in every pair above; blocks: a file whose tensors have every block type."""
+        MODELS["blocks"] = "tests/golden/tiny/blocks.gguf"
+        self.addCleanup(MODELS.pop, "blocks")
+        for model, pair in (("blocks", ("dtype=native", "dtype=native")), ("blocks", ("dtype=bf16", "dtype=native")),
+                            ("gemma3", ("dtype=int8", "dtype=int8a16")), ("llama", ("dtype=int4", "dtype=nf4"))):
+            with self.subTest(model=model, pair=pair):
+                for prefill, decode, more in ((1, 1, []), (2, 2, ["--chunk", "16"]), (1, 2, ["-t", "1"])):
+                    self.texts(model, pair, split(prefill, decode, pair) + more, crowd=decode > 1)
+                    self.logits(model, pair, split(prefill, decode, pair) + more, "handoff")
+
     def test_pairs_differ(self):
         """Other precisions give other logits: the comparisons above would see a mix-up."""
         seen = {}
-        for pair in (PAIR, (PAIR[0], PAIR[0]), (PAIR[1], PAIR[1]), ("dtype=bf16,kv=int8", PAIR[1])):
+        for pair in (PAIR, (PAIR[0], PAIR[0]), (PAIR[1], PAIR[1]), ("dtype=bf16,kv=int8", PAIR[1]),
+                     *((PAIR[0], "dtype=" + t) for t in ("int8a16", "int4", "nf4"))):
             self.logits("gemma3", pair, split(1, 1, pair), "handoff")
             got = Same.known[("gemma3", pair, "logits", "handoff")][0]
             self.assertNotIn(got, seen, "%s has the logits of %s" % (pair, seen.get(got)))

@@ -134,6 +134,7 @@ static int check_variant(const tr_ops *ref, const tr_ops *ops, uint64_t seed, un
     checkk_kv(c);
     checkk_gemm(c);
     checkk_planes(c);
+    checkk_groups(c);
     checkk_attn(c);
     printf("%-11s %6u cases, %u failures, %.1f s\n", ops->name, c->cases, c->failures,
            (double)(tr_clock_now_ns() - start) * 1e-9);

@@ -62,6 +62,7 @@ void checkk_evex_gemm_i8(const tr_gemm_i8_args *a);
 void checkk_elementwise(checkk *c);
 void checkk_gemm(checkk *c);
 void checkk_planes(checkk *c);
+void checkk_groups(checkk *c);
 void checkk_kv(checkk *c);
 void checkk_attn(checkk *c);
 #endif

@@ -73,6 +73,57 @@ static void quant_u8(checkk *c) {
     checkk_end_case(c);
 }
 
+static void quant_u16(checkk *c) {
+    size_t block = (size_t)1 << checkk_below(c, 8), n = block * checkk_between(c, 1, 1024 / (uint32_t)block);
+    size_t ld = n + checkk_below(c, 40);
+    checkk_kind kind = any_kind(c);
+    checkk_begin(c, "quant_u16", "n=%zu ld=%zu block=%zu kind=%d", n, ld, block, (int)kind);
+    float *x = checkk_floats(c, n, kind), *before = copy(c, x, n);
+    float *tmp_want = checkk_buffer(c, n * 4), *tmp_got = checkk_buffer(c, n * 4), s_want, s_got;
+    uint8_t *want = checkk_buffer(c, ld + n), *got = checkk_buffer(c, ld + n);
+    c->ref->quant_u16(want, ld, &s_want, x, tmp_want, n, block);
+    c->ops->quant_u16(got, ld, &s_got, x, tmp_got, n, block);
+    checkk_same_bytes(c, "q", got, want, (ld + n + 63) & ~(size_t)63); /* between the planes and after: as it was */
+    checkk_same_floats(c, "scale", &s_got, &s_want, 1);
+    checkk_same_bytes(c, "x", x, before, n * 4);
+    for (size_t i = 0; i < n && kind == CHECKK_PLAIN; i++)
+        checkk_near(c, "value against double", (256.0 * got[i] + got[ld + i] - 32768) * (double)s_got,
+                    hadamard_exact(x + i / block * block, block, i % block), 0.501 * (double)s_got + 1e-6);
+    checkk_end_case(c);
+}
+
+static void quant_groups(checkk *c) {
+    size_t block = (size_t)1 << checkk_below(c, 8), n = 128 * checkk_between(c, 1, 12);
+    if (block <= 32) n -= 32 * checkk_below(c, 4);
+    checkk_kind kind = any_kind(c);
+    checkk_begin(c, "quant_groups", "n=%zu block=%zu kind=%d", n, block, (int)kind);
+    float *x = checkk_floats(c, n, kind), *before = copy(c, x, n);
+    float *tmp_want = checkk_buffer(c, n * 4), *tmp_got = checkk_buffer(c, n * 4);
+    uint8_t *want = checkk_buffer(c, tr_groups_x_bytes(n)), *got = checkk_buffer(c, tr_groups_x_bytes(n));
+    c->ref->quant_groups(want, x, tmp_want, n, block);
+    c->ops->quant_groups(got, x, tmp_got, n, block);
+    checkk_same_bytes(c, "q", got, want, n);
+    checkk_same_floats(c, "scales", tr_groups_x_scale(got, n), tr_groups_x_scale(want, n), n / 32 * 2);
+    checkk_same_bytes(c, "sums and the end", tr_groups_x_minus32(got, n), tr_groups_x_minus32(want, n),
+                      tr_groups_x_bytes(n) - n - n / 4);
+    checkk_same_bytes(c, "x", x, before, n * 4);
+    for (size_t g = 0; g < n / 32; g++) {
+        int32_t sum = 0, first = 0;
+        double scale = (double)tr_groups_x_scale(got, n)[g];
+        for (size_t i = 32 * g; i < 32 * g + 32; i++) {
+            sum += (int8_t)got[i];
+            if (i % 32 == 15) first = sum;
+            if (kind == CHECKK_PLAIN)
+                checkk_near(c, "value against double", (double)(int8_t)got[i] * scale,
+                            hadamard_exact(x + i / block * block, block, i % block), 0.501 * scale + 1e-6);
+        }
+        if (tr_groups_x_minus32(got, n)[g] != -sum || tr_groups_x_minus16(got, n)[2 * g] != -first ||
+            tr_groups_x_minus16(got, n)[2 * g + 1] != first - sum)
+            checkk_fail(c, "sums of group %zu", g);
+    }
+    checkk_end_case(c);
+}
+
 static void rope(checkk *c) {
     size_t d = 16 * checkk_between(c, 1, 16);
     checkk_kind kind = any_kind(c);
@@ -161,6 +212,8 @@ void checkk_elementwise(checkk *c) {
         rmsnorm(c);
         hadamard(c);
         quant_u8(c);
+        quant_u16(c);
+        quant_groups(c);
         rope(c);
         add(c);
         activation(c, true);

@@ -1,4 +1,4 @@
-/* checkk: the two matmuls. */
+/* checkk: matmuls of bf16 and int8 weights. */
 #include "tests/kernels/checkk.h"
 
 #include "base/numeric.h"
@@ -93,16 +93,20 @@ static void fill_bytes(checkk *c, uint8_t *x, size_t n, bool extreme, uint8_t lo
     for (size_t i = 0; i < n; i++) x[i] = extreme ? (checkk_below(c, 8) ? hi : lo) : (uint8_t)checkk_below(c, 256);
 }
 
-static void gemm_i8(checkk *c) {
+/* planes: 1 of 8 bits, 2 of a number of 16 bits. */
+static void gemm_i8(checkk *c, const size_t planes) {
     shape s = any_shape(c);
     s.ldx = (s.ldx + 63) & ~(size_t)63;
     bool extreme = checkk_below(c, 2) != 0;
-    checkk_begin(c, "gemm_i8", "rows=%zu k=%zu ldx=%zu ldy=%zu block0=%zu blocks=%zu/%zu extreme=%d", s.rows, s.k,
-                 s.ldx, s.ldy, s.block0, s.blocks, s.n_blocks, extreme);
-    uint8_t *x = checkk_buffer(c, s.rows * s.ldx);
+    checkk_begin(c, planes == 2 ? "gemm_i8a16" : "gemm_i8",
+                 "rows=%zu k=%zu ldx=%zu ldy=%zu block0=%zu blocks=%zu/%zu extreme=%d", s.rows, s.k, s.ldx, s.ldy,
+                 s.block0, s.blocks, s.n_blocks, extreme);
+    void (*want_op)(const tr_gemm_i8_args *) = planes == 2 ? c->ref->gemm_i8a16 : c->ref->gemm_i8;
+    void (*got_op)(const tr_gemm_i8_args *) = planes == 2 ? c->ops->gemm_i8a16 : c->ops->gemm_i8;
+    uint8_t *x = checkk_buffer(c, planes * s.rows * s.ldx);
     int8_t *w = checkk_buffer(c, s.n_blocks * 16 * s.k);
     int32_t *comp = checkk_buffer(c, s.n_blocks * 16 * 4);
-    fill_bytes(c, x, s.rows * s.ldx, extreme, 1, 255);
+    fill_bytes(c, x, planes * s.rows * s.ldx, extreme, 1, 255);
     fill_bytes(c, (uint8_t *)w, s.n_blocks * 16 * s.k, extreme, 0x81, 0x7f);
     for (size_t n = 0; n < s.n_blocks * 16; n++) {
         int32_t sum = 0;
@@ -124,32 +128,37 @@ static void gemm_i8(checkk *c) {
                          .ldy = s.ldy,
                          .block0 = s.block0,
                          .blocks = s.blocks};
-    c->ref->gemm_i8(&a);
+    want_op(&a);
     a.y = got;
-    c->ops->gemm_i8(&a);
+    got_op(&a);
     checkk_same_floats(c, "y", got, want, y_n);
     for (size_t b = 0; b < s.blocks; b++) { /* block by block, rows in two parts: the same bits */
         size_t first = checkk_below(c, (uint32_t)s.rows);
         for (size_t part = 0; part < 2; part++) {
             tr_gemm_i8_args one = a;
             size_t m = part ? first : 0;
-            one.x = x + m * s.ldx;
+            one.x = x + planes * m * s.ldx;
             one.x_scale = x_scale + m;
             one.y = again + m * s.ldy;
             one.rows = part ? s.rows - first : first;
             one.block0 = s.block0 + b;
             one.blocks = 1;
-            c->ops->gemm_i8(&one);
+            got_op(&one);
         }
     }
     checkk_same_floats(c, "y by parts", again, want, y_n);
     for (size_t i = 0; i < 16 * s.blocks; i++) {
         size_t n = 16 * s.block0 + i, m = checkk_below(c, (uint32_t)s.rows);
         int64_t sum = 0;
-        for (size_t k = 0; k < s.k; k++)
-            sum += ((int64_t)x[m * s.ldx + k] - 128) * w[n / 16 * 16 * s.k + (k / 4 * 16 + n % 16) * 4 + k % 4];
+        for (size_t k = 0; k < s.k; k++) {
+            int64_t v = (int64_t)x[planes * m * s.ldx + k] - 128;
+            if (planes == 2) v = 256 * v + x[(2 * m + 1) * s.ldx + k];
+            sum += v * w[n / 16 * 16 * s.k + (k / 4 * 16 + n % 16) * 4 + k % 4];
+        }
         double exact = (double)sum * (double)w_scale[n] * (double)x_scale[m];
-        checkk_near(c, "y against integers", (double)got[m * s.ldy + n], exact, fabs(exact) * 4e-7 + 1e-36);
+        checkk_near(c, "y against integers", (double)got[m * s.ldy + n], exact,
+                    fabs(exact) * 4e-7 +
+                        (planes == 2 ? (double)s.k * 0.1 * (double)fabsf(w_scale[n] * x_scale[m]) : 0) + 1e-36);
     }
     checkk_end_case(c);
 }
@@ -157,6 +166,7 @@ static void gemm_i8(checkk *c) {
 void checkk_gemm(checkk *c) {
     for (unsigned i = 0; i < c->effort; i++) {
         gemm_bf16(c);
-        gemm_i8(c);
+        gemm_i8(c, 1);
+        gemm_i8(c, 2);
     }
 }

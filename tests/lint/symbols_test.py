@@ -10,7 +10,7 @@ import tree
 
 BUILD = os.environ.get("LINT_BUILD", os.path.join(tree.ROOT, "build"))
 # Words that every file uses, and rows of the options table.
-SHORT = ("tr_error_set", "tr_check_failed", "tr_option_rows", "tr_command_rows", "tr_precision_name")
+SHORT = ("tr_error_set", "tr_check_failed", "tr_option_rows", "tr_command_rows")
 NOT_OURS = re.compile(r"__|_GLOBAL_|DW\.ref")  # sanitizers and the compiler
 
 

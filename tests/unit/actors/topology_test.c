@@ -104,6 +104,28 @@ static void test_unified(void **state) {
     assert_int_equal(t.want.side[1].dtype, TR_PRECISION_BF16);
 }
 
+/* Every precision by its name; the KV cache follows it unless told. */
+static void test_precisions(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        tr_precision dtype;
+        tr_kv_format kv;
+    } all[] = {{"bf16", TR_PRECISION_BF16, TR_KV_BF16},       {"int8", TR_PRECISION_INT8, TR_KV_INT8},
+               {"int8a16", TR_PRECISION_INT8A16, TR_KV_INT8}, {"native", TR_PRECISION_NATIVE, TR_KV_INT8},
+               {"int4", TR_PRECISION_INT4, TR_KV_INT8},       {"nf4", TR_PRECISION_NF4, TR_KV_INT8}};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char text[128];
+        snprintf(text, sizeof text, "version: 1\nprefill: {dtype: %s}\ndecode: {dtype: %s, kv: bf16}\n", all[i].name,
+                 all[i].name);
+        good(text);
+        assert_int_equal(t.want.side[0].dtype, all[i].dtype);
+        assert_int_equal(t.want.side[0].kv, all[i].kv);
+        assert_int_equal(t.want.side[1].dtype, all[i].dtype);
+        assert_int_equal(t.want.side[1].kv, TR_KV_BF16);
+    }
+}
+
 static void test_flags_win(void **state) {
     (void)state;
     assert_int_equal(load("version: 1\nprefill: {pp: 2}\ndecode: {pp: 3, dtype: bf16}\nscheduler: {chunk: 64}\n"),
@@ -175,7 +197,7 @@ static void test_refused(void **state) {
 static void test_not_yet(void **state) {
     (void)state;
     static const char *const texts[] = {"version: 1\ndecode: {tp: 2}\n",
-                                        "version: 1\ndecode: {dtype: nf4}\n",
+                                        "version: 1\ndecode: {dtype: fp16}\n",
                                         "version: 1\nhosts: [{name: a, gpus: 0}]\n",
                                         "version: 1\nhosts: [a, b]\n",
                                         "version: 1\nserver: {port: 80}\n",
@@ -251,9 +273,11 @@ static void test_configs(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fresh, clean)
     const struct CMUnitTest tests[] = {
-        TEST(test_nothing_said), TEST(test_two_pipelines), TEST(test_unified),
-        TEST(test_flags_win),    TEST(test_other_keys),    TEST(test_refused),
-        TEST(test_not_yet),      TEST(test_damaged),       TEST(test_where_models_are_looked_for),
+        TEST(test_nothing_said), TEST(test_two_pipelines),
+        TEST(test_unified),      TEST(test_precisions),
+        TEST(test_flags_win),    TEST(test_other_keys),
+        TEST(test_refused),      TEST(test_not_yet),
+        TEST(test_damaged),      TEST(test_where_models_are_looked_for),
         TEST(test_configs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

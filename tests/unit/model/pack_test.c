@@ -4,6 +4,7 @@
 
 #include "base/numeric.h"
 #include "kernels/ops.h"
+#include "model/pack_groups.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -19,9 +20,9 @@
 
 #include <cmocka.h>
 
-static const char *const models[] = {"tests/golden/tiny/gemma3.gguf", "tests/golden/tiny/llama.gguf",
-                                     "tests/golden/tiny/llama-hf", "tests/golden/model_file/gemma3",
-                                     "tests/golden/model_file/llama.gguf"};
+static const char *const models[] = {"tests/golden/tiny/gemma3.gguf",      "tests/golden/tiny/llama.gguf",
+                                     "tests/golden/tiny/llama-hf",         "tests/golden/model_file/gemma3",
+                                     "tests/golden/model_file/llama.gguf", "tests/golden/tiny/blocks.gguf"};
 enum { MODELS = sizeof models / sizeof *models };
 
 static tr_model_file *open_model(const char *path) {
@@ -120,10 +121,43 @@ static void check_int8(const tr_image_tensor *t, const float *w) {
     free(packed);
 }
 
+/* Values of the container; where codes were made from rotated rows, each within a step of the scale. */
+static void check_groups(const tr_image_tensor *t, const float *w, tr_precision precision, bool head) {
+    float *row = malloc(t->k * sizeof *row);
+    uint32_t at = 0;
+    for (uint32_t p = 0; p < t->n_parts; p++) {
+        const tr_groups_format format = t->part[p].format;
+        assert_int_equal((uintptr_t)t->part[p].data % 64, 0);
+        for (uint32_t r = 0; r < t->part[p].n; r++, at++) {
+            const float *want = w + (size_t)at * t->k;
+            tr_groups_row(format, t->part[p].data, t->k, r, 1.0f, row);
+            if (precision == TR_PRECISION_NATIVE) {
+                assert_memory_equal(row, want, t->k * sizeof *row);
+                continue;
+            }
+            assert_int_equal(format, head                             ? TR_GROUPS_Q8_0
+                                     : precision == TR_PRECISION_INT4 ? TR_GROUPS_Q4_0
+                                                                      : TR_GROUPS_NF4);
+            for (uint32_t k = 0; k < t->k; k++) {
+                const uint8_t *block = t->part[p].data + r / 16 * tr_groups_block_bytes(format, t->k);
+                double step = fabs((double)tr_groups_scale(format, block, r % 16, k / 32));
+                double most = format == TR_GROUPS_Q8_0   ? 0.6 * step
+                              : format == TR_GROUPS_Q4_0 ? 6 * step /* a cut of 4/10 at the ends */
+                                                         : 80 * step;
+                double error = (double)row[k] - rotated(want, k, t->rotation);
+                if (fabs(error) > most) fail_msg("row %u, input %u: off by %g, step %g", at, k, error, step);
+            }
+        }
+    }
+    assert_int_equal(at, t->n);
+    free(row);
+}
+
 static void check_tensor(const tr_model_file *mf, const tr_image *image, tr_image_role role, uint32_t layer,
                          const tr_tensor_role *part, uint32_t n_parts, bool matrix) {
     const tr_image_tensor *t = tr_image_get(image, role, layer);
-    const bool int8 = tr_image_precision(image) == TR_PRECISION_INT8;
+    const tr_precision precision = tr_image_precision(image);
+    const bool once = precision == TR_PRECISION_BF16 || precision == TR_PRECISION_NATIVE;
     tr_model_file_view v;
     bool there = tr_model_file_tensor(mf, part[0], layer, &v, NULL) == TR_OK;
     assert_int_equal(t != NULL, there);
@@ -133,12 +167,15 @@ static void check_tensor(const tr_model_file *mf, const tr_image *image, tr_imag
     if (!matrix) {
         assert_int_equal(t->kind, TR_IMAGE_F32);
         assert_memory_equal(t->data, w, t->k * sizeof *w);
-    } else if (int8 && role != TR_IMAGE_EMBED) {
+    } else if (t->kind == TR_IMAGE_GROUPS) {
+        assert_true(precision >= TR_PRECISION_NATIVE && (role != TR_IMAGE_EMBED || precision == TR_PRECISION_NATIVE));
+        check_groups(t, w, precision, role == TR_IMAGE_HEAD);
+    } else if (precision == TR_PRECISION_INT8 && role != TR_IMAGE_EMBED) {
         assert_int_equal(t->kind, role == TR_IMAGE_HEAD ? TR_IMAGE_INT8_PLANES : TR_IMAGE_INT8_PACK);
         check_int8(t, w);
     } else {
         assert_int_equal(t->kind == TR_IMAGE_BF16_PACK,
-                         !int8 && (role != TR_IMAGE_EMBED || tr_image_config(image)->tied_embeddings));
+                         once && (role != TR_IMAGE_EMBED || tr_image_config(image)->tied_embeddings));
         check_bf16(t, w);
     }
     free(w);
@@ -194,7 +231,7 @@ static void check_step_bytes(const tr_image *image) {
 static bool packable(const tr_model_file *mf, tr_precision precision) {
     tr_error err = {0};
     uint64_t bytes;
-    tr_status s = tr_pack_bytes(tr_model_file_config(mf), precision, &bytes, &err);
+    tr_status s = tr_pack_bytes(mf, precision, &bytes, &err);
     if (s == TR_OK) return true;
     assert_int_equal(s, TR_DATA);
     assert_non_null(strstr(err.text, "multiples of 32"));
@@ -205,7 +242,8 @@ static void holds_the_weights(void **state) {
     (void)state;
     int packed = 0;
     for (int i = 0; i < MODELS; i++)
-        for (tr_precision p = TR_PRECISION_BF16; p <= TR_PRECISION_INT8; p++) {
+        for (tr_precision p = TR_PRECISION_BF16; p < TR_PRECISION_END; p++) {
+            if (tr_precision_image(p) != p) continue;
             tr_model_file *mf = open_model(models[i]);
             tr_image *image = NULL;
             tr_error err = {0};
@@ -213,7 +251,7 @@ static void holds_the_weights(void **state) {
             if (packable(mf, p)) {
                 packed++;
                 int fd = pack(mf, p, 1);
-                assert_int_equal(tr_pack_bytes(tr_model_file_config(mf), p, &bytes, NULL), TR_OK);
+                assert_int_equal(tr_pack_bytes(mf, p, &bytes, NULL), TR_OK);
                 assert_int_equal(lseek(fd, 0, SEEK_END), bytes);
                 if (open_fd(fd, &image, &err) != TR_OK) fail_msg("%s", err.text);
                 assert_int_equal(tr_image_precision(image), p);
@@ -225,7 +263,44 @@ static void holds_the_weights(void **state) {
             }
             tr_model_file_close(&mf);
         }
-    assert_true(packed >= 6);
+    assert_true(packed >= 20);
+}
+
+/* Rows of random blocks, every type: the container gives the loader's values, bit by bit. */
+static void keeps_every_type(void **state) {
+    (void)state;
+    enum { K = 512 };
+    unsigned seed = 1;
+    uint64_t row_bytes;
+    for (int type = 0; type < TR_DEQUANT_TYPE_COUNT; type++) {
+        tr_groups_format format;
+        const tr_dequant_info *info = tr_dequant_describe((tr_dequant_type)type);
+        if (!tr_pack_groups_format((tr_dequant_type)type, &format)) {
+            assert_int_equal(info->block_elems, 1);
+            continue;
+        }
+        assert_string_equal(tr_groups_describe(format)->name, info->name);
+        assert_true(tr_dequant_row_bytes((tr_dequant_type)type, K, &row_bytes));
+        assert_true(tr_groups_block_bytes(format, K) <= 16 * row_bytes * 105 / 100);
+        uint8_t *rows = malloc(16 * row_bytes), *block = calloc(1, tr_groups_block_bytes(format, K));
+        float want[K], got[K];
+        for (size_t i = 0; i < 16 * row_bytes; i++)
+            seed = seed * 1664525u + 1013904223u, rows[i] = (uint8_t)(seed >> 24);
+        for (size_t b = 0; b < 16 * row_bytes; b += info->block_bytes) { /* f16 numbers that are finite */
+            uint8_t *d = rows + b + (format == TR_GROUPS_Q6_K ? 208 : 0);
+            d[1] &= 0xbb;
+            if (tr_groups_describe(format)->min) d[3] &= 0xbb;
+        }
+        for (size_t r = 0; r < 16; r++) tr_pack_groups_copy((tr_dequant_type)type, rows + r * row_bytes, K, block, r);
+        for (size_t r = 0; r < 16; r++) {
+            tr_dequant_row((tr_dequant_type)type, rows + r * row_bytes, K, want);
+            tr_groups_row(format, block, K, r, 1.0f, got);
+            for (size_t k = 0; k < K; k++)
+                if (want[k] != got[k])
+                    fail_msg("%s row %zu, input %zu: %a, not %a", info->name, r, k, (double)got[k], (double)want[k]);
+        }
+        free(rows), free(block);
+    }
 }
 
 static uint8_t *map_fd(int fd, size_t *bytes) {
@@ -238,7 +313,8 @@ static uint8_t *map_fd(int fd, size_t *bytes) {
 static void threads_make_no_difference(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++)
-        for (tr_precision p = TR_PRECISION_BF16; p <= TR_PRECISION_INT8; p++) {
+        for (tr_precision p = TR_PRECISION_BF16; p < TR_PRECISION_END; p++) {
+            if (tr_precision_image(p) != p) continue;
             tr_model_file *mf = open_model(models[i]);
             int one = pack(mf, p, 1), four = pack(mf, p, 4);
             size_t a, b;
@@ -253,10 +329,9 @@ static void threads_make_no_difference(void **state) {
 
 /* Every byte of header and index changed in several ways, and every cut: refused or read, never a crash, and what is
  * read stays inside the file. */
-static void damaged(void **state) {
-    (void)state;
-    tr_model_file *mf = open_model(models[1]);
-    int fd = pack(mf, TR_PRECISION_INT8, 2);
+static void damage(const char *path, tr_precision precision) {
+    tr_model_file *mf = open_model(path);
+    int fd = pack(mf, precision, 2);
     size_t bytes, refused = 0, accepted = 0;
     uint8_t *map = map_fd(fd, &bytes);
     const tr_model_config *c = tr_model_file_config(mf);
@@ -278,6 +353,11 @@ static void damaged(void **state) {
                         const tr_image_tensor *t = tr_image_get(image, (tr_image_role)r, l);
                         if (!t) continue;
                         volatile uint8_t last = ((const uint8_t *)t->data)[(size_t)t->k - 1];
+                        for (uint32_t p = 0; p < t->n_parts; p++)
+                            last =
+                                t->part[p]
+                                    .data[tr_groups_block_bytes(t->part[p].format, t->k) * ((t->part[p].n + 15) / 16) -
+                                          1];
                         (void)last;
                         assert_true(t->n <= c->vocab + 2 * c->ffn && t->k <= 65536);
                     }
@@ -294,6 +374,12 @@ static void damaged(void **state) {
     munmap(map, bytes);
     close(fd);
     tr_model_file_close(&mf);
+}
+
+static void damaged(void **state) {
+    (void)state;
+    damage(models[1], TR_PRECISION_INT8);
+    damage(models[5], TR_PRECISION_NATIVE);
 }
 
 /* A file size limit stands for a full disk. */
@@ -319,7 +405,7 @@ static void no_room(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(holds_the_weights),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(holds_the_weights), cmocka_unit_test(keeps_every_type),
                                        cmocka_unit_test(threads_make_no_difference), cmocka_unit_test(damaged),
                                        cmocka_unit_test(no_room)};
     return cmocka_run_group_tests(tests, NULL, NULL);

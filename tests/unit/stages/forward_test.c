@@ -21,9 +21,12 @@ enum { N = 96, CONTEXT = 128 };
 typedef struct model {
     const char *name;
     reference ref;
-    tr_image *image[2]; /* bf16, int8 */
+    tr_image *image[TR_PRECISION_END]; /* index: precision; INT8A16 runs on that of INT8 */
 } model;
 static model models[2] = {{.name = "tests/golden/tiny/gemma3"}, {.name = "tests/golden/tiny/llama"}};
+
+/* Every block type, tensors of mixed types; no reference but itself. */
+static model blocks = {.name = "tests/golden/tiny/blocks"};
 
 static int open_models(void **state) {
     (void)state;
@@ -31,22 +34,30 @@ static int open_models(void **state) {
         char path[256];
         snprintf(path, sizeof path, "%s.gguf", models[i].name);
         if (!reference_open(&models[i].ref, models[i].name, ".logits.npy") || models[i].ref.n != N) return -1;
-        models[i].image[0] = rig_image(path, TR_PRECISION_BF16);
-        models[i].image[1] = rig_image(path, TR_PRECISION_INT8);
+        for (unsigned p = 1; p < TR_PRECISION_END; p++)
+            if (tr_precision_image((tr_precision)p) == p) models[i].image[p] = rig_image(path, (tr_precision)p);
     }
+    blocks.ref = models[0].ref; /* the vocabulary is the same; any ids will do */
+    blocks.image[TR_PRECISION_BF16] = rig_image("tests/golden/tiny/blocks.gguf", TR_PRECISION_BF16);
+    blocks.image[TR_PRECISION_NATIVE] = rig_image("tests/golden/tiny/blocks.gguf", TR_PRECISION_NATIVE);
     return 0;
 }
 static int close_models(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++) {
         reference_close(&models[i].ref);
-        for (int p = 0; p < 2; p++) tr_image_close(&models[i].image[p]);
+        for (int p = 0; p < TR_PRECISION_END; p++) tr_image_close(&models[i].image[p]);
     }
+    tr_image_close(&blocks.image[TR_PRECISION_BF16]);
+    tr_image_close(&blocks.image[TR_PRECISION_NATIVE]);
     return 0;
 }
 
-static rig_config plain(const model *m, int precision, tr_kv_format kv) {
-    return (rig_config){.image = m->image[precision],
+static tr_kv_format kv_of(tr_precision p) { return p == TR_PRECISION_BF16 ? TR_KV_BF16 : TR_KV_INT8; }
+
+static rig_config plain(const model *m, tr_precision precision, tr_kv_format kv) {
+    return (rig_config){.image = m->image[tr_precision_image(precision)],
+                        .precision = precision,
                         .kv = kv,
                         .page_tok = 16,
                         .workers = 1,
@@ -81,19 +92,36 @@ static distance measure(const model *m, const rig_config *c) {
 static void equals_reference(void **state) {
     (void)state;
     static const struct {
-        int precision;
+        tr_precision precision;
         tr_kv_format kv;
         double kl;
-    } want[] = {{0, TR_KV_BF16, 5e-4}, {0, TR_KV_INT8, 2e-3}, {1, TR_KV_BF16, 9e-3}, {1, TR_KV_INT8, 9e-3}};
+    } want[] = {{TR_PRECISION_BF16, TR_KV_BF16, 5e-4},    {TR_PRECISION_BF16, TR_KV_INT8, 2e-3},
+                {TR_PRECISION_INT8, TR_KV_BF16, 9e-3},    {TR_PRECISION_INT8, TR_KV_INT8, 9e-3},
+                {TR_PRECISION_INT8A16, TR_KV_BF16, 6e-3}, {TR_PRECISION_NATIVE, TR_KV_BF16, 5e-4},
+                {TR_PRECISION_INT4, TR_KV_BF16, 1},       {TR_PRECISION_NF4, TR_KV_BF16, 1}};
     for (int i = 0; i < 2; i++)
-        for (int j = 0; j < 4; j++) {
+        for (size_t j = 0; j < sizeof want / sizeof *want; j++) {
             rig_config c = plain(&models[i], want[j].precision, want[j].kv);
             distance d = measure(&models[i], &c);
             print_message("%s %s kv %s: mean KL %.2g, worst %.2g, largest difference %.2g, same top %d of %d\n",
-                          models[i].name, want[j].precision ? "int8" : "bf16", tr_kv_format_name(want[j].kv), d.kl / N,
+                          models[i].name, tr_precision_name(want[j].precision), tr_kv_format_name(want[j].kv), d.kl / N,
                           d.kl_max, d.diff_max, (int)d.same_top, N);
             assert_true(d.kl / N < want[j].kl);
         }
+}
+
+/* The file's own blocks give nearly the logits of the same weights in bf16: only activations are rounded. */
+static void native_equals_bf16(void **state) {
+    (void)state;
+    distance d = {0};
+    rig_config a = plain(&blocks, TR_PRECISION_BF16, TR_KV_BF16), b = plain(&blocks, TR_PRECISION_NATIVE, TR_KV_BF16);
+    float *want = logits_of(&blocks, &a, N), *got = logits_of(&blocks, &b, N);
+    const uint32_t vocab = blocks.ref.vocab;
+    for (uint32_t i = 0; i < N; i++) distance_add(&d, want + (size_t)i * vocab, got + (size_t)i * vocab, vocab);
+    print_message("native against bf16: mean KL %.2g, worst %.2g, same top %d of %d\n", d.kl / N, d.kl_max,
+                  (int)d.same_top, N);
+    assert_true(d.kl / N < 1e-3);
+    free(want), free(got);
 }
 
 /* ---- same numbers ---- */
@@ -107,8 +135,8 @@ static void same(const model *m, const float *want, const rig_config *c, uint32_
     free(got);
 }
 
-static void vary(const model *m, int precision, tr_kv_format kv) {
-    const uint32_t n_layers = tr_image_config(m->image[0])->n_layers;
+static void vary(const model *m, tr_precision precision, tr_kv_format kv) {
+    const uint32_t n_layers = tr_image_config(m->image[TR_PRECISION_BF16])->n_layers;
     rig_config base = plain(m, precision, kv), c;
     base.ops = "ref";
     float *want = logits_of(m, &base, N);
@@ -130,23 +158,33 @@ static void vary(const model *m, int precision, tr_kv_format kv) {
     }
     c = base, c.n_stages = 2, c.cuts[1] = 1, c.cuts[2] = n_layers, c.workers = 2;
     same(m, want, &c, 20, "pp=2");
-    c.n_stages = 3, c.cuts[1] = n_layers - 2, c.cuts[2] = n_layers - 1, c.cuts[3] = n_layers;
-    same(m, want, &c, 33, "pp=3");
+    if (n_layers >= 3) {
+        c.n_stages = 3, c.cuts[1] = n_layers - 2, c.cuts[2] = n_layers - 1, c.cuts[3] = n_layers;
+        same(m, want, &c, 33, "pp=3");
+    }
     free(want);
 }
 
 static void same_numbers_bf16(void **state) {
     (void)state;
-    for (int i = 0; i < 2; i++) vary(&models[i], 0, TR_KV_BF16), vary(&models[i], 0, TR_KV_INT8);
+    for (int i = 0; i < 2; i++)
+        vary(&models[i], TR_PRECISION_BF16, TR_KV_BF16), vary(&models[i], TR_PRECISION_BF16, TR_KV_INT8);
 }
 static void same_numbers_int8(void **state) {
     (void)state;
-    for (int i = 0; i < 2; i++) vary(&models[i], 1, TR_KV_INT8), vary(&models[i], 1, TR_KV_BF16);
+    for (int i = 0; i < 2; i++)
+        vary(&models[i], TR_PRECISION_INT8, TR_KV_INT8), vary(&models[i], TR_PRECISION_INT8, TR_KV_BF16);
+}
+static void same_numbers_others(void **state) {
+    (void)state;
+    vary(&blocks, TR_PRECISION_NATIVE, TR_KV_INT8);
+    for (unsigned p = TR_PRECISION_INT8A16; p < TR_PRECISION_END; p++)
+        if (p != TR_PRECISION_NATIVE) vary(&models[p % 2], (tr_precision)p, TR_KV_INT8);
 }
 
 /* Eight sequences at different positions and lengths in one micro-batch: each has the logits that it has alone. */
-static void batch_of(const model *m, int precision, tr_kv_format kv, uint32_t workers) {
-    rig_config c = plain(m, precision, kv);
+static void batch_of(const model *m, tr_precision precision, uint32_t workers) {
+    rig_config c = plain(m, precision, kv_of(precision));
     c.workers = workers, c.max_rows = 8 * N;
     const uint32_t vocab = m->ref.vocab;
     float *want = logits_of(m, &c, N);
@@ -193,11 +231,11 @@ static void batch_of(const model *m, int precision, tr_kv_format kv, uint32_t wo
 }
 static void batches(void **state) {
     (void)state;
+    batch_of(&blocks, TR_PRECISION_NATIVE, 2);
     for (int i = 0; i < 2; i++)
-        for (uint32_t workers = 1; workers <= 3; workers++) {
-            batch_of(&models[i], 0, TR_KV_BF16, workers);
-            batch_of(&models[i], 1, TR_KV_INT8, workers);
-        }
+        for (uint32_t workers = 1; workers <= 3; workers++)
+            for (unsigned p = 1; p < TR_PRECISION_END; p++)
+                if (p <= TR_PRECISION_INT8 || (int)(workers % 2) == i) batch_of(&models[i], (tr_precision)p, workers);
 }
 
 /* Sequences of several splits, one row each in a step, on several workers: each has the logits that its rows have
@@ -255,8 +293,8 @@ static void long_sequences(void **state) {
 static void idempotent(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++)
-        for (int p = 0; p < 2; p++) {
-            rig_config c = plain(&models[i], p, p ? TR_KV_INT8 : TR_KV_BF16);
+        for (unsigned p = 1; p < TR_PRECISION_END; p++) {
+            rig_config c = plain(&models[i], (tr_precision)p, kv_of((tr_precision)p));
             rig r;
             rig_init(&r, &c);
             rig_rows(&r, 2, models[i].ref.ids, 0, 40, 0);
@@ -284,7 +322,7 @@ static void draws(void **state) {
     for (int i = 0; i < 2; i++) {
         uint32_t drawn[3][3 * 40];
         for (uint32_t workers = 1; workers <= 3; workers++) {
-            rig_config c = plain(&models[i], 1, TR_KV_INT8);
+            rig_config c = plain(&models[i], TR_PRECISION_INT8, TR_KV_INT8);
             c.workers = workers;
             rig r;
             rig_init(&r, &c);
@@ -314,8 +352,9 @@ static void draws(void **state) {
 static void no_heap_in_a_step(void **state) {
     (void)state;
 #ifdef COUNT_MALLOC
-    for (int i = 0; i < 2; i++) {
-        rig_config c = plain(&models[i], i, i ? TR_KV_INT8 : TR_KV_BF16);
+    for (unsigned p = 1; p < TR_PRECISION_END; p++) {
+        const int i = p % 2;
+        rig_config c = plain(&models[i], (tr_precision)p, kv_of((tr_precision)p));
         c.workers = 2;
         rig r;
         rig_init(&r, &c);
@@ -342,7 +381,7 @@ static void no_heap_in_a_step(void **state) {
 static void refused(void **state) {
     (void)state;
     const model *m = &models[0];
-    rig_config c = plain(m, 0, TR_KV_BF16);
+    rig_config c = plain(m, TR_PRECISION_BF16, TR_KV_BF16);
     c.max_rows = 32;
     rig r;
     rig_init(&r, &c);
@@ -387,9 +426,9 @@ static void refused(void **state) {
 static void window_pages_freed(void **state) {
     (void)state;
     const model *m = &models[0];
-    const uint32_t window = tr_image_config(m->image[0])->sliding_window;
-    for (int p = 0; p < 2; p++) {
-        rig_config c = plain(m, p, p ? TR_KV_INT8 : TR_KV_BF16);
+    const uint32_t window = tr_image_config(m->image[TR_PRECISION_BF16])->sliding_window;
+    for (unsigned p = 1; p < TR_PRECISION_END; p++) {
+        rig_config c = plain(m, (tr_precision)p, kv_of((tr_precision)p));
         float *want = logits_of(m, &c, N);
         rig r;
         rig_init(&r, &c);
@@ -405,10 +444,11 @@ static void window_pages_freed(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(equals_reference),   cmocka_unit_test(same_numbers_bf16),
-                                       cmocka_unit_test(same_numbers_int8),  cmocka_unit_test(batches),
-                                       cmocka_unit_test(idempotent),         cmocka_unit_test(draws),
-                                       cmocka_unit_test(no_heap_in_a_step),  cmocka_unit_test(refused),
-                                       cmocka_unit_test(window_pages_freed), cmocka_unit_test(long_sequences)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(equals_reference),    cmocka_unit_test(native_equals_bf16),
+                                       cmocka_unit_test(same_numbers_bf16),   cmocka_unit_test(same_numbers_int8),
+                                       cmocka_unit_test(same_numbers_others), cmocka_unit_test(batches),
+                                       cmocka_unit_test(idempotent),          cmocka_unit_test(draws),
+                                       cmocka_unit_test(no_heap_in_a_step),   cmocka_unit_test(refused),
+                                       cmocka_unit_test(window_pages_freed),  cmocka_unit_test(long_sequences)};
     return cmocka_run_group_tests(tests, open_models, close_models);
 }

@@ -47,7 +47,8 @@ static inline tr_image *rig_image(const char *model, tr_precision precision) {
 
 typedef struct rig_config {
     const tr_image *image;
-    const char *ops; /* NULL: best */
+    tr_precision precision; /* 0: the image's */
+    const char *ops;        /* NULL: best */
     tr_kv_format kv;
     uint32_t page_tok, workers, max_rows, n_slots, context;
     uint32_t cuts[RIG_STAGES_MAX + 1]; /* first layers of the stages, ended by n_layers; all 0: one stage */
@@ -109,6 +110,7 @@ static inline void rig_init(rig *r, const rig_config *c) {
     RIG_OK(tr_team_create(c->workers ? c->workers : 1, NULL, &r->team, &err));
     for (uint32_t i = 0; i < r->n_stages; i++) {
         tr_forward_config f = {.image = c->image,
+                               .precision = c->precision,
                                .ops = ops,
                                .team = r->team,
                                .kv = {&r->layout, r->pool, r->table},

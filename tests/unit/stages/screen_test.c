@@ -83,7 +83,7 @@ static void run_text(const tr_image *image, const uint32_t *ids, uint32_t n, uin
     const tr_ops *ops = NULL;
     RIG_OK(tr_ops_select(&ops, &err));
     for (int i = 0; i < WORKERS; i++) assert_int_equal(tr_screen_init(&j.screen[i], ops, &j.head->planes), TR_OK);
-    assert_int_equal(tr_linear_rows_init(&j.x, TR_SCREEN_ROWS, j.head->k), TR_OK);
+    assert_int_equal(tr_linear_rows_init(&j.x, TR_SCREEN_ROWS, j.head->k, false), TR_OK);
     j.bound = aligned_alloc(64, (size_t)TR_SCREEN_ROWS * j.ld * sizeof *j.bound);
     j.coarse = aligned_alloc(64, (size_t)TR_SCREEN_ROWS * j.ld * sizeof *j.coarse);
     void *scratch = malloc(tr_sampler_scratch_bytes(j.vocab));
