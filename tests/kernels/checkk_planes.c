@@ -17,10 +17,13 @@ static int8_t weight(const matrix *m, size_t row, size_t i) {
     return m->packed[row / 16 * 16 * m->w.k + (i / 4 * 16 + row % 16) * 4 + i % 4];
 }
 
-/* Bytes anywhere, the extremes only, or nothing. */
+/* Bytes anywhere, the extremes only, nothing, or all of the lower plane at its largest. */
 static uint8_t any_byte(checkk *c, unsigned kind, uint8_t zero) {
     static const uint8_t extremes[] = {0x7f, 0x80, 0x81, 0x8f, 0xff, 0x00, 0x70, 0x01};
-    return kind == 0 ? (uint8_t)checkk_below(c, 256) : kind == 1 ? extremes[checkk_below(c, 8)] : zero;
+    return kind == 0   ? (uint8_t)checkk_below(c, 256)
+           : kind == 1 ? extremes[checkk_below(c, 8)]
+           : kind == 2 ? zero
+                       : 0xff;
 }
 
 static void any_matrix(checkk *c, matrix *m, unsigned kind) {
@@ -45,16 +48,16 @@ static void any_matrix(checkk *c, matrix *m, unsigned kind) {
 
 /* Activations at random, or along what one row's lower plane holds: there the bound is nearly reached. */
 static void any_row(checkk *c, const matrix *m, uint8_t *x) {
-    const unsigned kind = checkk_below(c, 4);
+    const unsigned kind = checkk_below(c, 5);
     const size_t row = checkk_below(c, (uint32_t)(16 * m->blocks));
     const int sign = checkk_below(c, 2) ? 1 : -1, size = (int)checkk_between(c, 1, 8);
     for (uint32_t i = 0; i < m->w.k; i++)
-        x[i] = kind == 3 ? (uint8_t)(128 + sign * size * (2 * ((uint8_t)weight(m, row, i) & 15) - 15))
+        x[i] = kind == 4 ? (uint8_t)(128 + sign * size * (2 * ((uint8_t)weight(m, row, i) & 15) - 15))
                          : any_byte(c, kind, 128);
 }
 
 static void planes(checkk *c) {
-    const uint32_t k = 32 * checkk_between(c, 1, 24), rows = checkk_between(c, 1, 6), kind = checkk_below(c, 3);
+    const uint32_t k = 32 * checkk_between(c, 1, 24), rows = checkk_between(c, 1, 6), kind = checkk_below(c, 4);
     matrix m = {.w.k = k, .w.block = (k & (~k + 1u)) < 128 ? k & (~k + 1u) : 128, .blocks = checkk_between(c, 1, 11)};
     const size_t n = 16 * m.blocks, block0 = checkk_below(c, (uint32_t)m.blocks), bytes = tr_planes_query_bytes(k);
     const size_t blocks = checkk_between(c, 1, (uint32_t)(m.blocks - block0)), ld = n + 16 * checkk_below(c, 2);
