@@ -225,7 +225,7 @@ uint64_t tr_image_step_bytes(const tr_image *image) {
         const tr_image_format_entry *e = &entry[i];
         if (e->role == TR_IMAGE_EMBED) continue;
         bytes += tr_image_format_data_bytes(e);
-        if (e->kind == TR_IMAGE_INT8_PACK) bytes += tr_image_format_padded(e->n) * (sizeof(int32_t) + sizeof(float));
+        if (tr_image_format_int8(e->kind)) bytes += tr_image_format_padded(e->n) * (sizeof(int32_t) + sizeof(float));
     }
     return bytes;
 }

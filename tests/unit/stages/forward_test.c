@@ -284,8 +284,8 @@ static void long_sequences(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++)
         for (uint32_t workers = 1; workers <= 5; workers += 2) {
-            long_of(&models[i], 0, TR_KV_BF16, workers);
-            long_of(&models[i], 1, TR_KV_INT8, workers + 1);
+            long_of(&models[i], TR_PRECISION_BF16, TR_KV_BF16, workers);
+            long_of(&models[i], TR_PRECISION_INT8, TR_KV_INT8, workers + 1);
         }
 }
 
