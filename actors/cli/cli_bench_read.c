@@ -12,7 +12,7 @@
 
 enum { PASSES = 8 };
 
-/* Bytes of the image that the first decoding stage reads in this phase's precision; all layers are in it. */
+/* Bytes that a decode step reads of the image of the first decoding stage; all layers are in it. */
 static uint64_t image_bytes(const tr_company *c) {
     char path[TR_COMPANY_PATH_MAX];
     tr_image *image = NULL;
@@ -21,11 +21,12 @@ static uint64_t image_bytes(const tr_company *c) {
     for (uint32_t a = 0; a < c->n_actors && !image; a++) {
         const tr_company_phase *decode = &c->actor[a].phase[1];
         if (!decode->active) continue;
-        int fd = c->image_fd[decode->precision - 1];
+        const tr_precision precision = tr_precision_image((tr_precision)decode->precision);
+        const int fd = c->image_fd[precision];
         if (fd >= 0)
             snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
         else
-            snprintf(path, sizeof path, "%s", c->image_path[decode->precision - 1]);
+            snprintf(path, sizeof path, "%s", c->image_path[precision]);
         if (tr_image_open(path, &image, &err) != TR_OK) return 0;
     }
     if (image) bytes = tr_image_step_bytes(image);

@@ -411,7 +411,7 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     memset(c, 0, sizeof *c);
     c->magic = TR_COMPANY_MAGIC;
     c->version = TR_COMPANY_VERSION;
-    c->image_fd[0] = c->image_fd[1] = -1;
+    for (int i = 0; i < TR_PRECISION_END; i++) c->image_fd[i] = -1;
     c->unified = want->unified;
     c->transport_zmq = want->zmq;
     c->chunk = want->chunk;

@@ -50,7 +50,7 @@ static tr_status spawn_supervisor(const tr_company *company, int plan_fd, int no
     posix_spawnattr_init(&attr);
     posix_spawn_file_actions_adddup2(&files, plan_fd, TR_COMPANY_FD_PLAN);
     posix_spawn_file_actions_adddup2(&files, notify_fd, notify_fd); /* same number: clears close-on-exec */
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < TR_PRECISION_END; i++)
         if (company->image_fd[i] >= 0)
             posix_spawn_file_actions_adddup2(&files, company->image_fd[i], company->image_fd[i]);
     sigset_t none, ignored;
@@ -93,21 +93,20 @@ static tr_status allow_descriptors(tr_error *err) {
 }
 
 typedef struct start_fds {
-    int plan, notify[2], image[2];
+    int plan, notify[2], image[TR_PRECISION_END];
 } start_fds;
 
 static void close_start(start_fds *f) {
     close_fd(&f->plan);
     close_fd(&f->notify[0]);
     close_fd(&f->notify[1]);
-    close_fd(&f->image[0]);
-    close_fd(&f->image[1]);
+    for (int i = 0; i < TR_PRECISION_END; i++) close_fd(&f->image[i]);
 }
 
 /* All descriptors of the start, and their numbers in the plan. */
 static tr_status open_start(tr_company *company, start_fds *f, tr_error *err) {
     int low[2] = {-1, -1};
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < TR_PRECISION_END; i++)
         if (company->image_fd[i] >= 0) {
             f->image[i] = company->image_fd[i] = above_fixed(company->image_fd[i]);
             if (f->image[i] < 0)
@@ -132,7 +131,8 @@ tr_status tr_launch_start(const tr_company *company, tr_launch *launch_out, tr_e
     tr_company *plan = malloc(sizeof *plan);
     if (!plan) return tr_error_set(err, TR_UNAVAILABLE, "no memory for the plan");
     *plan = *company;
-    start_fds f = {.plan = -1, .notify = {-1, -1}, .image = {-1, -1}};
+    start_fds f = {.plan = -1, .notify = {-1, -1}};
+    for (int i = 0; i < TR_PRECISION_END; i++) f.image[i] = -1;
     pid_t pid = 0;
     tr_status status = open_start(plan, &f, err);
     if (status == TR_OK) status = spawn_supervisor(plan, f.plan, f.notify[1], &pid, err);

@@ -266,7 +266,7 @@ static tr_status open_stage(driver *d, tr_error *err) {
     d->logits = tr_runtime_data_out(rt, TR_LINK_LOGITS);
     TR_TRY(tr_team_create(d->me->workers, d->me->n_cpus ? d->me->cpus : NULL, &d->team, err));
     tr_ops_thread_init();
-    atomic_store(&rt->block->placed, d->me->n_cpus && tr_bind_thread_verify(d->me->cpus, d->me->n_cpus) ? 1 : 2);
+    atomic_store(&rt->block->placed, d->me->n_cpus && tr_bind_thread_verify(d->me->cpus, 1) ? 1 : 2);
     d->x = aligned_alloc(64, tr_align_up((size_t)rt->company->max_rows * rt->company->hidden * sizeof(float), 64));
     d->spans = calloc(TR_MAX_SPANS, sizeof *d->spans);
     d->sampled = calloc(TR_MAX_SPANS, sizeof *d->sampled);
