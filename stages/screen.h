@@ -9,7 +9,7 @@
 #include "model/sampler.h"
 #include "stages/linear.h"
 
-enum { TR_SCREEN_ROWS = 4 }; /* with more rows a step the dense head is as fast */
+enum { TR_SCREEN_ROWS = 4 }; /* a step that asks for more rows computes all logits */
 
 typedef struct tr_screen {
     const tr_ops *ops;
