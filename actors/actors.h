@@ -7,4 +7,5 @@ tr_status tr_frontend_run(tr_runtime *rt, tr_error *err);
 tr_status tr_scheduler_actor_run(tr_runtime *rt, tr_error *err);
 tr_status tr_resharder_run(tr_runtime *rt, tr_error *err);
 tr_status tr_stage_run(tr_runtime *rt, tr_error *err);
+tr_status tr_node_agent_run(tr_runtime *rt, tr_error *err);
 #endif

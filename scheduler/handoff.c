@@ -23,14 +23,16 @@ static void issue(tr_scheduler *s, uint32_t slot, tr_handoff_job *job, tr_effect
     c->in_flight++;
     q->jobs++;
     q->move_issued = job->tok1;
-    tr_msg_reshard *m = &tr_scheduler_send(fx, c->actor[0], TR_MSG_RESHARD)->as.reshard;
-    m->epoch = c->epoch;
-    m->job = job->job;
-    m->rid = job->rid;
-    m->src_slot = m->dst_slot = slot;
-    m->tok0 = job->tok0;
-    m->tok1 = job->tok1;
-    m->tok_min = (tr_u32v){job->tok_min, s->config.layout[1].n_groups};
+    for (uint32_t i = 0; i < c->n; i++) {
+        tr_msg_reshard *m = &tr_scheduler_send(fx, c->actor[i], TR_MSG_RESHARD)->as.reshard;
+        m->epoch = c->epoch;
+        m->job = job->job;
+        m->rid = job->rid;
+        m->src_slot = m->dst_slot = slot;
+        m->tok0 = job->tok0;
+        m->tok1 = job->tok1;
+        m->tok_min = (tr_u32v){job->tok_min, s->config.layout[1].n_groups};
+    }
 }
 
 static tr_handoff_job *free_job(tr_scheduler *s) {
@@ -56,7 +58,7 @@ void tr_handoff_pump(tr_scheduler *s, tr_effects *fx) {
     tr_component *c = &s->component[RESHARDER];
     for (uint32_t i = 0; i < s->n_running; i++) {
         uint32_t slot = s->running[i];
-        if (c->n == 0 || c->state != COMPONENT_RUNNING || suspect_flies(s) || !room(s, fx, 1)) return;
+        if (c->n == 0 || c->state != COMPONENT_RUNNING || suspect_flies(s) || !room(s, fx, c->n)) return;
         if (!to_move(s, slot)) continue;
         if (entry_of(s, slot)->deaths > 0 && c->in_flight > 0) return;
         tr_handoff_job *job = free_job(s);

@@ -206,7 +206,7 @@ void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f) {
     }
 }
 
-void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
+void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m, tr_effects *fx) {
     tr_component *c = &s->component[RESHARDER];
     tr_handoff_job *job = NULL;
     for (uint32_t i = 0; i < JOBS_MAX && m->epoch == c->epoch; i++)
@@ -232,4 +232,6 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
         tr_progress_clear_suspect(e);
     }
     tr_progress_tidy(s, slot);
+    /* The other of two resharders still waits for what does not come. */
+    if (m->status != 0 && c->n > 1 && c->state == COMPONENT_RUNNING) tr_recovery_reset(s, RESHARDER, fx);
 }

@@ -44,11 +44,13 @@ typedef struct tr_scheduler_config {
     tr_scheduler_pipeline pipeline[2];
     uint32_t exclusive;           /* 1: the pipelines share cores, at most one step in flight over both */
     uint32_t frontend, resharder; /* actor indices */
-    uint32_t chunk;               /* prompt tokens of one prefill step at most */
-    uint32_t max_rows;            /* rows of any step at most (>= chunk) */
-    uint32_t max_batch;           /* sequences of one decode step at most */
-    uint32_t max_waiting;         /* SUBMITs beyond are refused (code 69) */
-    uint32_t one_pool;            /* 1: prefill and decode use the same pool; hand-off is a change of owner */
+    uint32_t resharder_to;        /* with two_resharders: the one that writes the decode pool, on another node */
+    uint32_t two_resharders;
+    uint32_t chunk;       /* prompt tokens of one prefill step at most */
+    uint32_t max_rows;    /* rows of any step at most (>= chunk) */
+    uint32_t max_batch;   /* sequences of one decode step at most */
+    uint32_t max_waiting; /* SUBMITs beyond are refused (code 69) */
+    uint32_t one_pool;    /* 1: prefill and decode use the same pool; hand-off is a change of owner */
     uint32_t context, vocab;
     uint32_t n_eos, eos[TR_SCHEDULER_EOS_MAX];
     tr_kv_layout layout[2]; /* 0 prefill pool, 1 decode pool (equal when one_pool) */

@@ -5,6 +5,7 @@
  * The only door to libyaml. Threads: one. */
 #ifndef TR_TOPOLOGY_H
 #define TR_TOPOLOGY_H
+#include "actors/cli/hosts.h"
 #include "actors/runtime/company_build.h"
 #include "base/options.h"
 #include "base/status.h"
@@ -13,7 +14,10 @@ typedef struct tr_topology {
     char model[TR_COMPANY_PATH_MAX]; /* absolute path of an existing file or folder; empty: none was named */
     char model_name[256];            /* served */
     char endpoint[TR_COMPANY_PATH_MAX];
-    tr_company_build_want want; /* without what the request adds */
+    tr_hosts hosts;
+    char node_endpoint[256];            /* where the head listens; empty: one host */
+    char keys_dir[TR_COMPANY_PATH_MAX]; /* empty: loopback without keys */
+    tr_company_build_want want;         /* without what the request adds */
 } tr_topology;
 
 /* Read a file into the options, as the weakest source. */

@@ -13,3 +13,15 @@ const tr_company_actor *tr_company_find_actor(const tr_company *c, const char *n
         if (strcmp(c->actor[i].name, name) == 0) return &c->actor[i];
     return NULL;
 }
+
+uint32_t tr_company_bell_of(const tr_company *c, uint32_t peer) {
+    return tr_company_is_local(c, peer) ? peer : c->node[c->self].agent;
+}
+
+uint64_t tr_company_segment_bytes(const tr_company *c, uint32_t segment) {
+    bool here = true;
+    if (segment == TR_SEGMENT_POOL_PREFILL) here = c->pool_node[0] == c->self;
+    if (segment == TR_SEGMENT_POOL_DECODE) here = c->pool_node[1] == c->self;
+    if (segment == TR_SEGMENT_JOURNAL) here = tr_company_is_local(c, c->scheduler);
+    return here ? c->segment[segment].bytes : 0;
+}

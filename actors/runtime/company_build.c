@@ -2,7 +2,9 @@
 
 #include "actors/runtime/control.h"
 #include "base/checked.h"
+#include "base/crc32c.h"
 #include "kv/kv_pool.h"
+#include "kv/kv_wire.h"
 #include "scheduler/journal.h"
 #include "stages/layer_split.h"
 #include "transport/codec.h"
@@ -18,7 +20,8 @@ enum {
     BATCH_DEFAULT = 16,
     SERVE_CONTEXTS = 8,    /* full contexts that a company which stays holds, memory permitting */
     SERVE_MEMORY_PART = 4, /* at most this part of the memory */
-    SPIN_NS = 5000         /* of an actor with cores of its own, before it sleeps */
+    SPIN_NS = 5000,        /* of an actor with cores of its own, before it sleeps */
+    KV_RECORDS = 8         /* of a hand-off between nodes, under way at once */
 };
 
 /* ---- what the KV bookkeeping knows of the model
@@ -73,13 +76,21 @@ uint64_t tr_company_build_kv_bytes(const tr_model_config *model, const tr_compan
 typedef struct build {
     const tr_company_build_want *want;
     const tr_model_config *model;
-    const tr_machine *machine;
+    const tr_machine *machine; /* [n_nodes] */
     tr_kv_model kv;
     tr_placement placement;
+    bool crowded[TR_COMPANY_NODES_MAX]; /* stages of that node share cores */
     tr_company *c;
 } build;
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+static uint32_t side_node(const build *b, uint32_t side) { return b->want->side_node[b->want->unified ? 0 : side]; }
+
+/* Of the smaller of the machines that hold a pool. */
+static uint64_t pool_memory(const build *b) {
+    uint64_t first = b->machine[side_node(b, 0)].memory_bytes, second = b->machine[side_node(b, 1)].memory_bytes;
+    return first < second ? first : second;
+}
 
 /* Bytes of one sequence over the pools. */
 static uint64_t sequence_bytes(const build *b, uint32_t tokens) {
@@ -92,7 +103,7 @@ static uint64_t sequence_bytes(const build *b, uint32_t tokens) {
 static uint64_t pool_rounding(const build *b) { return (uint64_t)b->kv.n_layers * 4096; }
 
 static uint64_t serve_budget(const build *b, uint32_t context) {
-    uint64_t part = b->machine->memory_bytes / SERVE_MEMORY_PART;
+    uint64_t part = pool_memory(b) / SERVE_MEMORY_PART;
     uint64_t full = SERVE_CONTEXTS * sequence_bytes(b, context) + 2 * pool_rounding(b);
     return part < full ? part : full;
 }
@@ -110,7 +121,7 @@ static tr_status choose_context(build *b, tr_error *err) {
     } else if (w->n_requests) {
         b->c->context = min_u32(most, (uint32_t)tr_align_up(w->request_tokens, 16));
     } else {
-        uint64_t memory = w->kv_memory ? w->kv_memory : b->machine->memory_bytes / SERVE_MEMORY_PART;
+        uint64_t memory = w->kv_memory ? w->kv_memory : pool_memory(b) / SERVE_MEMORY_PART;
         while (most > 512 && sequence_bytes(b, most) > memory) most /= 2;
         b->c->context = most;
     }
@@ -196,10 +207,11 @@ static tr_status split(const build *b, const tr_company_build_side *side, const 
     return status == TR_OK ? TR_OK : tr_error_set(err, status, "%s: %.400s", name, inner.text);
 }
 
-static tr_company_actor *add_actor(tr_company *c, tr_role role, const char *name) {
+static tr_company_actor *add_actor(tr_company *c, tr_role role, uint32_t node, const char *name) {
     tr_check(c->n_actors < TR_COMPANY_ACTORS_MAX);
     tr_company_actor *a = &c->actor[c->n_actors++];
     a->role = (uint32_t)role;
+    a->node = node;
     a->numa_node = -1;
     snprintf(a->name, sizeof a->name, "%s", name);
     return a;
@@ -207,7 +219,7 @@ static tr_company_actor *add_actor(tr_company *c, tr_role role, const char *name
 
 static void place(const build *b, const tr_placement_stage *p, tr_company_actor *a) {
     a->workers = p->n_cpus;
-    if (!b->machine->is_this_system) { /* planned for another machine: run unbound on what there is */
+    if (!b->machine[a->node].is_this_system) { /* planned for another machine: run unbound on what there is */
         long online = sysconf(_SC_NPROCESSORS_ONLN);
         if (online > 0 && a->workers > (uint32_t)online) a->workers = (uint32_t)online;
         return;
@@ -215,7 +227,7 @@ static void place(const build *b, const tr_placement_stage *p, tr_company_actor 
     a->n_cpus = p->n_cpus;
     memcpy(a->cpus, p->cpus, p->n_cpus * sizeof p->cpus[0]);
     a->numa_node = p->numa_node;
-    a->spin_ns = b->placement.exclusive ? 0 : SPIN_NS;
+    a->spin_ns = b->crowded[a->node] ? 0 : SPIN_NS;
 }
 
 static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_error *err) {
@@ -226,7 +238,7 @@ static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_
     for (uint32_t i = 0; i < side->pp; i++) {
         char label[32];
         snprintf(label, sizeof label, "%s.%u", name, i);
-        tr_company_actor *a = add_actor(b->c, TR_ROLE_STAGE, label);
+        tr_company_actor *a = add_actor(b->c, TR_ROLE_STAGE, side_node(b, pipeline), label);
         a->pipeline = pipeline;
         a->stage = i;
         a->n_stages = side->pp;
@@ -242,17 +254,31 @@ static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_
     return TR_OK;
 }
 
+/* "resharder" on the head, "resharder.b" on node b. */
+static uint32_t add_service(build *b, tr_role role, const char *name, uint32_t node) {
+    tr_company *c = b->c;
+    char label[32];
+    if (node == 0)
+        snprintf(label, sizeof label, "%s", name);
+    else
+        snprintf(label, sizeof label, "%s.%s", name, c->node[node].name);
+    add_actor(c, role, node, label);
+    return c->n_actors - 1;
+}
+
 static tr_status add_actors(build *b, tr_error *err) {
     tr_company *c = b->c;
-    add_actor(c, TR_ROLE_SUPERVISOR, "supervisor");
-    c->frontend = c->n_actors;
-    add_actor(c, TR_ROLE_FRONTEND, "frontend");
-    c->scheduler = c->n_actors;
-    add_actor(c, TR_ROLE_SCHEDULER, "scheduler");
-    c->resharder = TR_NOBODY;
+    for (uint32_t n = 0; n < c->n_nodes; n++) {
+        c->node[n].supervisor = add_service(b, TR_ROLE_SUPERVISOR, "supervisor", n);
+        c->node[n].agent = c->n_nodes > 1 ? add_service(b, TR_ROLE_NODE, "node", n) : TR_NOBODY;
+    }
+    c->frontend = add_service(b, TR_ROLE_FRONTEND, "frontend", 0);
+    c->scheduler = add_service(b, TR_ROLE_SCHEDULER, "scheduler", 0);
+    c->resharder = c->resharder_to = TR_NOBODY;
     if (!c->one_pool) {
-        c->resharder = c->n_actors;
-        add_actor(c, TR_ROLE_RESHARDER, "resharder");
+        c->resharder = c->resharder_to = add_service(b, TR_ROLE_RESHARDER, "resharder", c->pool_node[0]);
+        if (c->pool_node[1] != c->pool_node[0])
+            c->resharder_to = add_service(b, TR_ROLE_RESHARDER, "resharder", c->pool_node[1]);
     }
     if (b->want->unified) return add_pipeline(b, 0, "unified", err);
     TR_TRY(add_pipeline(b, 0, "prefill", err));
@@ -297,6 +323,10 @@ static void add_control_links(tr_company *c) {
     if (c->resharder == TR_NOBODY) return;
     add_link(c, TR_LINK_CONTROL, c->scheduler, c->resharder, 2 * (uint64_t)c->n_slots + 64, job);
     add_link(c, TR_LINK_CONTROL, c->resharder, c->scheduler, 2 * (uint64_t)c->n_slots + 64, job_done);
+    if (c->resharder_to == c->resharder) return;
+    add_link(c, TR_LINK_CONTROL, c->scheduler, c->resharder_to, 2 * (uint64_t)c->n_slots + 64, job);
+    add_link(c, TR_LINK_CONTROL, c->resharder_to, c->scheduler, 2 * (uint64_t)c->n_slots + 64, job_done);
+    add_link(c, TR_LINK_CONTROL, c->resharder_to, c->resharder, 64, tr_codec_type_bound(TR_MSG_KV_REPLY, 0, 0));
 }
 
 static void add_data_links(const build *b, tr_company *c) {
@@ -310,6 +340,8 @@ static void add_data_links(const build *b, tr_company *c) {
         else
             add_link(c, TR_LINK_LOGITS, a, c->frontend, b->want->logits ? 8 : 2, logits);
     }
+    if (c->resharder_to != c->resharder)
+        add_link(c, TR_LINK_KV, c->resharder, c->resharder_to, KV_RECORDS, tr_kv_wire_record_max(&c->layout[1]));
 }
 
 /* ---- segments -------------------------------------------------------------------------------------------------------
@@ -363,26 +395,53 @@ static tr_status check_want(const tr_company_build_want *w, const tr_model_confi
         if (page != 16 && page != 32 && page != 64)
             return tr_error_set(err, TR_CONFIG, "page: %u is not 16, 32 or 64 tokens", page);
     }
+    for (uint32_t p = 0; p < 2; p++)
+        if (w->side_node[p] >= (w->n_nodes > 1 ? w->n_nodes : 1))
+            return tr_error_set(err, TR_INTERNAL, "a pipeline on node %u of %u", w->side_node[p], w->n_nodes);
+    if (w->n_nodes > TR_COMPANY_NODES_MAX || stages + 4 * w->n_nodes + 4 > TR_COMPANY_ACTORS_MAX)
+        return tr_error_set(err, TR_CONFIG, "%u stages on %u hosts: too many for one company", stages, w->n_nodes);
     if (w->chunk == 0 || w->chunk > TR_MAX_STEP_ROWS)
         return tr_error_set(err, TR_CONFIG, "--chunk %u: 1 to %d tokens are possible", w->chunk, TR_MAX_STEP_ROWS);
     return TR_OK;
 }
 
+/* Pipelines of one node share its cores; those of different nodes know nothing of each other. */
 static tr_status place_stages(build *b, tr_error *err) {
-    tr_placement_want want = {.n_pipelines = b->want->unified ? 1 : 2,
-                              .n_stages = {b->want->side[0].pp, b->want->unified ? 0 : b->want->side[1].pp},
-                              .max_cores = b->want->threads,
-                              .cores = b->want->cores};
-    TR_TRY(tr_placement_compute(b->machine, &want, &b->placement, err));
-    b->c->exclusive = b->placement.exclusive;
-    for (uint32_t p = 0; p < 2; p++) b->c->max_in_flight[p] = b->placement.max_in_flight[p];
+    const tr_company_build_want *w = b->want;
+    const bool apart = !w->unified && w->side_node[0] != w->side_node[1];
+    for (uint32_t first = 0; first < (apart ? 2u : 1u); first++) {
+        tr_placement_want want = {.n_pipelines = w->unified || apart ? 1 : 2,
+                                  .n_stages = {w->side[first].pp, w->unified || apart ? 0 : w->side[1].pp},
+                                  .max_cores = w->threads,
+                                  .cores = w->cores};
+        tr_placement placed;
+        TR_TRY(tr_placement_compute(&b->machine[side_node(b, first)], &want, &placed, err));
+        b->crowded[side_node(b, first)] = placed.exclusive;
+        if (!apart) {
+            b->placement = placed;
+            b->c->exclusive = placed.exclusive;
+            for (uint32_t p = 0; p < 2; p++) b->c->max_in_flight[p] = placed.max_in_flight[p];
+            return TR_OK;
+        }
+        memcpy(b->placement.stage[first], placed.stage[0], sizeof placed.stage[0]);
+        b->c->max_in_flight[first] = placed.max_in_flight[0];
+    }
     return TR_OK;
+}
+
+static void copy_nodes(build *b) {
+    const tr_company_build_want *w = b->want;
+    tr_company *c = b->c;
+    c->n_nodes = w->n_nodes > 1 ? w->n_nodes : 1;
+    for (uint32_t n = 0; n < w->n_nodes; n++) memcpy(c->node[n].name, w->node[n], sizeof c->node[n].name);
+    for (uint32_t p = 0; p < 2; p++) c->pool_node[p] = side_node(b, p);
 }
 
 /* Pages may change owner instead of being copied when they are the same bytes in the same place. */
 static bool same_pool(const build *b) {
     const tr_company_build_side *s = b->want->side;
-    return s[0].kv == s[1].kv && s[0].page == s[1].page && (b->want->unified || b->machine->n_nodes == 1);
+    return s[0].kv == s[1].kv && s[0].page == s[1].page &&
+           (b->want->unified || (side_node(b, 0) == side_node(b, 1) && b->machine[side_node(b, 0)].n_nodes == 1));
 }
 
 static void copy_model(const tr_model_config *m, tr_company *c) {
@@ -396,13 +455,20 @@ static void copy_model(const tr_model_config *m, tr_company *c) {
 /* Shared memory is allocated in full at the start: under a limit of the cgroup too much of it gets a process killed,
  * and that tells nobody why. */
 static tr_status check_memory(const build *b, tr_error *err) {
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++) sum += b->c->segment[i].bytes;
-    if (!b->machine->is_this_system || b->machine->memory_bytes == 0 || sum < b->machine->memory_bytes) return TR_OK;
-    return tr_error_set(err, TR_CONFIG,
-                        "the company needs %" PRIu64 " MiB of shared memory, %" PRIu64
-                        " MiB may be used here: lower --kv-memory or -c",
-                        (sum >> 20) + 1, b->machine->memory_bytes >> 20);
+    tr_company *c = b->c;
+    for (uint32_t n = 0; n < c->n_nodes; n++) {
+        const tr_machine *m = &b->machine[n];
+        uint64_t sum = 0;
+        c->self = n;
+        for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++) sum += tr_company_segment_bytes(c, i);
+        c->self = 0;
+        if (!m->is_this_system || m->memory_bytes == 0 || sum < m->memory_bytes) continue;
+        return tr_error_set(err, TR_CONFIG,
+                            "the company needs %" PRIu64 " MiB of shared memory, %" PRIu64
+                            " MiB may be used %s%s: lower --kv-memory or -c",
+                            (sum >> 20) + 1, m->memory_bytes >> 20, c->n_nodes > 1 ? "on " : "here", c->node[n].name);
+    }
+    return TR_OK;
 }
 
 tr_status tr_company_build(const tr_company_build_want *want, const tr_model_config *model, const tr_machine *machine,
@@ -417,6 +483,7 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     c->chunk = want->chunk;
     TR_TRY(check_want(want, model, err));
     TR_TRY(kv_model(model, &b.kv, err));
+    copy_nodes(&b);
     c->one_pool = same_pool(&b);
     copy_model(model, c);
     TR_TRY(place_stages(&b, err));
@@ -427,5 +494,7 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     add_control_links(c);
     add_data_links(&b, c);
     TR_TRY(size_segments(c, err));
-    return check_memory(&b, err);
+    TR_TRY(check_memory(&b, err));
+    c->plan_hash = (uint64_t)TR_COMPANY_VERSION << 32 | tr_crc32c(0, c, sizeof *c);
+    return TR_OK;
 }

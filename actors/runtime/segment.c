@@ -77,7 +77,7 @@ static void bind_pool(const tr_company *c, uint32_t pool, uint8_t *base) {
     const tr_kv_layout *l = &c->layout[pool];
     for (uint32_t a = 0; a < c->n_actors; a++) {
         const tr_company_actor *actor = &c->actor[a];
-        if (actor->role != TR_ROLE_STAGE || actor->numa_node < 0) continue;
+        if (actor->role != TR_ROLE_STAGE || actor->node != c->self || actor->numa_node < 0) continue;
         for (uint32_t p = 0; p < 2; p++) {
             if (!actor->phase[p].active || actor->phase[p].pool != pool) continue;
             for (uint32_t layer = actor->lo; layer < actor->hi; layer++)
@@ -89,7 +89,7 @@ static void bind_pool(const tr_company *c, uint32_t pool, uint8_t *base) {
 
 static tr_status create_pool(const tr_company *c, uint32_t pool, tr_error *err) {
     uint32_t id = pool == 0 ? TR_SEGMENT_POOL_PREFILL : TR_SEGMENT_POOL_DECODE;
-    uint64_t bytes = c->segment[id].bytes;
+    uint64_t bytes = tr_company_segment_bytes(c, id);
     int fd = -1;
     TR_TRY(new_memfd(c->segment[id].name, bytes, &fd, err));
     if (bytes) {
@@ -128,12 +128,13 @@ tr_status tr_segment_create_all(const tr_company *c, void *segment_out[TR_SEGMEN
         if (id == TR_SEGMENT_POOL_PREFILL || id == TR_SEGMENT_POOL_DECODE)
             TR_TRY(create_pool(c, id == TR_SEGMENT_POOL_DECODE, err));
         else
-            TR_TRY(tr_segment_create(c->segment[id].name, c->segment[id].bytes, TR_COMPANY_FD_SEGMENT + (int)id, err));
+            TR_TRY(tr_segment_create(c->segment[id].name, tr_company_segment_bytes(c, id),
+                                     TR_COMPANY_FD_SEGMENT + (int)id, err));
     }
     TR_TRY(tr_segment_map_all(c, segment_out, err));
     init_tables(c, segment_out[TR_SEGMENT_TABLES]);
-    tr_journal_init(segment_out[TR_SEGMENT_JOURNAL], c->n_slots, c->context);
-    for (uint32_t i = 0; i < c->n_links && !c->transport_zmq; i++)
+    if (segment_out[TR_SEGMENT_JOURNAL]) tr_journal_init(segment_out[TR_SEGMENT_JOURNAL], c->n_slots, c->context);
+    for (uint32_t i = 0; i < c->n_links; i++)
         tr_ring_init((uint8_t *)segment_out[TR_SEGMENT_LINKS] + c->link[i].offset, c->link[i].capacity);
     return init_bells(c, segment_out[TR_SEGMENT_CONTROL], err);
 }
@@ -154,6 +155,7 @@ tr_status tr_segment_map_plan(const tr_company **company_out, tr_error *err) {
 
 tr_status tr_segment_map_all(const tr_company *c, void *segment_out[TR_SEGMENT_COUNT], tr_error *err) {
     for (uint32_t id = 0; id < TR_SEGMENT_COUNT; id++)
-        TR_TRY(tr_segment_map(TR_COMPANY_FD_SEGMENT + (int)id, c->segment[id].bytes, true, &segment_out[id], err));
+        TR_TRY(tr_segment_map(TR_COMPANY_FD_SEGMENT + (int)id, tr_company_segment_bytes(c, id), true, &segment_out[id],
+                              err));
     return TR_OK;
 }
