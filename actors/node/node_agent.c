@@ -120,7 +120,10 @@ static void on_join(tr_node_agent *a, const uint8_t *id, uint32_t id_bytes, cons
 }
 
 static void on_bye(tr_node_agent *a, tr_node_peer *p, const tr_msg_node_bye *m) {
-    a->left = true;
+    bool answer = p->core.up && !tr_runtime_stopping(a->rt);
+    p->left = true;
+    if (answer) tr_carrier_send(p->carrier, &(tr_msg){.type = TR_MSG_NODE_BYE});
+    if (!answer && p->core.up) return; /* ours was heard */
     if (m->text.len > 0)
         tr_log(TR_LOG_ERROR, "node_refused", "node=%s \"%.*s\"", name_of(a, p->node), (int)m->text.len, m->text.data);
     else if (a->head)
@@ -392,9 +395,7 @@ static void tick(tr_node_agent *a, tr_node_peer *p, uint64_t now) {
         if (tr_carrier_send(p->carrier, &(tr_msg){.type = TR_MSG_PING, .as.ping.nonce = now}) != TR_OK)
             end_session(p, "the connection is gone");
         break;
-    case TR_NODE_CORE_DOWN:
-        end_session(p, "nothing was heard");
-        break;
+    case TR_NODE_CORE_DOWN: end_session(p, "nothing was heard"); break;
     case TR_NODE_CORE_LOST:
         tr_log(TR_LOG_ERROR, "node_lost", "node=%s silent_s=%" PRIu64, name_of(a, p->node),
                (uint64_t)((now - p->core.down_ns) / TR_NS_PER_S));
@@ -402,7 +403,7 @@ static void tick(tr_node_agent *a, tr_node_peer *p, uint64_t now) {
         break;
     case TR_NODE_CORE_FINE: break;
     }
-    if (!a->head && !p->core.up && !a->left) join(a, p, now);
+    if (!a->head && !p->core.up && !p->left) join(a, p, now);
 }
 
 static bool pump_peer(tr_node_agent *a, tr_node_peer *p, uint64_t now) {
@@ -440,8 +441,25 @@ static void loop(tr_node_agent *a) {
         atomic_fetch_add_explicit(&rt->block->beat, 1, memory_order_relaxed);
         if (!any) tr_runtime_wait(rt, seen, PING_NS / 2, a->socket);
     }
+}
+
+static bool anyone_there(const tr_node_agent *a) {
     for (uint32_t i = 0; i < a->n_peers; i++)
-        if (a->peer[i].core.up && !a->left) tr_carrier_send(a->peer[i].carrier, &(tr_msg){.type = TR_MSG_NODE_BYE});
+        if (a->peer[i].core.up && !a->peer[i].left) return true;
+    return false;
+}
+
+/* Whoever is not told would take this end for a broken link. */
+static void say_goodbye(tr_node_agent *a) {
+    for (uint32_t i = 0; i < a->n_peers; i++)
+        if (a->peer[i].core.up && !a->peer[i].left)
+            tr_carrier_send(a->peer[i].carrier, &(tr_msg){.type = TR_MSG_NODE_BYE});
+    uint64_t end = tr_clock_now_ns() + LEAVE_MS * TR_NS_PER_MS;
+    while (anyone_there(a) && tr_clock_now_ns() < end) {
+        zmq_pollitem_t item = {.socket = a->socket, .events = ZMQ_POLLIN};
+        zmq_poll(&item, 1, 10);
+        while (receive_one(a)) continue;
+    }
 }
 
 tr_status tr_node_agent_run(tr_runtime *rt, tr_error *err) {
@@ -452,6 +470,7 @@ tr_status tr_node_agent_run(tr_runtime *rt, tr_error *err) {
     a->head = rt->company->self == 0;
     tr_status status = open_agent(a, err);
     if (status == TR_OK) loop(a);
+    if (status == TR_OK && a->socket) say_goodbye(a);
     close_agent(a);
     return status;
 }

@@ -8,7 +8,7 @@
  *   STATE of every actor        ->  control blocks of the remote actors, which the local ones watch: PEER_UP
  *   records of links            <-> records of links (transport/carrier.h); page tables go before what needs them
  *   PING                        <-> PING; silence for SILENT_NS or a broken connection ends the session: PEER_DOWN
- *   BYE                         <-> this node ends
+ *   BYE                         <-> this node ends; answered by BYE, so that the one that leaves knows it was heard
  *
  * A session that ends takes what was under way with it. Its actors go down and come up again for all that watch them,
  * so the scheduler resets what they compute and issues it again; no request is lost. A node that stays away for
@@ -33,6 +33,7 @@ typedef struct tr_node_peer {
     tr_node_core core;
     tr_carrier *carrier;
     tr_node_tables tables; /* head: what that node's tables hold */
+    bool left;             /* it said BYE */
     uint64_t nonce;        /* of the session, chosen by the node */
     uint32_t id_bytes;     /* head: routing id of its connection */
     uint8_t id[TR_MAX_CLIENT_ID_BYTES];
@@ -42,7 +43,7 @@ typedef struct tr_node_peer {
 typedef struct tr_node_agent {
     tr_runtime *rt;
     const tr_company *company;
-    bool head, left; /* left: BYE was said or heard */
+    bool head;
     void *socket;
     tr_zmq_zap *zap;
     tr_curve_key key;
