@@ -38,10 +38,13 @@ typedef struct tr_company_phase {
 } tr_company_phase;
 
 typedef struct tr_company_actor {
-    char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "prefill.0", "decode.2", "unified.0" */
+    char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "prefill.0", "decode.2", "unified.0";
+                          rank 1 of a stage: "decode.2.1" */
     uint32_t role;     /* tr_role */
     uint32_t pipeline; /* stage: 0 or 1, index of the scheduler's pipeline */
     uint32_t stage, n_stages;
+    uint32_t rank,
+        tp;          /* tensor parallel: rank of the stage's tp, 0 leads and alone has channels; its ranks follow it */
     uint32_t lo, hi; /* layers */
     tr_company_phase phase[2];
     uint32_t n_cpus;                    /* workers of a stage: one a CPU; 0: not pinned */

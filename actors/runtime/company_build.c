@@ -205,7 +205,7 @@ static tr_company_actor *add_actor(tr_company *c, tr_role role, const char *name
     return a;
 }
 
-static void place(const build *b, const tr_placement_stage *p, tr_company_actor *a) {
+static void place(const build *b, const tr_placement_rank *p, tr_company_actor *a) {
     a->workers = p->n_cpus;
     if (!b->machine->is_this_system) { /* planned for another machine: run unbound on what there is */
         long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -215,7 +215,7 @@ static void place(const build *b, const tr_placement_stage *p, tr_company_actor 
     a->n_cpus = p->n_cpus;
     memcpy(a->cpus, p->cpus, p->n_cpus * sizeof p->cpus[0]);
     a->numa_node = p->numa_node;
-    a->spin_ns = b->placement.exclusive ? 0 : SPIN_NS;
+    a->spin_ns = b->placement.exclusive || a->rank > 0 ? 0 : SPIN_NS; /* a follower's cores are its workers' */
 }
 
 static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_error *err) {
@@ -223,21 +223,24 @@ static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_
     uint32_t begin[TR_COMPANY_BUILD_STAGES_MAX + 1];
     bool prefill_only = !b->want->unified && pipeline == 0;
     TR_TRY(split(b, side, name, prefill_only ? b->want->chunk : 1, begin, err));
-    for (uint32_t i = 0; i < side->pp; i++) {
+    for (uint32_t i = 0; i < side->pp * side->tp; i++) {
+        const uint32_t stage = i / side->tp, rank = i % side->tp;
         char label[32];
-        snprintf(label, sizeof label, "%s.%u", name, i);
+        snprintf(label, sizeof label, rank ? "%.8s.%u.%u" : "%.8s.%u", name, stage, rank);
         tr_company_actor *a = add_actor(b->c, TR_ROLE_STAGE, label);
         a->pipeline = pipeline;
-        a->stage = i;
+        a->stage = stage;
         a->n_stages = side->pp;
-        a->lo = begin[i];
-        a->hi = begin[i + 1];
+        a->rank = rank;
+        a->tp = side->tp;
+        a->lo = begin[stage];
+        a->hi = begin[stage + 1];
         for (uint32_t phase = 0; phase < 2; phase++) {
             if (!b->want->unified && phase != pipeline) continue;
             a->phase[phase] = (tr_company_phase){
                 .active = 1, .precision = b->want->side[phase].dtype, .pool = b->c->one_pool ? 0 : phase};
         }
-        place(b, &b->placement.stage[pipeline][i], a);
+        place(b, &b->placement.rank[pipeline][i], a);
     }
     return TR_OK;
 }
@@ -284,6 +287,7 @@ static void add_control_links(tr_company *c) {
     uint64_t flights = (uint64_t)c->max_in_flight[0] + c->max_in_flight[1];
     uint64_t step = tr_codec_type_bound(TR_MSG_STEP, c->max_rows, min_u32(c->max_batch, TR_MAX_SPANS));
     uint64_t done = tr_codec_type_bound(TR_MSG_STEP_DONE, TR_MAX_SPANS, 0);
+    uint64_t reset = tr_codec_type_bound(TR_MSG_RESET, 0, 0); /* and its answer: all that a follower gets */
     uint64_t job = tr_codec_type_bound(TR_MSG_RESHARD, 8, 0);
     uint64_t job_done = tr_codec_type_bound(TR_MSG_RESHARD_DONE, 0, 0);
     uint64_t extra = small * 4 * c->n_slots / submit + 2;
@@ -291,8 +295,9 @@ static void add_control_links(tr_company *c) {
     add_link(c, TR_LINK_CONTROL, c->scheduler, c->frontend, 2 + extra, output);
     for (uint32_t a = 0; a < c->n_actors; a++) {
         if (c->actor[a].role != TR_ROLE_STAGE) continue;
-        add_link(c, TR_LINK_CONTROL, c->scheduler, a, 2 * flights + 8, step);
-        add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, done);
+        const bool follows = c->actor[a].rank > 0;
+        add_link(c, TR_LINK_CONTROL, c->scheduler, a, 2 * flights + 8, follows ? reset : step);
+        add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, follows ? reset : done);
     }
     if (c->resharder == TR_NOBODY) return;
     add_link(c, TR_LINK_CONTROL, c->scheduler, c->resharder, 2 * (uint64_t)c->n_slots + 64, job);
@@ -304,9 +309,9 @@ static void add_data_links(const build *b, tr_company *c) {
     uint64_t logits = sizeof(tr_wire_header) + tr_align_up(c->vocab, 16) * sizeof(float);
     for (uint32_t a = 0; a < c->n_actors; a++) {
         const tr_company_actor *actor = &c->actor[a];
-        if (actor->role != TR_ROLE_STAGE) continue;
+        if (actor->role != TR_ROLE_STAGE || actor->rank > 0) continue;
         if (actor->stage + 1 < actor->n_stages)
-            add_link(c, TR_LINK_ACTIVATION, a, a + 1, 2, activation);
+            add_link(c, TR_LINK_ACTIVATION, a, a + actor->tp, 2, activation);
         else
             add_link(c, TR_LINK_LOGITS, a, c->frontend, b->want->logits ? 8 : 2, logits);
     }
@@ -346,18 +351,21 @@ static tr_status size_segments(tr_company *c, tr_error *err) {
  */
 
 static tr_status check_want(const tr_company_build_want *w, const tr_model_config *m, tr_error *err) {
-    uint32_t stages = 0;
+    uint32_t ranks = 0;
     for (uint32_t p = 0; p < (w->unified ? 1u : 2u); p++) {
         const tr_company_build_side *s = &w->side[p];
         const char *name = w->unified ? "unified" : p == 0 ? "prefill" : "decode";
         if (s->pp == 0 || s->pp > m->n_layers)
             return tr_error_set(err, TR_CONFIG, "%s.pp: %u stages for the %u layers of the model: give at most %u",
                                 name, s->pp, m->n_layers, m->n_layers);
-        stages += s->pp;
+        if (s->tp == 0 || s->tp > TR_COMPANY_BUILD_RANKS_MAX)
+            return tr_error_set(err, TR_CONFIG, "%s.tp: %u ranks a stage: 1 to %d are possible", name, s->tp,
+                                TR_COMPANY_BUILD_RANKS_MAX);
+        ranks += s->pp * s->tp;
     }
-    if (stages > TR_COMPANY_BUILD_STAGES_MAX)
-        return tr_error_set(err, TR_CONFIG, "%u stages in all: at most %d are possible", stages,
-                            TR_COMPANY_BUILD_STAGES_MAX);
+    if (ranks > TR_COMPANY_BUILD_RANKS_MAX)
+        return tr_error_set(err, TR_CONFIG, "%u ranks of stages in all: at most %d are possible", ranks,
+                            TR_COMPANY_BUILD_RANKS_MAX);
     for (uint32_t p = 0; p < 2; p++) {
         uint32_t page = w->side[p].page;
         if (page != 16 && page != 32 && page != 64)
@@ -371,6 +379,7 @@ static tr_status check_want(const tr_company_build_want *w, const tr_model_confi
 static tr_status place_stages(build *b, tr_error *err) {
     tr_placement_want want = {.n_pipelines = b->want->unified ? 1 : 2,
                               .n_stages = {b->want->side[0].pp, b->want->unified ? 0 : b->want->side[1].pp},
+                              .tp = {b->want->side[0].tp, b->want->side[1].tp},
                               .max_cores = b->want->threads,
                               .cores = b->want->cores};
     TR_TRY(tr_placement_compute(b->machine, &want, &b->placement, err));

@@ -77,7 +77,7 @@ static void bind_pool(const tr_company *c, uint32_t pool, uint8_t *base) {
     const tr_kv_layout *l = &c->layout[pool];
     for (uint32_t a = 0; a < c->n_actors; a++) {
         const tr_company_actor *actor = &c->actor[a];
-        if (actor->role != TR_ROLE_STAGE || actor->numa_node < 0) continue;
+        if (actor->role != TR_ROLE_STAGE || actor->rank > 0 || actor->numa_node < 0) continue;
         for (uint32_t p = 0; p < 2; p++) {
             if (!actor->phase[p].active || actor->phase[p].pool != pool) continue;
             for (uint32_t layer = actor->lo; layer < actor->hi; layer++)

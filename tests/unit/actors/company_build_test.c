@@ -39,9 +39,10 @@ static tr_model_config gemma(void) {
 
 static tr_company_build_want want(uint32_t prefill, uint32_t decode) {
     tr_company_build_want w = {.unified = decode == 0, .chunk = 256, .max_waiting = 64};
-    w.side[0] = (tr_company_build_side){.pp = prefill, .dtype = TR_PRECISION_BF16, .kv = TR_KV_BF16, .page = 16};
+    w.side[0] =
+        (tr_company_build_side){.pp = prefill, .tp = 1, .dtype = TR_PRECISION_BF16, .kv = TR_KV_BF16, .page = 16};
     w.side[1] = (tr_company_build_side){
-        .pp = decode ? decode : prefill, .dtype = TR_PRECISION_INT8, .kv = TR_KV_INT8, .page = 16};
+        .pp = decode ? decode : prefill, .tp = 1, .dtype = TR_PRECISION_INT8, .kv = TR_KV_INT8, .page = 16};
     return w;
 }
 

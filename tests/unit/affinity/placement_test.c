@@ -24,7 +24,7 @@ static tr_status place(uint32_t prefill, uint32_t decode, uint32_t max_cores, tr
 }
 
 static void assert_stage(uint32_t pipe, uint32_t i, int32_t node, uint32_t n, const uint32_t *cpus) {
-    const tr_placement_stage *s = &placement.stage[pipe][i];
+    const tr_placement_rank *s = &placement.rank[pipe][i];
     assert_int_equal(s->numa_node, node);
     assert_int_equal(s->n_cpus, n);
     for (uint32_t k = 0; k < n; k++) assert_int_equal(s->cpus[k], cpus[k]);
@@ -41,7 +41,7 @@ static void assert_disjoint(uint32_t prefill, uint32_t decode) {
     uint32_t n[2] = {prefill, decode}, seen[1024] = {0};
     for (uint32_t pipe = 0; pipe < 2; pipe++)
         for (uint32_t i = 0; i < n[pipe]; i++) {
-            const tr_placement_stage *s = &placement.stage[pipe][i];
+            const tr_placement_rank *s = &placement.rank[pipe][i];
             assert_true(s->n_cpus > 0);
             for (uint32_t k = 0; k < s->n_cpus; k++) {
                 assert_true(s->cpus[k] < 1024);
@@ -146,7 +146,7 @@ static void test_wishes(void **state) {
     describe("node:1 core:8 pu:1");
     assert_int_equal(place(2, 2, 0, TR_PLACEMENT_SHARED), TR_OK);
     assert_true(placement.exclusive);
-    assert_int_equal(placement.stage[1][1].n_cpus, 8);
+    assert_int_equal(placement.rank[1][1].n_cpus, 8);
     assert_int_equal(place(5, 4, 0, TR_PLACEMENT_OWN), TR_CONFIG);
     assert_int_equal(place(0, 0, 0, TR_PLACEMENT_AUTO), TR_CONFIG);
     assert_int_equal(place(65, 0, 0, TR_PLACEMENT_AUTO), TR_CONFIG);
@@ -164,7 +164,7 @@ static void test_every_shape_is_disjoint(void **state) {
                 assert_false(placement.exclusive);
                 assert_disjoint(p, d);
                 if (p + d < machine.n_nodes) continue;
-                for (uint32_t i = 0; i < p; i++) assert_true(placement.stage[0][i].numa_node >= 0);
+                for (uint32_t i = 0; i < p; i++) assert_true(placement.rank[0][i].numa_node >= 0);
             }
     }
 }
@@ -181,7 +181,7 @@ static void test_uneven_nodes(void **state) {
     assert_disjoint(3, 3);
     machine.quota = 2; /* the cgroup grants the time of two cores only */
     assert_int_equal(place(1, 0, 0, TR_PLACEMENT_AUTO), TR_OK);
-    assert_int_equal(placement.stage[0][0].n_cpus, 2);
+    assert_int_equal(placement.rank[0][0].n_cpus, 2);
 }
 
 int main(void) {
