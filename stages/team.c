@@ -236,10 +236,11 @@ tr_status tr_team_join(const tr_team_config *c, tr_team **team_out, tr_error *er
         tr_team_destroy(&t);
         return status;
     }
-    atomic_store(&t->m->present[t->rank], 1);
     *team_out = t;
     return TR_OK;
 }
+
+void tr_team_enter(tr_team *t) { atomic_store(&t->m->present[t->rank], 1); }
 
 tr_status tr_team_create(uint32_t n, const uint32_t *cpus, tr_team **team_out, tr_error *err) {
     return tr_team_join(&(tr_team_config){.n_ranks = 1, .n_workers = n, .total = n, .cpus = cpus}, team_out, err);

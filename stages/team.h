@@ -53,8 +53,10 @@ typedef struct tr_team_config {
  * NULL for no binding; a CPU may be named twice. A refused binding is a warning in the log, not an error. Returns when
  * every worker stands where it belongs. */
 tr_status tr_team_create(uint32_t n_workers, const uint32_t *cpus, tr_team **team_out, tr_error *err);
-/* One rank of a team over several processes; returns when its workers look for runs, and it is present. */
+/* One rank of a team over several processes; returns when its workers stand where they belong. It is present, and runs
+ * may come, from enter on. */
 tr_status tr_team_join(const tr_team_config *config, tr_team **team_out, tr_error *err);
+void tr_team_enter(tr_team *team);
 void tr_team_destroy(tr_team **team);
 /* Workers of all ranks; of this process, from which on. */
 uint32_t tr_team_size(const tr_team *team);

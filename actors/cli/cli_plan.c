@@ -37,6 +37,7 @@ static tr_status measure(const tr_cli_session *s, memory *m, tr_error *err) {
     m->kv[0] = c->segment[TR_SEGMENT_POOL_PREFILL].bytes;
     m->kv[1] = c->segment[TR_SEGMENT_POOL_DECODE].bytes;
     for (uint32_t i = 0; i < TR_SEGMENT_POOL_PREFILL; i++) m->other += c->segment[i].bytes;
+    m->other += c->segment[TR_SEGMENT_TEAMS].bytes - c->segment[TR_SEGMENT_TEAMS].sparse;
     return TR_OK;
 }
 
@@ -63,7 +64,7 @@ static const tr_placement_rank *placed(const tr_placement *p, const tr_company_a
     return &p->rank[a->pipeline][a->stage * a->tp + a->rank];
 }
 
-static void print_stage(const tr_company *c, const tr_company_actor *a, const tr_placement_rank *at) {
+static void print_stage(const tr_company_actor *a, const tr_placement_rank *at) {
     char cores[256], node[16] = "-", what[64] = "";
     cpu_text(at->cpus, at->n_cpus, cores, sizeof cores);
     if (at->numa_node >= 0) snprintf(node, sizeof node, "%d", at->numa_node);
@@ -71,8 +72,8 @@ static void print_stage(const tr_company *c, const tr_company_actor *a, const tr
         if (a->phase[p].active)
             snprintf(what + strlen(what), sizeof what - strlen(what), "%s%s", what[0] ? "/" : "",
                      tr_precision_name((tr_precision)a->phase[p].precision));
-    printf("  %-12s layers %3u..%-3u  %-10s cores %-12s numa %s\n", a->name, a->lo, a->hi - 1, what, cores, node);
-    (void)c;
+    printf("  %-12s layers %3u..%-3u  %-10s cores %-12s numa %s", a->name, a->lo, a->hi - 1, what, cores, node);
+    printf(a->tp > 1 ? "  rank %u of %u\n" : "\n", a->rank, a->tp);
 }
 
 static void print_text(const tr_cli_session *s, const tr_placement *placement, const memory *m) {
@@ -86,7 +87,7 @@ static void print_text(const tr_cli_session *s, const tr_placement *placement, c
     printf("context    %u tokens, chunk %u, batch %u, transport %s\n", c->context, c->chunk, c->max_batch,
            c->transport_zmq ? "zmq" : "shm");
     for (uint32_t a = 0; a < c->n_actors; a++)
-        if (c->actor[a].role == TR_ROLE_STAGE) print_stage(c, &c->actor[a], placed(placement, &c->actor[a]));
+        if (c->actor[a].role == TR_ROLE_STAGE) print_stage(&c->actor[a], placed(placement, &c->actor[a]));
     if (c->exclusive)
         puts("  stages share cores: one computes at a time, on all of them");
     else if (c->unified)
@@ -116,7 +117,7 @@ static void print_text(const tr_cli_session *s, const tr_placement *placement, c
         putchar('\n');
     }
     printf("hand-off   %s\n", c->one_pool ? "pages change owner, nothing is copied" : "copied by the resharder");
-    printf("other      shared %9.1f MiB (rings, tables, journal)\n", mib(m->other));
+    printf("other      shared %9.1f MiB (rings, tables, journal, rows of tp ranks)\n", mib(m->other));
     printf("in all     %17.1f MiB of %.1f MiB\n", mib(sum), mib(s->machine.memory_bytes));
 }
 

@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "kv/kv_pool.h"
 #include "scheduler/journal.h"
+#include "stages/forward.h"
 #include "stages/layer_split.h"
 #include "transport/codec.h"
 #include "transport/ring.h"
@@ -218,6 +219,18 @@ static void place(const build *b, const tr_placement_rank *p, tr_company_actor *
     a->spin_ns = b->placement.exclusive || a->rank > 0 ? 0 : SPIN_NS; /* a follower's cores are its workers' */
 }
 
+/* Of the last n actors, which are stages rank by rank. */
+static void number_workers(tr_company *c, uint32_t n) {
+    for (tr_company_actor *lead = c->actor + c->n_actors - n; lead < c->actor + c->n_actors; lead += lead->tp) {
+        uint32_t sum = 0;
+        for (uint32_t r = 0; r < lead->tp; r++) {
+            lead[r].worker0 = sum;
+            sum += lead[r].workers;
+        }
+        for (uint32_t r = 0; r < lead->tp; r++) lead[r].team_workers = sum;
+    }
+}
+
 static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_error *err) {
     const tr_company_build_side *side = &b->want->side[pipeline];
     uint32_t begin[TR_COMPANY_BUILD_STAGES_MAX + 1];
@@ -242,6 +255,7 @@ static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_
         }
         place(b, &b->placement.rank[pipeline][i], a);
     }
+    number_workers(b->c, side->pp * side->tp);
     return TR_OK;
 }
 
@@ -320,9 +334,43 @@ static void add_data_links(const build *b, tr_company *c) {
 /* ---- segments -------------------------------------------------------------------------------------------------------
  */
 
+/* What the ranks of a stage share, of the phase that wants more. */
+static void size_team(const tr_model_config *m, const tr_company *c, tr_company_actor *lead) {
+    for (uint32_t phase = 0; phase < 2; phase++) {
+        if (!lead->phase[phase].active) continue;
+        const tr_forward_config f = {.precision = (tr_precision)lead->phase[phase].precision,
+                                     .lo = lead->lo,
+                                     .hi = lead->hi,
+                                     .max_rows = c->max_rows,
+                                     .max_spans = TR_MAX_SPANS,
+                                     .context = c->context};
+        uint64_t filled = 0, bytes = tr_forward_common_bytes(m, &f, lead->team_workers, &filled);
+        lead->team_bytes = max_u64(lead->team_bytes, tr_align_up(sizeof(tr_team_meeting) + bytes, 4096));
+        lead->team_filled = max_u64(lead->team_filled, tr_align_up(sizeof(tr_team_meeting) + filled, 4096));
+    }
+}
+
+static void size_teams(const tr_model_config *m, tr_company *c) {
+    uint64_t at = 0, sparse = 0;
+    for (uint32_t a = 0; a < c->n_actors; a++) {
+        tr_company_actor *actor = &c->actor[a];
+        if (actor->role != TR_ROLE_STAGE || actor->tp == 1) continue;
+        if (actor->rank == 0) size_team(m, c, actor);
+        const tr_company_actor *lead = actor - actor->rank;
+        actor->team_bytes = lead->team_bytes;
+        actor->team_filled = lead->team_filled;
+        actor->team_offset = at;
+        if (actor->rank + 1 < actor->tp) continue;
+        at += actor->team_bytes;
+        sparse += actor->team_bytes - actor->team_filled;
+    }
+    c->segment[TR_SEGMENT_TEAMS].bytes = at;
+    c->segment[TR_SEGMENT_TEAMS].sparse = sparse;
+}
+
 static tr_status size_segments(tr_company *c, tr_error *err) {
-    static const char *const names[TR_SEGMENT_COUNT] = {"control", "links",      "journal",
-                                                        "tables",  "prefill-kv", "decode-kv"};
+    static const char *const names[TR_SEGMENT_COUNT] = {"control",    "links",     "journal", "tables",
+                                                        "prefill-kv", "decode-kv", "teams"};
     uint64_t at = 0;
     for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++)
         snprintf(c->segment[i].name, sizeof c->segment[i].name, "troupe-%s", names[i]);
@@ -406,7 +454,7 @@ static void copy_model(const tr_model_config *m, tr_company *c) {
  * and that tells nobody why. */
 static tr_status check_memory(const build *b, tr_error *err) {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++) sum += b->c->segment[i].bytes;
+    for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++) sum += b->c->segment[i].bytes - b->c->segment[i].sparse;
     if (!b->machine->is_this_system || b->machine->memory_bytes == 0 || sum < b->machine->memory_bytes) return TR_OK;
     return tr_error_set(err, TR_CONFIG,
                         "the company needs %" PRIu64 " MiB of shared memory, %" PRIu64
@@ -435,6 +483,7 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     TR_TRY(add_actors(&b, err));
     add_control_links(c);
     add_data_links(&b, c);
+    size_teams(model, c);
     TR_TRY(size_segments(c, err));
     return check_memory(&b, err);
 }
