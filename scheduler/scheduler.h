@@ -36,9 +36,9 @@ enum { TR_SCHEDULER_STAGES_MAX = 64, TR_SCHEDULER_EOS_MAX = 16 };
 
 typedef struct tr_scheduler_pipeline {
     uint32_t n_stages;
-    uint32_t n_ranks;                        /* of all stages, tensor parallel ones included; 0: n_stages */
-    uint32_t stage[TR_SCHEDULER_STAGES_MAX]; /* actor indices: rank 0 of each stage, first to last, then the others */
+    uint32_t stage[TR_SCHEDULER_STAGES_MAX]; /* actor indices: rank 0 of each stage, first to last, then all others */
     uint32_t max_in_flight;                  /* micro-batches: stages that can really run at once */
+    uint32_t n_ranks;                        /* entries of stage[]; 0: n_stages */
 } tr_scheduler_pipeline;
 
 typedef struct tr_scheduler_config {

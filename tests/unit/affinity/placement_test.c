@@ -169,6 +169,50 @@ static void test_every_shape_is_disjoint(void **state) {
     }
 }
 
+static tr_status place_ranks(uint32_t prefill, uint32_t prefill_tp, uint32_t decode, uint32_t decode_tp,
+                             tr_placement_cores cores) {
+    tr_placement_want want = {
+        .n_pipelines = 2, .n_stages = {prefill, decode}, .tp = {prefill_tp, decode_tp}, .cores = cores};
+    tr_error err = {0};
+    return tr_placement_compute(&machine, &want, &placement, &err);
+}
+
+static void test_ranks_divide_the_cores_of_their_stage(void **state) {
+    (void)state;
+    describe("node:2 core:4 pu:1");
+    assert_int_equal(place_ranks(1, 2, 1, 4, TR_PLACEMENT_AUTO), TR_OK);
+    assert_false(placement.exclusive);
+    STAGE(0, 0, 0, 0, 1);
+    STAGE(0, 1, 0, 2, 3);
+    for (uint32_t r = 0; r < 4; r++) STAGE(1, r, 1, 4 + r);
+    assert_int_equal(place(1, 0, 0, TR_PLACEMENT_AUTO), TR_OK);
+    STAGE(0, 0, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    tr_placement_want one = {.n_pipelines = 1, .n_stages = {1}, .tp = {2}}; /* a stage over both nodes: a rank each */
+    assert_int_equal(tr_placement_compute(&machine, &one, &placement, NULL), TR_OK);
+    STAGE(0, 0, 0, 0, 1, 2, 3);
+    STAGE(0, 1, 1, 4, 5, 6, 7);
+}
+
+static void test_ranks_share_cores_where_there_are_too_few(void **state) {
+    (void)state;
+    describe("node:1 core:2 pu:1");
+    assert_int_equal(place_ranks(2, 2, 1, 3, TR_PLACEMENT_AUTO), TR_OK);
+    assert_true(placement.exclusive);
+    for (uint32_t s = 0; s < 2; s++) {
+        STAGE(0, 2 * s, 0, 0);
+        STAGE(0, 2 * s + 1, 0, 1);
+    }
+    STAGE(1, 0, 0, 0);
+    STAGE(1, 1, 0, 0);
+    STAGE(1, 2, 0, 1);
+    describe("node:1 core:6 pu:1");
+    assert_int_equal(place_ranks(1, 3, 1, 3, TR_PLACEMENT_OWN), TR_OK);
+    assert_disjoint(3, 3);
+    assert_int_equal(place_ranks(1, 3, 1, 4, TR_PLACEMENT_OWN), TR_CONFIG);
+    assert_int_equal(place_ranks(2, 33, 1, 1, TR_PLACEMENT_AUTO), TR_CONFIG);
+    assert_int_equal(place_ranks(1, UINT32_MAX, 1, 1, TR_PLACEMENT_AUTO), TR_CONFIG);
+}
+
 static void test_uneven_nodes(void **state) {
     (void)state;
     memset(&machine, 0, sizeof machine);
@@ -197,6 +241,8 @@ int main(void) {
         cmocka_unit_test(test_thread_limit),
         cmocka_unit_test(test_wishes),
         cmocka_unit_test(test_every_shape_is_disjoint),
+        cmocka_unit_test(test_ranks_divide_the_cores_of_their_stage),
+        cmocka_unit_test(test_ranks_share_cores_where_there_are_too_few),
         cmocka_unit_test(test_uneven_nodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
