@@ -21,7 +21,7 @@ static void embed(const tr_step *c) {
     tr_step_rows(c, c->rows, &begin, &end);
     for (uint32_t r = begin; r < end; r++) {
         float *x = c->x + (size_t)r * f->model->hidden;
-        uint32_t token = f->batch->tokens[c->row0 + r];
+        uint32_t token = f->tokens[c->row0 + r];
         if (f->embed->kind == TR_IMAGE_BF16_PACK)
             c->ops->embed_packed(x, f->embed->data, f->model->hidden, token, f->model->embed_scale);
         else if (f->embed->kind == TR_IMAGE_GROUPS)
@@ -162,7 +162,7 @@ static void after_attention(const tr_step *c, uint32_t index) {
 
 void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     tr_forward *f = forward;
-    const uint32_t lo = f->config.lo, hi = f->config.hi, rows = f->batch->n_rows;
+    const uint32_t lo = f->config.lo, hi = f->config.hi, rows = f->step->n_rows;
     tr_step c = tr_step_make(f, worker, n_workers, rows, tr_step_form_of(rows, n_workers));
     if (!f->first && c.x != f->x) /* worker 0 writes to it only after a sync */
         memcpy(c.x, f->x, (size_t)c.rows * f->model->hidden * sizeof(float));
@@ -172,17 +172,19 @@ void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
         before_attention(&b, lo);
     }
     for (uint32_t i = lo; i < hi; i++) {
-        tr_step_meet(&c);
+        if (!tr_step_meet(&c)) return;
         if (f->last && i + 1 == hi) c = tr_step_asking(&c);
         if (c.rows == 0) return;
-        tr_attention_run(&c, &f->layer[i - lo], i), tr_step_meet(&c);
+        tr_attention_run(&c, &f->layer[i - lo], i);
+        if (!tr_step_meet(&c)) return;
         for (tr_step b = {0}; tr_step_next(&c, i - lo + 1, &b);) {
             after_attention(&b, i);
             if (i + 1 < hi) before_attention(&b, i + 1);
         }
-        if (worker == 0 && f->config.beat) atomic_fetch_add_explicit(f->config.beat, 1, memory_order_relaxed);
+        if (worker == f->first_worker && f->config.beat)
+            atomic_fetch_add_explicit(f->config.beat, 1, memory_order_relaxed);
     }
-    if (f->last && f->n_logit_rows > 0) {
+    if (f->last && f->step->n_logit_rows > 0) {
         if (c.form == TR_STEP_TAKEN)
             c = tr_step_make(f, worker, n_workers, c.rows, TR_STEP_SHARED); /* blocks of rows are over */
         tr_step_sync_rows(&c);

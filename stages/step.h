@@ -18,8 +18,9 @@ typedef enum tr_step_form { TR_STEP_TAKEN, TR_STEP_SHARED, TR_STEP_NARROW } tr_s
 typedef struct tr_step {
     tr_forward *f;
     const tr_ops *ops;
-    const tr_micro_batch *batch; /* whose queries attend */
-    uint32_t id, n;              /* this worker of n */
+    const tr_span *spans; /* whose queries attend */
+    uint32_t n_spans;
+    uint32_t id, n; /* this worker of n */
     tr_step_form form;
     uint32_t row0, rows;
     tr_forward_worker *w;
@@ -28,7 +29,9 @@ typedef struct tr_step {
     tr_linear_rows *ready;
 } tr_step;
 
-static inline void tr_step_meet(const tr_step *c) { tr_team_barrier(c->f->config.team, c->id); }
+/* False: a rank has left, and what others should have written may be missing. Until its next look a worker goes on
+ * with that: shares and rows stay in bounds whatever the values are. */
+static inline bool tr_step_meet(const tr_step *c) { return tr_team_barrier(c->f->config.team, c->id); }
 static inline void tr_step_sync(const tr_step *c) {
     if (c->form != TR_STEP_TAKEN) tr_step_meet(c);
 }
@@ -70,6 +73,7 @@ tr_step_form tr_step_form_of(uint32_t rows, uint32_t n_workers);
 /* The next rows to work on between attentions `pass` and pass + 1: a block that nobody has taken, or once the whole
  * step. b: what was worked on before, rows 0 at first. False: none is left. */
 bool tr_step_next(const tr_step *step, uint32_t pass, tr_step *b);
-/* Only the rows that ask for logits need the last layer beyond its keys and values: they move to the front. */
+/* Only the rows that ask for logits need the last layer beyond its keys and values: they move to the front. No rows:
+ * none ask, or a rank has left. */
 tr_step tr_step_asking(const tr_step *c);
 #endif
