@@ -83,11 +83,13 @@ typedef struct tr_gemm_groups_args {
  * In each split: max over the scores, p[t] = exp(score[t] - max), sum of p (max and sum as reductions over 16 lanes,
  * token t in lane t % 16), out[i] = sum of p[t] * v[t][i]. Then the splits merge in ascending order: by exp of the
  * difference of their maxima; at last out is multiplied by 1 / sum.
- *   bf16: score = scale * chain over dims 0..d-1; out is a chain over the tokens seen, in order, from 0.
- *   int8: q is rounded to 16 bits (TR_OPS_ATTN_Q_MAX steps to its absmax, q_scale a step), p[t] * v_scale[t] of the
- *   tokens seen to 15 bits (TR_OPS_ATTN_P_MAX steps to the largest of the split, p_scale a step); the products with the
- *   stored bytes are int32 sums, exact up to d = 512: score = ((float)sum * k_scale[t]) * (q_scale * scale),
- *   out = (float)sum * p_scale. */
+ *   bf16: q and p[t] are rounded to bf16 (the sum of p is that of the rounded ones); score = scale * a chain over the
+ *   dims as in a bf16 matmul, of each pair the odd one, then the even one; out is such a chain over the tokens, where
+ * one that is not seen beside one that is counts as 0 * 0. A number's pair never depends on the rows of the call. int8:
+ * q is rounded to 16 bits (TR_OPS_ATTN_Q_MAX steps to its absmax, q_scale a step), p[t] * v_scale[t] of the tokens seen
+ * to 15 bits (TR_OPS_ATTN_P_MAX steps to the largest of the split, p_scale a step); the products with the stored bytes
+ * are int32 sums, exact up to d = 512: score = ((float)sum * k_scale[t]) * (q_scale * scale), out = (float)sum *
+ * p_scale. */
 typedef struct tr_attn_args {
     const float *q;        /* [rows][heads][d], row stride ldq, head h at q + h*d; rotated already for TR_KV_INT8 */
     float *out;            /* same shape, row stride ldo */
