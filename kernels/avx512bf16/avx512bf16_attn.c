@@ -22,9 +22,9 @@ INLINE vf mul_add(vf sum, vi half, vi x) {
     return sum;
 }
 INLINE vf put_rounded(number *to, vf x) {
-    const vi rounded = vto_bf16(x);
-    _mm256_storeu_si256((__m256i *)(void *)to, vlow_words(rounded));
-    return vfloat(vsll(rounded, 16));
+    const __m256i rounded = (__m256i)_mm512_cvtneps_pbh(x);
+    _mm256_storeu_si256((__m256i *)(void *)to, rounded);
+    return vfloat(vsll(_mm512_cvtepu16_epi32(rounded), 16));
 }
 
 #define BF16_PAIRS 6

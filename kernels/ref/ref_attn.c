@@ -25,7 +25,7 @@ static const uint8_t *tile_at(tr_kv_format f, const tr_attn_args *a, uint32_t po
     return page + pos % a->page_tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(f, a->d);
 }
 
-static float round_bf16(float x) { return tr_fixed_math_from_bf16(tr_fixed_math_to_bf16(x)); }
+static float round_bf16(float x) { return tr_fixed_math_from_bf16(tr_fixed_math_bf16_input(x)); }
 
 /* Scores of the keys seen, to s->weight. Of each pair of dimensions the odd one, then the even one. */
 static void scores_bf16(const tr_attn_args *a, const float *q, split *s) {
