@@ -122,7 +122,7 @@ typedef struct tr_planes_args {
 #define TR_OPS(OP)                                                                                                     \
     /* y[i] = (x[i] * (1 / sqrt(mean(x^2) + eps))) * w[i] */                                                           \
     OP(rmsnorm, void, (float *y, const float *x, const float *w, size_t n, float eps))                                 \
-    /* Row for gemm_bf16: x rounded to bf16, denormals as zeros. Its bytes, at most 4 * k, are this table's own */                         \
+    /* Row for gemm_bf16: x rounded to bf16, denormals as zeros. Its bytes, at most 4 * k, are this table's own */     \
     OP(bf16_row, void, (void *row, const float *x, size_t k))                                                          \
     OP(gemm_bf16, void, (const tr_gemm_bf16_args *a))                                                                  \
     OP(gemm_i8, void, (const tr_gemm_i8_args *a))                                                                      \
@@ -174,6 +174,9 @@ typedef struct tr_ops {
     TR_OPS(OP)
 #undef OP
 } tr_ops;
+
+/* Bytes of an element in a row of bf16_row: rows may be made ready piece by piece, from multiples of 32 elements on. */
+static inline size_t tr_ops_bf16_row_bytes(const tr_ops *ops) { return ops->bf16_port == TR_PORT_BF16_512 ? 2 : 4; }
 
 /* Scratch sizes, the same for every variant. */
 size_t tr_ops_panel_floats(size_t k);

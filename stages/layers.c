@@ -118,8 +118,21 @@ static void prepare_rows(const tr_step *c, const tr_image_tensor *w, const float
     for (uint32_t r = begin; r < end; r++) tr_step_prepare(c, w, in + (size_t)r * w->k, r);
 }
 
-/* act = act(gate) * up. Gate and up of a channel are made by one worker, a few at a time: read again while cached. */
-static void gate(const tr_step *c, const tr_image_tensor *gate_up) {
+/* act = act(gate) * up of one row's channels [n0, n0 + n). down: where the row is made ready for it at once. */
+static void act_row(const tr_step *c, const tr_image_tensor *down, uint32_t row, uint32_t n0, uint32_t n) {
+    const tr_forward *f = c->f;
+    const uint32_t ffn = f->model->ffn;
+    const float *in = c->gate_up + (size_t)row * 2 * ffn + n0;
+    float *out = down ? c->w->tmp : c->act + (size_t)row * ffn + n0;
+    if (f->model->act == TR_MODEL_ACT_GELU_TANH)
+        c->ops->gelu_mul(out, in, in + ffn, n);
+    else
+        c->ops->silu_mul(out, in, in + ffn, n);
+    if (down) tr_linear_prepare_piece(c->ops, down, &c->w->act_ready, row, n0, n, out);
+}
+
+/* Gate and up of a channel are made by one worker, a few at a time: read again while cached. */
+static void gate(const tr_step *c, const tr_image_tensor *gate_up, const tr_image_tensor *down) {
     enum { SLICE = 16 }; /* blocks */
     const uint32_t ffn = c->f->model->ffn, blocks = ffn / TR_OPS_BLOCK_N;
     uint32_t begin, end;
@@ -128,14 +141,7 @@ static void gate(const tr_step *c, const tr_image_tensor *gate_up) {
         n = end - b < SLICE ? end - b : SLICE;
         tr_step_matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, b, n);
         tr_step_matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, blocks + b, n);
-        for (uint32_t r = 0; r < c->rows; r++) {
-            const float *in = c->gate_up + (size_t)r * 2 * ffn + b * TR_OPS_BLOCK_N;
-            float *out = c->act + (size_t)r * ffn + b * TR_OPS_BLOCK_N;
-            if (c->f->model->act == TR_MODEL_ACT_GELU_TANH)
-                c->ops->gelu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);
-            else
-                c->ops->silu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);
-        }
+        for (uint32_t r = 0; r < c->rows; r++) act_row(c, down, r, b * TR_OPS_BLOCK_N, n * TR_OPS_BLOCK_N);
     }
 }
 
@@ -154,9 +160,13 @@ static void after_attention(const tr_step *c, uint32_t index) {
     tr_step_matmul(c, l->o, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
     add_rows(c, l->attn_post_norm); /* the same rows as the norm that follows: no sync */
     norm_rows(c, l->ffn_norm, l->gate_up), tr_step_sync_rows(c);
-    gate(c, l->gate_up), tr_step_sync(c);
-    prepare_rows(c, l->down, c->act), tr_step_sync_rows(c);
-    tr_step_matmul(c, l->down, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
+    /* With whole rows in one hand, they are ready for the next matmul as they come. */
+    const bool pieces = c->form == TR_STEP_TAKEN && tr_linear_by_pieces(l->down);
+    gate(c, l->gate_up, pieces ? l->down : NULL), tr_step_sync(c);
+    if (!pieces) prepare_rows(c, l->down, c->act), tr_step_sync_rows(c);
+    tr_step down = *c;
+    if (pieces) down.ready = &c->w->act_ready;
+    tr_step_matmul(&down, l->down, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
     add_rows(c, l->ffn_post_norm); /* the next layer's norm takes the same rows */
 }
 
