@@ -84,15 +84,20 @@ static uint8_t *kv_tile(const tr_forward *f, uint32_t layer, uint32_t head, uint
            pos % l->page_tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(l->format, l->head_dim);
 }
 
+/* Of q heads and k heads, in this order: the ones that a pass before attention makes. v goes with k. */
+typedef struct heads {
+    uint32_t begin, end;
+} heads;
+
 /* Head norms, RoPE, K and V into their page, q ready for attention. */
-static void qk_rows(const tr_step *c, const tr_forward_layer *l, uint32_t layer) {
+static void qk_rows(const tr_step *c, const tr_forward_layer *l, uint32_t layer, heads of) {
     const tr_forward *f = c->f;
-    const uint32_t d = f->model->head_dim, units = f->model->n_heads + f->model->n_kv_heads;
+    const uint32_t d = f->model->head_dim, units = of.end - of.begin;
     const bool int8 = f->config.kv.layout->format == TR_KV_INT8;
     uint32_t begin, end;
     tr_step_share(c, c->rows * units, &begin, &end);
     for (uint32_t u = begin; u < end; u++) {
-        uint32_t h = u % units, r = c->row0 + u / units;
+        uint32_t h = of.begin + u % units, r = c->row0 + u / units;
         float *row = c->qkv + (size_t)(u / units) * f->n_qkv, *x = row + (size_t)h * d;
         bool key = h >= f->model->n_heads;
         const float *weight = key ? l->k_norm : l->q_norm;
@@ -145,12 +150,33 @@ static void gate(const tr_step *c, const tr_image_tensor *gate_up, const tr_imag
     }
 }
 
-static void before_attention(const tr_step *c, uint32_t index) {
+static void project(const tr_step *c, uint32_t index, heads of) {
     const tr_forward *f = c->f;
     const tr_forward_layer *l = &f->layer[index - f->config.lo];
+    const uint32_t channels = f->model->head_dim, to = of.end > f->model->n_heads ? f->n_qkv : of.end * channels;
     norm_rows(c, l->attn_norm, l->qkv), tr_step_sync_rows(c);
-    tr_step_matmul(c, l->qkv, c->qkv, f->n_qkv, c->rows), tr_step_sync(c);
-    qk_rows(c, l, index);
+    tr_step_matmul_range(c, l->qkv, c->qkv, f->n_qkv, of.begin * channels, to), tr_step_sync(c);
+    qk_rows(c, l, index, of);
+}
+
+/* In the last layer most rows of a prompt need their keys and values only. */
+static bool only_keys(const tr_step *c, uint32_t index) {
+    return c->f->last && index + 1 == c->f->config.hi && tr_step_asks_fewer(c);
+}
+
+static void before_attention(const tr_step *c, uint32_t index) {
+    const tr_model_config *m = c->f->model;
+    project(c, index, (heads){only_keys(c, index) ? m->n_heads : 0, m->n_heads + m->n_kv_heads});
+}
+
+/* What the last layer works on: the rows that ask, with their queries. */
+static tr_step asking(const tr_step *c, uint32_t index) {
+    const bool missing = only_keys(c, index);
+    const tr_step fewer = tr_step_asking(c);
+    if (!missing || fewer.rows == 0) return fewer;
+    tr_step shared = tr_step_make(c->f, c->id, c->n, fewer.rows, TR_STEP_SHARED);
+    project(&shared, index, (heads){0, c->f->model->n_heads}), tr_step_meet(c);
+    return fewer;
 }
 
 static void after_attention(const tr_step *c, uint32_t index) {
@@ -183,7 +209,7 @@ void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     }
     for (uint32_t i = lo; i < hi; i++) {
         tr_step_meet(&c);
-        if (f->last && i + 1 == hi) c = tr_step_asking(&c);
+        if (f->last && i + 1 == hi) c = asking(&c, i);
         if (c.rows == 0) return;
         tr_attention_run(&c, &f->layer[i - lo], i), tr_step_meet(&c);
         for (tr_step b = {0}; tr_step_next(&c, i - lo + 1, &b);) {
