@@ -25,3 +25,11 @@ uint64_t tr_company_segment_bytes(const tr_company *c, uint32_t segment) {
     if (segment == TR_SEGMENT_JOURNAL) here = tr_company_is_local(c, c->scheduler);
     return here ? c->segment[segment].bytes : 0;
 }
+
+uint64_t tr_company_segment_memory(const tr_company *c, uint32_t segment) {
+    uint64_t filled = 0;
+    if (segment != TR_SEGMENT_TEAMS) return tr_company_segment_bytes(c, segment) - c->segment[segment].sparse;
+    for (uint32_t a = 0; a < c->n_actors; a++)
+        if (tr_company_is_local(c, a) && c->actor[a].tp > 1 && c->actor[a].rank == 0) filled += c->actor[a].team_filled;
+    return filled;
+}

@@ -1,15 +1,14 @@
 #include "actors/runtime/company_build.h"
 
+#include "actors/runtime/company_links.h"
 #include "actors/runtime/control.h"
 #include "base/checked.h"
 #include "base/crc32c.h"
 #include "kv/kv_pool.h"
-#include "kv/kv_wire.h"
 #include "scheduler/journal.h"
+#include "stages/forward.h"
 #include "stages/layer_split.h"
 #include "transport/codec.h"
-#include "transport/ring.h"
-#include "transport/wire.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -84,6 +83,7 @@ typedef struct build {
 } build;
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+static uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
 static uint32_t side_node(const build *b, uint32_t side) { return b->want->side_node[b->want->unified ? 0 : side]; }
 
 /* Of the smaller of the machines that hold a pool. */
@@ -217,7 +217,7 @@ static tr_company_actor *add_actor(tr_company *c, tr_role role, uint32_t node, c
     return a;
 }
 
-static void place(const build *b, const tr_placement_stage *p, tr_company_actor *a) {
+static void place(const build *b, const tr_placement_rank *p, tr_company_actor *a) {
     a->workers = p->n_cpus;
     if (!b->machine[a->node].is_this_system) { /* planned for another machine: run unbound on what there is */
         long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -227,7 +227,19 @@ static void place(const build *b, const tr_placement_stage *p, tr_company_actor 
     a->n_cpus = p->n_cpus;
     memcpy(a->cpus, p->cpus, p->n_cpus * sizeof p->cpus[0]);
     a->numa_node = p->numa_node;
-    a->spin_ns = b->crowded[a->node] ? 0 : SPIN_NS;
+    a->spin_ns = b->crowded[a->node] || a->rank > 0 ? 0 : SPIN_NS; /* a follower's cores are its workers' */
+}
+
+/* Of the last n actors, which are stages rank by rank. */
+static void number_workers(tr_company *c, uint32_t n) {
+    for (tr_company_actor *lead = c->actor + c->n_actors - n; lead < c->actor + c->n_actors; lead += lead->tp) {
+        uint32_t sum = 0;
+        for (uint32_t r = 0; r < lead->tp; r++) {
+            lead[r].worker0 = sum;
+            sum += lead[r].workers;
+        }
+        for (uint32_t r = 0; r < lead->tp; r++) lead[r].team_workers = sum;
+    }
 }
 
 static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_error *err) {
@@ -235,22 +247,26 @@ static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_
     uint32_t begin[TR_COMPANY_BUILD_STAGES_MAX + 1];
     bool prefill_only = !b->want->unified && pipeline == 0;
     TR_TRY(split(b, side, name, prefill_only ? b->want->chunk : 1, begin, err));
-    for (uint32_t i = 0; i < side->pp; i++) {
+    for (uint32_t i = 0; i < side->pp * side->tp; i++) {
+        const uint32_t stage = i / side->tp, rank = i % side->tp;
         char label[32];
-        snprintf(label, sizeof label, "%s.%u", name, i);
+        snprintf(label, sizeof label, rank ? "%.8s.%u.%u" : "%.8s.%u", name, stage, rank);
         tr_company_actor *a = add_actor(b->c, TR_ROLE_STAGE, side_node(b, pipeline), label);
         a->pipeline = pipeline;
-        a->stage = i;
+        a->stage = stage;
         a->n_stages = side->pp;
-        a->lo = begin[i];
-        a->hi = begin[i + 1];
+        a->rank = rank;
+        a->tp = side->tp;
+        a->lo = begin[stage];
+        a->hi = begin[stage + 1];
         for (uint32_t phase = 0; phase < 2; phase++) {
             if (!b->want->unified && phase != pipeline) continue;
             a->phase[phase] = (tr_company_phase){
                 .active = 1, .precision = b->want->side[phase].dtype, .pool = b->c->one_pool ? 0 : phase};
         }
-        place(b, &b->placement.stage[pipeline][i], a);
+        place(b, &b->placement.rank[pipeline][i], a);
     }
+    number_workers(b->c, side->pp * side->tp);
     return TR_OK;
 }
 
@@ -285,71 +301,46 @@ static tr_status add_actors(build *b, tr_error *err) {
     return add_pipeline(b, 1, "decode", err);
 }
 
-/* ---- links ----------------------------------------------------------------------------------------------------------
- */
-
-static uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
-
-static void add_link(tr_company *c, tr_link_kind kind, uint32_t from, uint32_t to, uint64_t records,
-                     uint64_t record_max) {
-    tr_check(c->n_links < TR_COMPANY_LINKS_MAX);
-    tr_company_link *l = &c->link[c->n_links++];
-    *l = (tr_company_link){
-        .kind = (uint32_t)kind, .from = from, .to = to, .segment = TR_SEGMENT_LINKS, .record_max = record_max};
-    l->capacity = tr_ring_capacity(records, record_max);
-    l->bytes = tr_align_up(tr_ring_bytes(l->capacity), 64);
-    l->offset = c->segment[TR_SEGMENT_LINKS].bytes;
-    c->segment[TR_SEGMENT_LINKS].bytes += l->bytes;
-}
-
-/* Control links hold all that can be under way at once; what a full link to the frontend loses is in the journal. */
-static void add_control_links(tr_company *c) {
-    uint64_t submit = tr_codec_type_bound(TR_MSG_SUBMIT, c->context, 0);
-    uint64_t output = tr_codec_type_bound(TR_MSG_OUTPUT, c->context, 0);
-    uint64_t small = max_u64(tr_codec_type_bound(TR_MSG_CANCEL, 0, 0), tr_codec_type_bound(TR_MSG_ACCEPTED, 0, 0));
-    uint64_t flights = (uint64_t)c->max_in_flight[0] + c->max_in_flight[1];
-    uint64_t step = tr_codec_type_bound(TR_MSG_STEP, c->max_rows, min_u32(c->max_batch, TR_MAX_SPANS));
-    uint64_t done = tr_codec_type_bound(TR_MSG_STEP_DONE, TR_MAX_SPANS, 0);
-    uint64_t job = tr_codec_type_bound(TR_MSG_RESHARD, 8, 0);
-    uint64_t job_done = tr_codec_type_bound(TR_MSG_RESHARD_DONE, 0, 0);
-    uint64_t extra = small * 4 * c->n_slots / submit + 2;
-    add_link(c, TR_LINK_CONTROL, c->frontend, c->scheduler, 2 + extra, submit);
-    add_link(c, TR_LINK_CONTROL, c->scheduler, c->frontend, 2 + extra, output);
-    for (uint32_t a = 0; a < c->n_actors; a++) {
-        if (c->actor[a].role != TR_ROLE_STAGE) continue;
-        add_link(c, TR_LINK_CONTROL, c->scheduler, a, 2 * flights + 8, step);
-        add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, done);
-    }
-    if (c->resharder == TR_NOBODY) return;
-    add_link(c, TR_LINK_CONTROL, c->scheduler, c->resharder, 2 * (uint64_t)c->n_slots + 64, job);
-    add_link(c, TR_LINK_CONTROL, c->resharder, c->scheduler, 2 * (uint64_t)c->n_slots + 64, job_done);
-    if (c->resharder_to == c->resharder) return;
-    add_link(c, TR_LINK_CONTROL, c->scheduler, c->resharder_to, 2 * (uint64_t)c->n_slots + 64, job);
-    add_link(c, TR_LINK_CONTROL, c->resharder_to, c->scheduler, 2 * (uint64_t)c->n_slots + 64, job_done);
-    add_link(c, TR_LINK_CONTROL, c->resharder_to, c->resharder, 64, tr_codec_type_bound(TR_MSG_KV_REPLY, 0, 0));
-}
-
-static void add_data_links(const build *b, tr_company *c) {
-    uint64_t activation = sizeof(tr_wire_header) + (uint64_t)c->max_rows * c->hidden * sizeof(float);
-    uint64_t logits = sizeof(tr_wire_header) + tr_align_up(c->vocab, 16) * sizeof(float);
-    for (uint32_t a = 0; a < c->n_actors; a++) {
-        const tr_company_actor *actor = &c->actor[a];
-        if (actor->role != TR_ROLE_STAGE) continue;
-        if (actor->stage + 1 < actor->n_stages)
-            add_link(c, TR_LINK_ACTIVATION, a, a + 1, 2, activation);
-        else
-            add_link(c, TR_LINK_LOGITS, a, c->frontend, b->want->logits ? 8 : 2, logits);
-    }
-    if (c->resharder_to != c->resharder)
-        add_link(c, TR_LINK_KV, c->resharder, c->resharder_to, KV_RECORDS, tr_kv_wire_record_max(&c->layout[1]));
-}
-
 /* ---- segments -------------------------------------------------------------------------------------------------------
  */
 
+/* What the ranks of a stage share, of the phase that wants more. */
+static void size_team(const tr_model_config *m, const tr_company *c, tr_company_actor *lead) {
+    for (uint32_t phase = 0; phase < 2; phase++) {
+        if (!lead->phase[phase].active) continue;
+        const tr_forward_config f = {.precision = (tr_precision)lead->phase[phase].precision,
+                                     .lo = lead->lo,
+                                     .hi = lead->hi,
+                                     .max_rows = c->max_rows,
+                                     .max_spans = TR_MAX_SPANS,
+                                     .context = c->context};
+        uint64_t filled = 0, bytes = tr_forward_common_bytes(m, &f, lead->team_workers, &filled);
+        lead->team_bytes = max_u64(lead->team_bytes, tr_align_up(sizeof(tr_team_meeting) + bytes, 4096));
+        lead->team_filled = max_u64(lead->team_filled, tr_align_up(sizeof(tr_team_meeting) + filled, 4096));
+    }
+}
+
+static void size_teams(const tr_model_config *m, tr_company *c) {
+    uint64_t at = 0, sparse = 0;
+    for (uint32_t a = 0; a < c->n_actors; a++) {
+        tr_company_actor *actor = &c->actor[a];
+        if (actor->role != TR_ROLE_STAGE || actor->tp == 1) continue;
+        if (actor->rank == 0) size_team(m, c, actor);
+        const tr_company_actor *lead = actor - actor->rank;
+        actor->team_bytes = lead->team_bytes;
+        actor->team_filled = lead->team_filled;
+        actor->team_offset = at;
+        if (actor->rank + 1 < actor->tp) continue;
+        at += actor->team_bytes;
+        sparse += actor->team_bytes - actor->team_filled;
+    }
+    c->segment[TR_SEGMENT_TEAMS].bytes = at;
+    c->segment[TR_SEGMENT_TEAMS].sparse = sparse;
+}
+
 static tr_status size_segments(tr_company *c, tr_error *err) {
-    static const char *const names[TR_SEGMENT_COUNT] = {"control", "links",      "journal",
-                                                        "tables",  "prefill-kv", "decode-kv"};
+    static const char *const names[TR_SEGMENT_COUNT] = {"control",    "links",     "journal", "tables",
+                                                        "prefill-kv", "decode-kv", "teams"};
     uint64_t at = 0;
     for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++)
         snprintf(c->segment[i].name, sizeof c->segment[i].name, "troupe-%s", names[i]);
@@ -378,18 +369,21 @@ static tr_status size_segments(tr_company *c, tr_error *err) {
  */
 
 static tr_status check_want(const tr_company_build_want *w, const tr_model_config *m, tr_error *err) {
-    uint32_t stages = 0;
+    uint32_t ranks = 0;
     for (uint32_t p = 0; p < (w->unified ? 1u : 2u); p++) {
         const tr_company_build_side *s = &w->side[p];
         const char *name = w->unified ? "unified" : p == 0 ? "prefill" : "decode";
         if (s->pp == 0 || s->pp > m->n_layers)
             return tr_error_set(err, TR_CONFIG, "%s.pp: %u stages for the %u layers of the model: give at most %u",
                                 name, s->pp, m->n_layers, m->n_layers);
-        stages += s->pp;
+        if (s->tp == 0 || s->tp > TR_COMPANY_BUILD_RANKS_MAX)
+            return tr_error_set(err, TR_CONFIG, "%s.tp: %u ranks a stage: 1 to %d are possible", name, s->tp,
+                                TR_COMPANY_BUILD_RANKS_MAX);
+        ranks += s->pp * s->tp;
     }
-    if (stages > TR_COMPANY_BUILD_STAGES_MAX)
-        return tr_error_set(err, TR_CONFIG, "%u stages in all: at most %d are possible", stages,
-                            TR_COMPANY_BUILD_STAGES_MAX);
+    if (ranks > TR_COMPANY_BUILD_RANKS_MAX)
+        return tr_error_set(err, TR_CONFIG, "%u ranks of stages in all: at most %d are possible", ranks,
+                            TR_COMPANY_BUILD_RANKS_MAX);
     for (uint32_t p = 0; p < 2; p++) {
         uint32_t page = w->side[p].page;
         if (page != 16 && page != 32 && page != 64)
@@ -398,8 +392,8 @@ static tr_status check_want(const tr_company_build_want *w, const tr_model_confi
     for (uint32_t p = 0; p < 2; p++)
         if (w->side_node[p] >= (w->n_nodes > 1 ? w->n_nodes : 1))
             return tr_error_set(err, TR_INTERNAL, "a pipeline on node %u of %u", w->side_node[p], w->n_nodes);
-    if (w->n_nodes > TR_COMPANY_NODES_MAX || stages + 4 * w->n_nodes + 4 > TR_COMPANY_ACTORS_MAX)
-        return tr_error_set(err, TR_CONFIG, "%u stages on %u hosts: too many for one company", stages, w->n_nodes);
+    if (w->n_nodes > TR_COMPANY_NODES_MAX || (w->n_nodes > 1 && ranks + 4 * w->n_nodes > TR_COMPANY_ACTORS_MAX))
+        return tr_error_set(err, TR_CONFIG, "%u ranks on %u hosts: too many for one company", ranks, w->n_nodes);
     if (w->chunk == 0 || w->chunk > TR_MAX_STEP_ROWS)
         return tr_error_set(err, TR_CONFIG, "--chunk %u: 1 to %d tokens are possible", w->chunk, TR_MAX_STEP_ROWS);
     return TR_OK;
@@ -412,6 +406,7 @@ static tr_status place_stages(build *b, tr_error *err) {
     for (uint32_t first = 0; first < (apart ? 2u : 1u); first++) {
         tr_placement_want want = {.n_pipelines = w->unified || apart ? 1 : 2,
                                   .n_stages = {w->side[first].pp, w->unified || apart ? 0 : w->side[1].pp},
+                                  .tp = {w->side[first].tp, w->side[1].tp},
                                   .max_cores = w->threads,
                                   .cores = w->cores};
         tr_placement placed;
@@ -423,7 +418,7 @@ static tr_status place_stages(build *b, tr_error *err) {
             for (uint32_t p = 0; p < 2; p++) b->c->max_in_flight[p] = placed.max_in_flight[p];
             return TR_OK;
         }
-        memcpy(b->placement.stage[first], placed.stage[0], sizeof placed.stage[0]);
+        memcpy(b->placement.rank[first], placed.rank[0], sizeof placed.rank[0]);
         b->c->max_in_flight[first] = placed.max_in_flight[0];
     }
     return TR_OK;
@@ -460,7 +455,7 @@ static tr_status check_memory(const build *b, tr_error *err) {
         const tr_machine *m = &b->machine[n];
         uint64_t sum = 0;
         c->self = n;
-        for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++) sum += tr_company_segment_bytes(c, i);
+        for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++) sum += tr_company_segment_memory(c, i);
         c->self = 0;
         if (!m->is_this_system || m->memory_bytes == 0 || sum < m->memory_bytes) continue;
         return tr_error_set(err, TR_CONFIG,
@@ -491,8 +486,8 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     TR_TRY(choose_context(&b, err));
     TR_TRY(size_pools(&b, err));
     TR_TRY(add_actors(&b, err));
-    add_control_links(c);
-    add_data_links(&b, c);
+    tr_company_links_add(c, want->logits);
+    size_teams(model, c);
     TR_TRY(size_segments(c, err));
     TR_TRY(check_memory(&b, err));
     c->plan_hash = (uint64_t)TR_COMPANY_VERSION << 32 | tr_crc32c(0, c, sizeof *c);

@@ -20,7 +20,8 @@ bool tr_plan_exchange_name_valid(const char *name, size_t cap) {
 static tr_status check_side(const tr_company_build_side *s, tr_error *err) {
     uint32_t dtype = (uint32_t)s->dtype, kv = (uint32_t)s->kv;
     if (dtype == 0 || dtype >= TR_PRECISION_END || (kv != TR_KV_BF16 && kv != TR_KV_INT8)) return bad("dtype", err);
-    if (s->pp == 0 || s->pp > TR_COMPANY_BUILD_STAGES_MAX || s->n_layers > TR_COMPANY_BUILD_STAGES_MAX)
+    if (s->pp == 0 || s->pp > TR_COMPANY_BUILD_STAGES_MAX || s->tp == 0 || s->tp > TR_COMPANY_BUILD_RANKS_MAX ||
+        s->n_layers > TR_COMPANY_BUILD_STAGES_MAX)
         return bad("stages", err);
     for (uint32_t i = 0; i < s->n_layers; i++)
         if (s->layers[i] > TR_KV_LAYERS_MAX) return bad("layers", err);

@@ -91,7 +91,7 @@ class SameText(Case):
         self.check("prefill: {hosts: [b]}\ndecode: {hosts: [b]}\nscheduler: {chunk: 16}\n")
 
     def test_three_hosts(self):
-        self.check("prefill: {pp: 2, hosts: [b], page: 64}\ndecode: {pp: 2, hosts: [c]}\n", hosts=3)
+        self.check("prefill: {pp: 2, hosts: [b], page: 64}\ndecode: {pp: 1, tp: 2, hosts: [c]}\n", hosts=3)
 
     def test_logits(self):
         """eval through two hosts: the same bits."""

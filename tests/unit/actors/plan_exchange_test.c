@@ -39,7 +39,8 @@ static int fresh(void **state) {
     strcpy(want.node[1], "b");
     want.side_node[1] = 1;
     for (int i = 0; i < 2; i++) {
-        want.side[i] = (tr_company_build_side){.pp = 2, .page = 16, .dtype = TR_PRECISION_BF16, .kv = TR_KV_BF16};
+        want.side[i] =
+            (tr_company_build_side){.pp = 2, .tp = 1, .page = 16, .dtype = TR_PRECISION_BF16, .kv = TR_KV_BF16};
         assert_int_equal(tr_machine_synthetic(i ? "node:2 core:4 pu:1" : "core:2 pu:1", &machine[i], &err), TR_OK);
     }
     want.side[1].dtype = TR_PRECISION_INT8;
@@ -107,6 +108,7 @@ static void test_refused(void **state) {
     BAD(strcpy(want.node[1], "../x"));
     BAD(want.side[0].pp = 0);
     BAD(want.side[0].pp = 65);
+    BAD(want.side[1].tp = 0);
     BAD(want.side[1].n_layers = 65);
     BAD(want.side[1].dtype = TR_PRECISION_END);
     BAD(want.side[1].kv = (tr_kv_format)9);
