@@ -363,11 +363,23 @@ static tr_placement_cores cores_of(const char *text) {
     return strcmp(text, "shared") == 0 ? TR_PLACEMENT_SHARED : TR_PLACEMENT_AUTO;
 }
 
+/* A folder of keys that a file names is meant from there, like the model. */
+static void keys_beside(const tr_options *o, const char *file, tr_topology *t) {
+    char copy[PATH_MAX], whole[PATH_MAX + TR_COMPANY_PATH_MAX];
+    if (!file || o->value[TR_OPTION_TRANSPORT_KEYS].source != TR_SOURCE_FILE || !t->keys_dir[0] ||
+        t->keys_dir[0] == '/')
+        return;
+    snprintf(copy, sizeof copy, "%s", file);
+    snprintf(whole, sizeof whole, "%s/%s", dirname(copy), t->keys_dir);
+    snprintf(t->keys_dir, sizeof t->keys_dir, "%.1023s", whole);
+}
+
 tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology *t, tr_error *err) {
     char folder[PATH_MAX] = "";
     memset(t, 0, sizeof *t);
     TR_TRY(read_pipelines(o, file, &t->want, err));
     TR_TRY(read_hosts(o, t, err));
+    keys_beside(o, file, t);
     tr_company_build_want *w = &t->want;
     w->zmq = strcmp(tr_options_text(o, TR_OPTION_TRANSPORT_LOCAL), "zmq") == 0;
     w->cores = cores_of(tr_options_text(o, TR_OPTION_CORES));

@@ -234,6 +234,8 @@ class Topologies(Case):
 
     def test_configs(self):
         for name in sorted(os.listdir("configs")):
+            if name == "two-hosts.yaml":
+                continue  # scripts/launch runs it, in nodes_test.py
             got = self.call("run", "-f", "configs/" + name, "--model", os.path.abspath(MODEL), "hello", "-n", "6")
             self.assertEqual(got.returncode, 0, name + got.stderr.decode())
             self.assertGreater(len(got.stdout), 0)

@@ -158,8 +158,8 @@ class Deaths(Case):
     def test_a_node_that_is_stopped(self):
         c = self.start(PD, net=self.net())
         c.node[1].terminate()
-        self.assertEqual(c.serve.wait(5 * SLOW), 69, c.all_messages())
-        self.assertIn("node_left node=b", c.messages())
+        self.assertEqual(c.serve.wait(15 * SLOW), 69, c.all_messages())
+        self.assertRegex(c.messages(), "node_(left|lost) node=b")  # lost: it had no time to say so
         c.wait_nodes()
         self.home.wait_empty(3)
 
@@ -240,6 +240,59 @@ class Keys(Case):
         c = self.start("prefill: {}\ndecode: {hosts: [b]}\n")
         self.refused("is in use by another process", 69, "run", MODEL, "x", "--set", "hosts=a@%s,b" % c.address)
         c.stop()
+
+
+class Launch(Case):
+    """scripts/launch: keys, nodes and the head in one command, and nothing left behind."""
+
+    def launch(self, hosts, *command, net=None, env=None):
+        file = os.path.join(self.home.path, "launch.yaml")
+        with open(file, "w", encoding="utf-8") as f:
+            f.write("version: 1\nmodel: %s\nhosts: [%s]\n%s" % (MODEL, hosts, PD))
+        words = ["scripts/launch", "-f", file, "--troupe", company.TROUPE, "--remote-troupe", company.TROUPE, "--", *command]
+        return subprocess.run(words, cwd=company.ROOT, env={**self.home.env, **(env or {})}, capture_output=True,
+                              timeout=60 * SLOW, stdin=subprocess.DEVNULL)
+
+    def one_text(self, run):
+        self.assertEqual(run.returncode, 0, run.stderr.decode())
+        self.assertEqual(run.stdout.rstrip(b"\n"), self.want(MODEL)[0].rstrip(b"\n"), run.stderr.decode())
+        self.assertIn("[b] troupe: host b runs its part", run.stderr.decode())
+        self.assertEqual([n for n in os.listdir("/tmp") if n.startswith("troupe-keys-b-")], [])
+        self.home.wait_empty()
+
+    def test_namespaces(self):
+        net = self.net()
+        hosts = "{name: a, address: '%s:5570', netns: %s}, {name: b, netns: %s}" % (net.address(0), *net.names)
+        self.one_text(self.launch(hosts, "run", "-q", "-n", str(N), *HOW, *C, PROMPTS[0]))
+
+    def test_ssh(self):
+        """An ssh that runs its command here."""
+        folder = os.path.join(self.home.path, "bin")
+        os.mkdir(folder)
+        with open(os.path.join(folder, "ssh"), "w", encoding="utf-8") as f:
+            f.write("#!/bin/sh\nwhile case $1 in -*) true;; *) false;; esac; do shift; done\n"
+                    "test \"$1\" = me@b || exit 255\nshift\nexec sh -c \"$*\"\n")
+        os.chmod(os.path.join(folder, "ssh"), 0o755)
+        port = 20000 + os.getpid() % 20000
+        env = {"PATH": folder + ":" + os.environ["PATH"]}
+        hosts = "{name: a, address: '127.0.0.1:%d'}, {name: b, ssh: me@b}" % port
+        self.one_text(self.launch(hosts, "run", "-q", "-n", str(N), *HOW, *C, PROMPTS[0], env=env))
+        run = self.launch(hosts.replace("me@b", "nobody"), "run", "-q", "x", env=env)
+        self.assertEqual(run.returncode, 69)
+        self.assertIn("cannot copy the keys", run.stderr.decode())
+
+    def test_the_example(self):
+        words = ["scripts/launch", "-f", "configs/two-hosts.yaml", "--troupe", company.TROUPE, "--model", MODEL, "--", "run",
+                 "-q", "-n", str(N), *HOW, *C, PROMPTS[0]]
+        self.one_text(subprocess.run(words, cwd=company.ROOT, env=self.home.env, capture_output=True, timeout=60 * SLOW,
+                                     stdin=subprocess.DEVNULL))
+
+    def test_a_host_that_fails(self):
+        run = self.launch("{name: a, address: '127.0.0.1:%d'}, {name: b, netns: no-such-namespace}" % (
+            20000 + os.getpid() % 20000), "run", "-q", "x")
+        self.assertNotIn(run.returncode, (0, 130), run.stderr.decode())
+        self.assertIn("launch: host b ended", run.stderr.decode())
+        self.home.wait_empty(3)
 
 
 class Damage(Case):
