@@ -174,10 +174,12 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
     if (index < RESHARDER && m->epoch == s->component[index].epoch) f = find_flight(s, index, m->step);
     if (f == NULL) return; /* of an older epoch, or told already */
     tr_component *c = &s->component[index];
-    if (m->status == 0 && (member != c->n_lead - 1 || m->sampled.len != f->n_spans || !in_order(s, f))) {
+    if (m->status == 0 && (member != c->n_lead - 1 || m->sampled.len != f->n_spans)) {
         s->stats.protocol_errors++;
         return;
     }
+    /* One before it was lost with a connection: its reset is on the way and issues this step again too. */
+    if (m->status == 0 && !in_order(s, f)) return;
     if (m->status != 0) { /* the others of this step, and all behind it, run again after a reset */
         fail_spans(s, f, m->status, m->error);
         if (c->state == COMPONENT_RUNNING) tr_recovery_reset(s, index, fx);
@@ -215,13 +217,15 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m, tr_
     uint32_t slot = job->slot;
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
+    /* As with a step: the answer before this one was lost with a connection. */
+    if (m->status == 0 && q->state != SEQUENCE_ENDED && job->tok0 != load(&e->kv_moved)) return;
     job->used = false;
     c->in_flight--;
     q->jobs--;
     s->stats.handoffs++;
     s->stats.handoff_bytes += m->bytes;
     s->stats.handoff_ns += m->ns;
-    if (q->state != SEQUENCE_ENDED && (m->status != 0 || job->tok0 != load(&e->kv_moved))) {
+    if (q->state != SEQUENCE_ENDED && m->status != 0) {
         static const char text[] = "hand-off to the decode pool failed; see the log of the resharder";
         tr_progress_end(s, slot, TR_FINISH_ERROR, UINT32_MAX, 70, text, sizeof text - 1);
     } else if (q->state != SEQUENCE_ENDED) {
