@@ -104,9 +104,12 @@
       "ZeroMQ endpoint: ipc://PATH or tcp://127.0.0.1:PORT; default: a socket in the runtime folder")                  \
     X(SERVED_NAME, "server.served_model_name", "--served-model-name", 0, TEXT, 0, 0, 0, "", "", "NAME", TR_CMD_SERVE,  \
       "name that clients see; default: name of the model file")                                                        \
-    X(HOST, "server.host", "--host", 0, TEXT, 0, 0, 0, "", "", "ADDRESS", TR_CMD_SERVE, "HTTP: not available yet")     \
-    X(PORT, "server.port", "--port", 0, U32, 0, 65535, 0, "", "", "N", TR_CMD_SERVE, "HTTP: not available yet")        \
-    X(API_KEY_FILE, "server.api_key_file", "", 0, TEXT, 0, 0, 0, "", "", "FILE", 0, "HTTP: not available yet")         \
+    X(HOST, "server.host", "--host", 0, TEXT, 0, 0, 0, "127.0.0.1", "", "ADDRESS", TR_CMD_SERVE,                       \
+      "address of the HTTP server")                                                                                    \
+    X(PORT, "server.port", "--port", 0, U32, 0, 65535, 0, "", "", "N", TR_CMD_SERVE,                                   \
+      "serve the OpenAI API by HTTP on this port; 0: any free one")                                                    \
+    X(API_KEY_FILE, "server.api_key_file", "", 0, TEXT, 0, 0, 0, "", "", "FILE", 0,                                    \
+      "keys that HTTP requests must carry, one a line")                                                                \
     X(METRICS, "server.metrics", "", 0, TEXT, 0, 0, 0, "", "", "on|off", 0, "HTTP: not available yet")                 \
     X(HOSTS, "hosts", "", 0, TEXT, 0, 0, 0, "local", "", "NAMES", 0, "only local so far")                              \
     X(PREDICT, "", "--predict", 'n', U32, 1, 131072, 0, "256", "", "N", TR_CMD_ASK, "tokens to generate at most")      \

@@ -309,6 +309,25 @@ static tr_placement_cores cores_of(const char *text) {
     return strcmp(text, "shared") == 0 ? TR_PLACEMENT_SHARED : TR_PLACEMENT_AUTO;
 }
 
+static bool loopback(const char *host) {
+    return strcmp(host, "127.0.0.1") == 0 || strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0;
+}
+
+/* HTTP is there where a port is given, or serve is asked for. Beyond this machine only with keys. */
+static tr_status read_http(const tr_options *o, tr_topology *t, tr_error *err) {
+    const char *host = tr_options_text(o, TR_OPTION_HOST);
+    t->want.http = tr_options_given(o, TR_OPTION_PORT);
+    t->http_port = t->want.http ? tr_options_u32(o, TR_OPTION_PORT) : 0;
+    snprintf(t->http_host, sizeof t->http_host, "%s", host);
+    snprintf(t->api_key_file, sizeof t->api_key_file, "%s", tr_options_text(o, TR_OPTION_API_KEY_FILE));
+    if (t->want.http && !loopback(host) && !t->api_key_file[0])
+        return tr_error_set(err, TR_CONFIG,
+                            "--host %.60s: beyond this machine HTTP is served only with keys; name a file of them by "
+                            "--set server.api_key_file=FILE",
+                            host);
+    return TR_OK;
+}
+
 tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology *t, tr_error *err) {
     char folder[PATH_MAX] = "";
     memset(t, 0, sizeof *t);
@@ -323,6 +342,7 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     w->max_waiting = tr_options_u32(o, TR_OPTION_MAX_WAITING);
     w->kv_memory = tr_options_u64(o, TR_OPTION_KV_MEMORY);
     snprintf(t->endpoint, sizeof t->endpoint, "%s", tr_options_text(o, TR_OPTION_ENDPOINT));
+    TR_TRY(read_http(o, t, err));
     if (file && o->value[TR_OPTION_MODEL].source == TR_SOURCE_FILE) {
         char copy[PATH_MAX];
         snprintf(copy, sizeof copy, "%s", file);

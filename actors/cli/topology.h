@@ -13,6 +13,8 @@ typedef struct tr_topology {
     char model[TR_COMPANY_PATH_MAX]; /* absolute path of an existing file or folder; empty: none was named */
     char model_name[256];            /* served */
     char endpoint[TR_COMPANY_PATH_MAX];
+    char http_host[64], api_key_file[TR_COMPANY_PATH_MAX];
+    uint32_t http_port;
     tr_company_build_want want; /* without what the request adds */
 } tr_topology;
 

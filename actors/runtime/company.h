@@ -27,7 +27,8 @@ typedef enum tr_role {
     TR_ROLE_FRONTEND,
     TR_ROLE_SCHEDULER,
     TR_ROLE_RESHARDER,
-    TR_ROLE_STAGE
+    TR_ROLE_STAGE,
+    TR_ROLE_GATEWAY
 } tr_role;
 
 /* What a stage runs for one phase (index TR_PHASE_* - 1). */
@@ -38,8 +39,8 @@ typedef struct tr_company_phase {
 } tr_company_phase;
 
 typedef struct tr_company_actor {
-    char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "prefill.0", "decode.2", "unified.0";
-                          rank 1 of a stage: "decode.2.1" */
+    char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "gateway", "prefill.0", "decode.2",
+                          "unified.0";     rank 1 of a stage: "decode.2.1" */
     uint32_t role;     /* tr_role */
     uint32_t pipeline; /* stage: 0 or 1, index of the scheduler's pipeline */
     uint32_t stage, n_stages;
@@ -110,6 +111,9 @@ typedef struct tr_company {
     uint64_t table_offset[2], bitmap_offset[2]; /* inside TR_SEGMENT_TABLES */
     uint32_t n_actors, n_links;
     uint32_t frontend, scheduler, resharder; /* actor indices; resharder TR_NOBODY when one_pool */
+    char http_host[64];                      /* of the gateway, where there is one */
+    uint32_t http_port;                      /* 0: any free one */
+    char api_key_file[TR_COMPANY_PATH_MAX];
     tr_company_actor actor[TR_COMPANY_ACTORS_MAX];
     tr_company_link link[TR_COMPANY_LINKS_MAX];
     tr_company_segment segment[TR_SEGMENT_COUNT];

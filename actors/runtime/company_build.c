@@ -271,6 +271,7 @@ static tr_status add_actors(build *b, tr_error *err) {
         c->resharder = c->n_actors;
         add_actor(c, TR_ROLE_RESHARDER, "resharder");
     }
+    if (b->want->http) add_actor(c, TR_ROLE_GATEWAY, "gateway");
     if (b->want->unified) return add_pipeline(b, 0, "unified", err);
     TR_TRY(add_pipeline(b, 0, "prefill", err));
     return add_pipeline(b, 1, "decode", err);
