@@ -67,8 +67,9 @@ static tr_status open_gateway(tr_gateway *g, tr_error *err) {
     TR_TRY(open_tokenizer(g, err));
     if (tr_chat_source_open(c->model_path, &g->chat, &why) != TR_OK)
         tr_log(TR_LOG_WARN, "chat_template_unusable", "%s", why.text);
+    const uint32_t before = atomic_load(&g->rt->block->port); /* of an earlier life: clients know it */
     const tr_http_config config = {.host = c->http_host,
-                                   .port = (uint16_t)c->http_port,
+                                   .port = (uint16_t)(c->http_port ? c->http_port : before),
                                    .body_max = BODY_MAX,
                                    .unsent_max = UNSENT_MAX,
                                    .connections_max = CONNECTIONS_MAX,
