@@ -93,6 +93,10 @@
       "memory and eight full contexts")                                                                                \
     X(CONTEXT, "scheduler.context", "--context", 'c', U32, 1, 131072, 0, "", "", "N", TR_CMD_COMPANY,                  \
       "longest sequence, prompt and output together; default: what is asked, serve: what the model can")               \
+    X(PREFIX_CACHE, "scheduler.prefix_cache", "--prefix-cache", 0, CHOICE, 0, 0, 0, "on", "on|off", "on|off",          \
+      TR_CMD_RUN | TR_CMD_SERVE, "a prompt uses what the pools still hold of one with the same beginning")             \
+    X(WATERMARK, "scheduler.watermark", "", 0, U32, 0, 90, 0, "0", "", "PERCENT", 0,                                   \
+      "part of the KV pages that stays unpromised while anything runs")                                                \
     X(THREADS, "scheduler.threads", "--threads", 't', U32, 1, 1024, 0, "", "", "N", TR_CMD_COMPANY,                    \
       "cores to use, over all stages; default: all")                                                                   \
     X(TRANSPORT_LOCAL, "transport.local", "", 0, CHOICE, 0, 0, 0, "shm", "shm|zmq", "HOW", 0,                          \
@@ -237,6 +241,8 @@
     X("--api-key", "HTTP is not available yet in this version")                                                        \
     X("--dry-run", "use troupe plan")                                                                                  \
     X("--enable-chunked-prefill", "prefill is always chunked; see --chunk")                                            \
-    X("--enable-prefix-caching", "prefix caching is not available yet in this version")                                \
+    X("--enable-prefix-caching", "prefix caching is on already; see --prefix-cache")                                   \
+    X("--no-enable-prefix-caching", "use --prefix-cache off")                                                          \
+    X("--no-prefix-cache", "use --prefix-cache off")                                                                   \
     X("--version", "use troupe --version")
 #endif

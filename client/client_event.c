@@ -111,6 +111,7 @@ static tr_status on_text(tr_client *c, const tr_msg_text *m, tr_client_event *ev
     event->handoff_ns = m->handoff_ns;
     event->handoff_bytes = m->handoff_bytes;
     event->total_ns = m->total_ns;
+    event->cached_tokens = m->cached_tokens;
     tr_client_remove(c, r);
     return TR_OK;
 }

@@ -63,8 +63,10 @@ typedef struct tr_client_params {
     const char *const *stop; /* NUL-terminated, 1 to TR_MAX_STOP_BYTES bytes each */
     size_t n_stop;           /* at most TR_MAX_STOPS */
     bool ignore_eos, parse_special, no_bos;
-    uint32_t forced; /* tokens at the end of the prompt that the decode path computes */
-    bool logits;     /* send the logits of every position computed */
+    uint32_t forced;        /* tokens at the end of the prompt that the decode path computes */
+    bool logits;            /* send the logits of every position computed */
+    bool keep_cache;        /* with logits: a cached prefix is used and has none; else every position is computed */
+    const char *cache_salt; /* cached prefixes are shared only among requests of the same salt; NULL: none */
 } tr_client_params;
 
 typedef enum tr_client_event_kind {
@@ -86,6 +88,7 @@ typedef struct tr_client_event {
     const float *logits;       /* [rows][cols] */
     uint32_t finish;           /* END: tr_finish */
     uint32_t prompt_tokens, generated_tokens;
+    uint32_t cached_tokens; /* of the prompt, taken from the prefix cache */
     uint64_t queue_ns, ttft_ns, handoff_ns, handoff_bytes, total_ns;
     uint32_t code;     /* ERROR: exit-code style class (64, 65, 69, 70) */
     const char *error; /* ERROR: one line */

@@ -64,7 +64,8 @@ static void accept(const tr_scheduler *s, uint64_t rid, uint32_t slot, tr_effect
 static uint32_t check(tr_scheduler *s, const tr_msg_submit *m) {
     const tr_scheduler_config *c = &s->config;
     tr_error *err = &s->refusal;
-    bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > 1;
+    bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > 2 ||
+               m->cache_salt.len > TR_MAX_SALT_BYTES;
     for (uint32_t i = 0; !bad && i < m->stop.len; i++) bad = m->stop.data[i].len > TR_MAX_STOP_BYTES;
     for (uint32_t i = 0; !bad && i < m->tokens.len; i++) bad = m->tokens.data[i] >= c->vocab;
     if (bad)
@@ -112,6 +113,9 @@ static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submi
         e->stop_len[i] = (uint16_t)m->stop.data[i].len;
         if (m->stop.data[i].len > 0) memcpy(e->stop[i], m->stop.data[i].data, m->stop.data[i].len);
     }
+    const tr_kv_prefix_tenant tenant =
+        tr_kv_prefix_tenant_of(s->config.prefix_key, m->cache_salt.data, m->cache_salt.len);
+    memcpy(e->tenant, tenant.h, sizeof e->tenant);
     e->accepted_ns = s->now_ns;
     memcpy(e->tokens, m->tokens.data, m->tokens.len * sizeof *e->tokens);
     atomic_store_explicit(&e->n_tokens, m->tokens.len, memory_order_relaxed);
@@ -138,7 +142,7 @@ void tr_intake_submit(tr_scheduler *s, const tr_msg_submit *m, tr_effects *fx) {
     write_entry(s, e, m);
     *q = (tr_sequence){.table_version = q->table_version};
     tr_intake_measure(s, e, q);
-    if (!tr_kv_budget_possible(&s->budget, &q->need)) {
+    if (!tr_kv_budget_possible(&s->config.layout[0], s->config.one_pool ? NULL : &s->config.layout[1], &q->need)) {
         tr_error_set(&s->refusal, TR_UNAVAILABLE,
                      "%u prompt and %u output tokens never fit into the KV memory; ask for fewer or raise it",
                      e->prompt_len, e->max_tokens);
@@ -168,12 +172,30 @@ void tr_intake_release(tr_scheduler *s, const tr_msg_release *m) {
     tr_progress_tidy(s, slot);
 }
 
+/* What admitted sequences hold and may still take; what has ended holds its pages until nothing can touch them. */
+bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b) {
+    tr_kv_budget_begin(b, &s->pool[0], s->config.one_pool ? NULL : &s->pool[1], s->config.watermark);
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        const tr_sequence *q = &s->sequence[i];
+        if (q->state != SEQUENCE_RUNNING && q->state != SEQUENCE_ENDED) continue;
+        if (!tr_kv_budget_claim(b, &q->need, q->row)) return false;
+    }
+    return true;
+}
+
 void tr_intake_admit(tr_scheduler *s) {
     uint32_t n = 0;
-    while (n < s->n_waiting && tr_kv_budget_reserve(&s->budget, &s->sequence[s->waiting[n]].need)) {
-        s->sequence[s->waiting[n]].state = SEQUENCE_RUNNING;
-        tr_intake_insert(s, s->running, &s->n_running, s->waiting[n]);
-        n++;
+    tr_kv_budget budget;
+    tr_reuse reuse;
+    if (s->n_waiting == 0) return;
+    tr_check(tr_intake_claims(s, &budget));
+    for (; n < s->n_waiting; n++) {
+        uint32_t slot = s->waiting[n];
+        tr_reuse_find(s, slot, &reuse);
+        if (!tr_kv_budget_admit(&budget, &s->sequence[slot].need, &reuse.known, &reuse.parked)) break;
+        tr_reuse_take(s, slot, &reuse);
+        s->sequence[slot].state = SEQUENCE_RUNNING;
+        tr_intake_insert(s, s->running, &s->n_running, slot);
     }
     s->n_waiting -= n;
     memmove(s->waiting, s->waiting + n, s->n_waiting * sizeof *s->waiting);

@@ -32,6 +32,10 @@ typedef struct tr_journal_entry {
     uint32_t client_len, prompt_len, forced, max_tokens, top_k, ignore_eos, logits, n_stops;
     float temperature, top_p;
     uint64_t seed;
+    /* Prompt positions that were there at admission: [0, start[0]) not computed, [0, start[1]) not moved. Written
+     * before the table entries; the admission counts when kv_prefilled reaches start[0]. */
+    _Atomic uint32_t start[2];
+    uint64_t tenant[2]; /* whose cached prefixes it may use */
     uint32_t finish, code;
     uint32_t kept;  /* with DONE: generated tokens that count; n_tokens is cut to prompt_len + kept right after DONE */
     uint64_t order; /* of arrival */
@@ -46,8 +50,9 @@ typedef struct tr_journal_entry {
 typedef struct tr_journal {
     _Alignas(64) uint32_t n_slots, context;
     uint64_t entry_bytes;
-    _Atomic uint32_t epoch; /* of pipelines and resharder together: raised at every reset, survives the scheduler */
-    uint32_t pad;
+    _Atomic uint32_t epoch;     /* of pipelines and resharder together: raised at every reset, survives the scheduler */
+    _Atomic uint32_t cached[2]; /* pages of each pool that nobody holds and in which a prefix is known */
+    _Atomic uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests, tokens; since the start */
 } tr_journal;
 
 uint64_t tr_journal_bytes(uint32_t n_slots, uint32_t context);           /* 0 on overflow */

@@ -15,7 +15,8 @@ void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t 
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
     uint32_t have = generated(s, slot);
-    if (q->state == SEQUENCE_WAITING) q->need = (tr_kv_budget_need){0}; /* nothing was reserved */
+    for (uint32_t p = 0; p < 2; p++) /* it takes nothing more */
+        for (uint32_t g = 0; g < TR_KV_GROUPS_MAX; g++) q->need.pages[p][g] = tr_kv_table_held(&q->row[p], g);
     remove_from(s->waiting, &s->n_waiting, slot);
     remove_from(s->running, &s->n_running, slot);
     e->finish = finish;
@@ -44,7 +45,7 @@ static void drop_behind(tr_scheduler *s, uint32_t slot, uint32_t p, uint32_t pos
 static void drop_pool(tr_scheduler *s, uint32_t slot, uint32_t p) {
     tr_sequence *q = &s->sequence[slot];
     tr_kv_table_drop_all(&s->config.layout[p], s->config.table[p], slot, &q->row[p], &s->pool[p]);
-    tr_kv_budget_release(&s->budget, &q->need, p);
+    memset(q->need.pages[p], 0, sizeof q->need.pages[p]);
     q->table_version++;
 }
 
@@ -140,6 +141,7 @@ static void apply_span(tr_scheduler *s, uint32_t phase, const tr_msg_span *span,
     } else {
         publish(&e->kv_decoded, end);
     }
+    tr_reuse_learn(s, span->slot);
     tr_progress_clear_suspect(e);
     tr_progress_check_end(s, span->slot);
 }
@@ -229,6 +231,7 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
         e->handoff_ns += m->ns;
         publish(&e->kv_moved, job->tok1);
         publish(&e->kv_decoded, job->tok1);
+        tr_reuse_learn(s, slot);
         tr_progress_clear_suspect(e);
     }
     tr_progress_tidy(s, slot);

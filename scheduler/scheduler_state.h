@@ -2,11 +2,12 @@
  * scheduler.c   init, dispatch of events, output, stats      intake.c    SUBMIT, CANCEL, RELEASE, admission
  * batcher.c     what runs next: chunks and decode batches    progress.c  STEP_DONE, RESHARD_DONE, end of a request
  * handoff.c     RESHARD jobs                                 recovery.c  peers, resets, poison, own restart
+ * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known
  * Everything is level-triggered: an event changes state, then tr_batcher_pump and the flush of outputs do what the
  * state allows. So a lost moment (no room for effects, a peer away) is made up for at the next event.
  *
  * A component is what is reset as one: a pipeline, or the resharder. Its epoch lives from one reset to the next.
- * I1: issued[phase] >= confirmed (journal). I2: a sequence holds at most what it reserved. I3: pages are given back
+ * I1: issued[phase] >= confirmed (journal). I2: a sequence holds at most what it needs (need). I3: pages are given back
  * only when steps == jobs == 0 and no component is unsettled for it (an earlier scheduler's work may still run there),
  * except pages behind the window and behind what was moved, which nothing unconfirmed can touch. */
 #ifndef TR_SCHEDULER_STATE_H
@@ -14,6 +15,7 @@
 #include "kv/crash_point.h"
 #include "kv/kv_budget.h"
 #include "kv/kv_pool.h"
+#include "kv/kv_prefix.h"
 #include "kv/kv_table.h"
 #include "scheduler/scheduler.h"
 
@@ -37,7 +39,12 @@ typedef struct tr_sequence {
     bool finish_sent, released;
     bool fell;              /* scratch of a reset: was in flight at a counted death */
     tr_kv_table_row row[2]; /* one_pool: only row[0] */
-    tr_kv_budget_need need;
+    tr_kv_budget_need need; /* pages that it may come to hold */
+    struct {
+        uint64_t node;  /* of the last page that is known of it */
+        uint32_t pages; /* that are known */
+        bool ends;      /* nothing behind them can be */
+    } known[2];         /* by pool */
 } tr_sequence;
 
 typedef enum tr_component_state { COMPONENT_DOWN, COMPONENT_RESETTING, COMPONENT_RUNNING } tr_component_state;
@@ -72,7 +79,7 @@ typedef struct tr_handoff_job { /* a RESHARD that is out */
 struct tr_scheduler {
     tr_scheduler_config config;
     tr_kv_pool pool[2];
-    tr_kv_budget budget;
+    tr_kv_prefix *prefix[2]; /* by pool; NULL: off */
     tr_component component[COMPONENTS];
     tr_sequence *sequence; /* [n_slots] */
     uint32_t *running;     /* slots in order of arrival */
@@ -124,9 +131,25 @@ void tr_intake_submit(tr_scheduler *s, const tr_msg_submit *m, tr_effects *fx);
 void tr_intake_cancel(tr_scheduler *s, const tr_msg_cancel *m);
 void tr_intake_release(tr_scheduler *s, const tr_msg_release *m);
 void tr_intake_admit(tr_scheduler *s);
+/* Add up what is promised. False: more than there is, some table is damaged. */
+bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b);
 /* Spans of positions and pages that an entry's life needs. */
 void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q);
 void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot); /* by order of arrival */
+
+/* reuse.c */
+typedef struct tr_reuse {
+    uint32_t start[2]; /* positions that need not be computed, or moved */
+    uint32_t pages[2]; /* the same in pages of the pool */
+    uint64_t node[2];
+    tr_kv_budget_need known, parked; /* pages that come with it; of those the ones that nobody holds now */
+} tr_reuse;
+/* What the pools know of the prompt. Valid until the next page is taken. */
+void tr_reuse_find(tr_scheduler *s, uint32_t slot, tr_reuse *r);
+/* It becomes the beginning of the sequence. */
+void tr_reuse_take(tr_scheduler *s, uint32_t slot, const tr_reuse *r);
+/* What is confirmed of the sequence can be found from now on. */
+void tr_reuse_learn(tr_scheduler *s, uint32_t slot);
 
 /* batcher.c */
 void tr_batcher_pump(tr_scheduler *s, tr_effects *fx);

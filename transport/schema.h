@@ -23,6 +23,7 @@ enum {
     TR_MAX_STEP_ROWS = 4096,
     TR_MAX_SAMPLES = 16, /* n of one prompt */
     TR_MAX_ERROR_BYTES = 512,
+    TR_MAX_SALT_BYTES = 256,
     TR_MAX_CLIENT_ID_BYTES = 255 /* ZeroMQ routing id */
 };
 
@@ -55,7 +56,8 @@ enum {
     F(u32, parse_special, 1, "special tokens written in the prompt text become tokens")                                \
     F(u32, no_bos, 1, "leave out the begin token")                                                                     \
     F(u32, forced, TR_MAX_TOKENS, "tokens at the end of the prompt that the decode path computes (teacher-forced)")    \
-    F(u32, logits, 1, "send a logits frame for every position computed (evaluation)")
+    F(u32, logits, 2, "send a logits frame: 1 for every position, 2 for those that no cached prefix holds")            \
+    F(str, cache_salt, TR_MAX_SALT_BYTES, "cached prefixes are shared only among requests of the same salt")
 #define TR_FIELDS_TEXT(F)                                                                                              \
     F(u64, id, 0, "")                                                                                                  \
     F(u32, index, 0, "of the first token in this message, counted from the first generated one")                       \
@@ -68,7 +70,8 @@ enum {
     F(u64, ttft_ns, 0, "with finish: accepted to first token")                                                         \
     F(u64, handoff_ns, 0, "with finish: time inside the resharder")                                                    \
     F(u64, handoff_bytes, 0, "with finish: KV bytes written by the resharder")                                         \
-    F(u64, total_ns, 0, "with finish: accepted to last token")
+    F(u64, total_ns, 0, "with finish: accepted to last token")                                                         \
+    F(u32, cached_tokens, 0, "with finish: of the prompt, taken from the prefix cache")
 #define TR_FIELDS_ERROR(F)                                                                                             \
     F(u64, id, 0, "of the request that ends with this")                                                                \
     F(u32, code, 0, "exit-code style class: 64 usage, 65 data, 69 unavailable or full, 70 internal")                   \
@@ -88,7 +91,8 @@ enum {
     F(u32, forced, TR_MAX_TOKENS, "as in ADD")                                                                         \
     TR_FIELDS_SAMPLING(F)                                                                                              \
     F(strv, stop, TR_MAX_STOPS, "")                                                                                    \
-    F(u32, logits, 1, "")
+    F(u32, logits, 2, "")                                                                                              \
+    F(str, cache_salt, TR_MAX_SALT_BYTES, "")
 #define TR_FIELDS_ACCEPTED(F) F(u64, rid, 0, "now in the journal") F(u32, slot, 0, "")
 #define TR_FIELDS_CANCEL(F)                                                                                            \
     F(u64, rid, 0, "")                                                                                                 \
@@ -105,7 +109,8 @@ enum {
     F(u64, ttft_ns, 0, "")                                                                                             \
     F(u64, handoff_ns, 0, "")                                                                                          \
     F(u64, handoff_bytes, 0, "")                                                                                       \
-    F(u64, total_ns, 0, "")
+    F(u64, total_ns, 0, "")                                                                                            \
+    F(u32, cached_tokens, 0, "")
 #define TR_FIELDS_RELEASE(F) F(u64, rid, 0, "the client has its end: forget the journal entry")
 
 /* ---- scheduler <-> stage ---- */

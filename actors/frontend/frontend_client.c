@@ -249,7 +249,8 @@ static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids
                               .seed = m->seed,
                               .ignore_eos = m->ignore_eos,
                               .stop = m->stop,
-                              .logits = m->logits}};
+                              .logits = m->logits,
+                              .cache_salt = m->cache_salt}};
     if (!r) {
         refuse(f, from, m->id, 69, "too many open requests (%u): try again when one has ended", f->requests.cap);
         return;

@@ -124,6 +124,7 @@ static void send_text(tr_frontend *f, tr_request *r, uint32_t index, const uint3
         m.as.text.handoff_ns = e->handoff_ns;
         m.as.text.handoff_bytes = e->handoff_bytes;
         m.as.text.total_ns = e->total_ns;
+        m.as.text.cached_tokens = e->cached_tokens;
     }
     r->offset += bytes;
     if (n > 0 || bytes > 0 || last) send_to(f, r, &m);
@@ -144,7 +145,7 @@ static void finish_now(tr_frontend *f, tr_request *r) {
 
 /* Rows that a logits request computes in all: every known position, and every generated token but the last. */
 static bool logits_complete(const tr_request *r) {
-    uint32_t expect = r->prompt_len + (r->n_tokens ? r->n_tokens - 1 : 0);
+    uint32_t expect = r->prompt_len - r->end.cached_tokens + (r->n_tokens ? r->n_tokens - 1 : 0);
     return !r->logits || r->gone || r->finish == TR_FINISH_ERROR || r->finish == TR_FINISH_ABORT ||
            r->logit_rows >= expect;
 }
@@ -190,6 +191,7 @@ static void replay(tr_frontend *f, tr_journal_entry *e) {
         m.total_ns = e->last_token_ns ? e->last_token_ns - e->accepted_ns : 0;
         m.handoff_ns = e->handoff_ns;
         m.handoff_bytes = e->handoff_bytes;
+        m.cached_tokens = atomic_load_explicit(&e->start[0], memory_order_relaxed);
     }
     on_output(f, &m);
 }

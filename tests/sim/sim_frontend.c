@@ -21,7 +21,8 @@ static void send_submit(world *w, uint32_t i) {
                                   .max_tokens = r->max_tokens,
                                   .seed = r->seed,
                                   .ignore_eos = r->ignore_eos,
-                                  .logits = r->logits};
+                                  .logits = r->logits,
+                                  .cache_salt = {r->salt, (uint32_t)strlen(r->salt)}};
     sim_send(w, FRONTEND, SCHEDULER, &m);
 }
 

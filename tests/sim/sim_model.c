@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+/* Where both phases have one precision, a path is as good as the other. */
+static uint32_t path_of(const world *w, uint32_t phase) { return w->scheduler.one_path ? TR_PHASE_PREFILL : phase; }
 static uint64_t path_key(uint32_t phase) { return phase == TR_PHASE_PREFILL ? 0x70ull : 0xd0ull; }
 static uint64_t embed(uint32_t phase, uint32_t token) { return tr_rng_hash(path_key(phase) ^ 0xe000, token); }
 static uint64_t cell_of(uint32_t phase, uint32_t layer, uint32_t head, uint32_t pos, uint64_t act) {
@@ -20,6 +22,7 @@ static uint32_t window_begin(const world *w, uint32_t layer, uint32_t pos) {
 /* ---- oracle: one request alone, no pages, no stages ---- */
 static uint64_t oracle_row(const world *w, uint64_t (*kv)[MAX_HEADS][MAX_CONTEXT], uint32_t phase, uint32_t pos,
                            uint32_t token) {
+    phase = path_of(w, phase);
     uint64_t act = embed(phase, token);
     for (uint32_t l = 0; l < w->model.n_layers; l++) {
         uint64_t sum = act;
@@ -72,11 +75,11 @@ static uint64_t *cell_at(world *w, uint32_t pool, uint32_t slot, uint32_t layer,
 
 static uint64_t row(world *w, uint32_t actor, const tr_msg_step *step, const tr_msg_span *span, uint32_t pos,
                     uint64_t act) {
-    uint32_t pool = w->scheduler.one_pool || step->phase == TR_PHASE_PREFILL ? 0 : 1;
+    uint32_t pool = w->scheduler.one_pool || step->phase == TR_PHASE_PREFILL ? 0 : 1, phase = path_of(w, step->phase);
     for (uint32_t l = w->lo[actor]; l < w->hi[actor]; l++) {
         uint64_t sum = act;
         for (uint32_t h = 0; h < w->model.n_kv_heads; h++) {
-            *cell_at(w, pool, span->slot, l, h, pos) = cell_of(step->phase, l, h, pos, act);
+            *cell_at(w, pool, span->slot, l, h, pos) = cell_of(phase, l, h, pos, act);
             for (uint32_t q = window_begin(w, l, pos); q <= pos; q++)
                 sum = tr_rng_hash(sum, *cell_at(w, pool, span->slot, l, h, q));
         }
@@ -93,7 +96,7 @@ void sim_model_step(world *w, uint32_t actor, const tr_msg_step *step, const uin
         sampled[i] = 0;
         for (uint32_t k = 0; k < span->rows; k++, r++) {
             if (r >= max_rows) return;
-            uint64_t act = in ? in[r] : embed(step->phase, step->tokens.data[r]);
+            uint64_t act = in ? in[r] : embed(path_of(w, step->phase), step->tokens.data[r]);
             out[r] = row(w, actor, step, span, span->pos0 + k, act);
         }
         if (last && (span->flags & 1)) sampled[i] = sample(w, out[r - 1], span->seed, span->pos0 + span->rows);
