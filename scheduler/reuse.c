@@ -92,8 +92,7 @@ static void learn_in(tr_scheduler *s, uint32_t slot, uint32_t p) {
     for (; q->known[p].pages < end && !q->known[p].ends; q->known[p].pages++) {
         uint32_t at = q->known[p].pages, page[TR_KV_GROUPS_MAX] = {TR_KV_NO_PAGE, TR_KV_NO_PAGE};
         for (uint32_t g = 0; g < l->n_groups; g++) {
-            /* in the decode pool nothing was moved of what lies before the window */
-            if (p == 1 && at * l->page_tok < window_begin(&l->group[g], q->prefill_end)) continue;
+            if (p == 1 && at * l->page_tok < moved_from(s, g, q)) continue; /* not all of it was moved */
             page[g] = s->config.table[p][tr_kv_layout_entry(l, slot, g, at)];
         }
         q->known[p].node =

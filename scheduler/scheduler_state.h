@@ -118,6 +118,13 @@ static inline uint32_t component_of(const tr_scheduler *s, uint32_t phase) {
 static inline uint32_t window_begin(const tr_kv_group *g, uint32_t pos) {
     return g->window == 0 || pos + 1 <= g->window ? 0 : pos + 1 - g->window;
 }
+/* First position of a group that a hand-off moves: what a query at the end of the prefilled part sees, and, where that
+ * lies in a page of the source in any case, the beginning of the page, so that the page is complete. */
+static inline uint32_t moved_from(const tr_scheduler *s, uint32_t g, const tr_sequence *q) {
+    const tr_kv_layout *l = s->config.layout;
+    uint32_t begin = window_begin(&l[1].group[g], q->prefill_end);
+    return l[0].page_tok % l[1].page_tok == 0 ? begin - begin % l[1].page_tok : begin;
+}
 static inline bool room(tr_scheduler *s, const tr_effects *fx, uint32_t n) {
     if (fx->n + n < TR_EFFECTS_MAX) return true; /* one stays for the timer */
     s->more = true;

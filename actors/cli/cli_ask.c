@@ -74,6 +74,7 @@ static tr_status on_event(const tr_client_event *e, tr_cli_answer *a, bool *done
         *done = true;
         a->finish = e->finish;
         a->prompt_tokens = e->prompt_tokens;
+        a->cached_tokens = e->cached_tokens;
         a->ttft_ns = e->ttft_ns;
         a->total_ns = e->total_ns;
         a->handoff_ns = e->handoff_ns;
@@ -195,8 +196,9 @@ bool tr_cli_ask_figures(const tr_cli_answer *a, tr_cli_figures *out) {
 static void print_figures(const tr_cli_answer *a) {
     tr_cli_figures f;
     static const char *const ends[] = {"interrupted", "stop", "length", "interrupted", "error"};
-    fprintf(stderr, "%u prompt tokens, %u generated, ended by %s\n", a->prompt_tokens, a->n_tokens,
-            ends[a->finish < 5 ? a->finish : 0]);
+    fprintf(stderr, "%u prompt tokens", a->prompt_tokens);
+    if (a->cached_tokens) fprintf(stderr, " (%u from the prefix cache)", a->cached_tokens);
+    fprintf(stderr, ", %u generated, ended by %s\n", a->n_tokens, ends[a->finish < 5 ? a->finish : 0]);
     if (a->ttft_ns) fprintf(stderr, "TTFT %.1f ms", ms(a->ttft_ns));
     bool gaps = tr_cli_ask_figures(a, &f);
     if (gaps)

@@ -5,7 +5,7 @@
 #include "client/troupe_client.h"
 
 typedef struct tr_cli_answer {
-    uint32_t prompt_tokens, n_tokens;
+    uint32_t prompt_tokens, cached_tokens, n_tokens;
     uint32_t finish;  /* tr_finish; NONE when it was interrupted */
     uint64_t *gap_ns; /* [n_gaps] between tokens as they came; owned */
     uint32_t n_gaps, cap_gaps;
