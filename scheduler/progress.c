@@ -30,6 +30,7 @@ void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t 
     q->state = SEQUENCE_ENDED;
     s->stats.finished++;
     if (finish == TR_FINISH_ERROR) s->stats.failed++;
+    if (finish == TR_FINISH_ERROR) tr_sample_failed(s, slot);
     tr_progress_tidy(s, slot);
 }
 
@@ -51,8 +52,9 @@ static void drop_pool(tr_scheduler *s, uint32_t slot, uint32_t p) {
 
 static void tidy_ended(tr_scheduler *s, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
-    if (q->steps > 0 || q->jobs > 0 || q->unsettled != 0) return;
+    if (q->steps > 0 || q->jobs > 0 || q->unsettled != 0 || tr_sample_is_source(s, slot)) return;
     for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2); p++) drop_pool(s, slot, p);
+    tr_sample_copied(s, slot); /* or never needed any more */
     if (!q->released) return;
     publish(&entry_of(s, slot)->state, TR_JOURNAL_FREE);
     *q = (tr_sequence){.table_version = q->table_version};
@@ -65,6 +67,7 @@ static void tidy_running(tr_scheduler *s, uint32_t slot) {
     tr_journal_entry *e = entry_of(s, slot);
     uint32_t prefilled = load(&e->kv_prefilled), decoded = load(&e->kv_decoded);
     bool moved = load(&e->kv_moved) == q->prefill_end;
+    if (tr_sample_is_source(s, slot)) return;
     if (s->config.one_pool) {
         if (q->unsettled == 0) drop_behind(s, slot, 0, moved && decoded > prefilled ? decoded : prefilled);
         return;
@@ -100,8 +103,7 @@ static bool is_eos(const tr_scheduler *s, uint32_t token) {
     return false;
 }
 
-/* Append a sampled token. The end token ends the request and is no output token. False: the request has ended. */
-static bool append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token) {
+bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token) {
     tr_journal_entry *e = entry_of(s, slot);
     if (load(&e->n_tokens) != position) return true; /* known since before a restart */
     if (token >= s->config.vocab) {
@@ -128,10 +130,11 @@ void tr_progress_clear_suspect(tr_journal_entry *e) {
 }
 
 /* The token first, then the count of what was computed: a death in between only computes rows again. */
-static void apply_span(tr_scheduler *s, uint32_t phase, const tr_msg_span *span, uint32_t token) {
+static void apply_span(tr_scheduler *s, uint32_t phase, const tr_msg_span *span, const uint32_t *tokens) {
     tr_journal_entry *e = entry_of(s, span->slot);
     uint32_t end = span->pos0 + span->rows;
-    if ((span->flags & SPAN_SAMPLE) && !append(s, span->slot, end, token)) return;
+    if (s->sequence[span->slot].state == SEQUENCE_ENDED) return;
+    if ((span->flags & SPAN_SAMPLE) && !tr_progress_append(s, span->slot, end, tokens[0])) return;
     if (phase == PREFILL) {
         publish(&e->kv_prefilled, end);
         if (s->config.one_pool) {
@@ -139,6 +142,7 @@ static void apply_span(tr_scheduler *s, uint32_t phase, const tr_msg_span *span,
             publish(&e->kv_decoded, end);
         }
     } else {
+        tr_sample_copied(s, span->slot); /* first: to copy again behind this row would undo it */
         publish(&e->kv_decoded, end);
     }
     tr_reuse_learn(s, span->slot);
@@ -176,7 +180,7 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
     if (index < RESHARDER && m->epoch == s->component[index].epoch) f = find_flight(s, index, m->step);
     if (f == NULL) return; /* of an older epoch, or told already */
     tr_component *c = &s->component[index];
-    if (m->status == 0 && (member != c->n - 1 || m->sampled.len != f->n_spans || !in_order(s, f))) {
+    if (m->status == 0 && (member != c->n - 1 || m->sampled.len != f->n_draws || !in_order(s, f))) {
         s->stats.protocol_errors++;
         return;
     }
@@ -187,11 +191,14 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
     }
     f->used = false;
     c->in_flight--;
+    const uint32_t *tokens = m->sampled.data;
     for (uint32_t i = 0; i < f->n_spans; i++) {
-        tr_sequence *q = &s->sequence[f->spans[i].slot];
-        q->steps--;
-        if (q->state != SEQUENCE_ENDED) apply_span(s, f->phase, &f->spans[i], m->sampled.data[i]);
-        tr_progress_tidy(s, f->spans[i].slot);
+        const tr_msg_span *span = &f->spans[i];
+        s->sequence[span->slot].steps--;
+        if (span->draws > 1) tr_sample_drawn(s, span->slot, span->pos0 + span->rows, tokens);
+        apply_span(s, f->phase, span, tokens);
+        tr_progress_tidy(s, span->slot);
+        tokens += span->draws > 1 ? span->draws : 1;
     }
 }
 

@@ -62,6 +62,7 @@ static void reset_complete(tr_scheduler *s, uint32_t component) {
     }
     c->counted_death = false;
     c->state = COMPONENT_RUNNING;
+    memset(c->fresh, 0, sizeof c->fresh);
     for (uint32_t i = 0; i < s->n_slots; i++) {
         s->sequence[i].unsettled &= ~(1u << component);
         if (s->sequence[i].fell) count_death(s, i); /* once, however many steps of it were out */
@@ -90,7 +91,10 @@ void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted) {
     if (index == COMPONENTS || !s->component[index].up[member]) return;
     tr_component *c = &s->component[index];
     c->up[member] = false;
-    if (c->state == COMPONENT_RUNNING && counted) c->counted_death = true;
+    /* a reset that a failed step asked for finds the others still at work */
+    bool works = c->state == COMPONENT_RUNNING ||
+                 (c->state == COMPONENT_RESETTING && !c->acked[member] && !c->fresh[member]);
+    if (works && counted) c->counted_death = true;
     c->state = COMPONENT_DOWN;
 }
 
@@ -110,7 +114,7 @@ void tr_recovery_peer_up(tr_scheduler *s, uint32_t actor, uint32_t incarnation, 
     tr_component *c = &s->component[index];
     if (c->up[member] && c->incarnation[member] == incarnation) return;
     if (c->up[member]) tr_recovery_peer_down(s, actor, false); /* its end was missed */
-    c->up[member] = true;
+    c->up[member] = c->fresh[member] = true;
     c->incarnation[member] = incarnation;
     tr_recovery_pump(s, fx);
 }
@@ -185,6 +189,7 @@ static void take_over(tr_scheduler *s, uint32_t slot) {
     tr_journal_entry *e = entry_of(s, slot);
     bool half = half_admitted(e), sound = true;
     for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2) && half; p++) wipe_row(s, slot, p);
+    if (half) publish(&e->fork, 0);
     if (half) publish(&e->start[1], 0);
     if (half) publish(&e->start[0], 0); /* last: until then it is half admitted */
     mend(s, e);
@@ -218,6 +223,19 @@ static void check_claims(tr_scheduler *s) {
     }
 }
 
+/* Samples whose leader was not accepted were not either: nobody was told of them. */
+static void mend_samples(tr_scheduler *s, uint32_t slot) {
+    tr_journal_entry *e = entry_of(s, slot);
+    if (load(&e->state) == TR_JOURNAL_FREE || e->sample == 0 || load(&e->whole)) return;
+    bool led = false;
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        led |= load(&entry_of(s, i)->state) != TR_JOURNAL_FREE && entry_of(s, i)->rid == e->rid - e->sample;
+    if (led)
+        publish(&e->whole, 1);
+    else
+        publish(&e->state, TR_JOURNAL_FREE);
+}
+
 void tr_recovery_start(tr_scheduler *s) {
     const tr_scheduler_config *c = &s->config;
     bool fresh = load(&c->journal->epoch) == 0;
@@ -225,6 +243,7 @@ void tr_recovery_start(tr_scheduler *s) {
         if (fresh) tr_kv_table_clear(&c->layout[p], c->table[p]);
         tr_kv_pool_clear(&s->pool[p]);
     }
+    for (uint32_t i = 0; i < s->n_slots; i++) mend_samples(s, i);
     for (uint32_t i = 0; i < s->n_slots; i++) {
         if (load(&entry_of(s, i)->state) != TR_JOURNAL_FREE) {
             take_over(s, i);

@@ -31,7 +31,8 @@ static void find_in(tr_scheduler *s, uint32_t slot, uint32_t p, uint32_t most, u
 
 void tr_reuse_find(tr_scheduler *s, uint32_t slot, tr_reuse *r) {
     const tr_sequence *q = &s->sequence[slot];
-    *r = (tr_reuse){0};
+    *r = (tr_reuse){.leader = NO_SLOT};
+    if (tr_sample_find_fork(s, slot, r)) return;
     if (!s->config.prefix_cache || entry_of(s, slot)->logits == 1) return;
     find_in(s, slot, 0, q->prefill_end - 1, 0, r);
     if (s->config.one_pool)
@@ -63,11 +64,13 @@ static void count(tr_scheduler *s, uint32_t queried, uint32_t hit) {
 void tr_reuse_take(tr_scheduler *s, uint32_t slot, const tr_reuse *r) {
     tr_journal_entry *e = entry_of(s, slot);
     tr_sequence *q = &s->sequence[slot];
-    if (s->config.prefix_cache) count(s, q->prefill_end, r->start[0]);
+    if (s->config.prefix_cache && r->leader == NO_SLOT) count(s, q->prefill_end, r->start[0]);
+    e->cached = r->leader == NO_SLOT ? r->start[0] : 0;
     if (r->start[0] == 0) return;
     publish(&e->start[0], r->start[0]);
     publish(&e->start[1], r->start[1]);
-    for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2); p++)
+    if (r->leader != NO_SLOT) tr_sample_share(s, slot, r);
+    for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2) && r->leader == NO_SLOT; p++)
         if (r->pages[p] > 0) share(s, slot, p, r);
     publish(&e->kv_prefilled, r->start[0]);
     publish(&e->kv_moved, r->start[1]);

@@ -52,7 +52,8 @@ size_t tr_scheduler_bytes(const tr_scheduler_config *config) {
     return tr_align_up(sizeof(tr_scheduler), 64) + tr_align_up(slots * sizeof(tr_sequence), 64) +
            2 * tr_align_up(slots * sizeof(uint32_t), 64) + tr_align_up(flights * sizeof(tr_flight), 64) +
            tr_align_up(flights * config->max_batch * sizeof(tr_msg_span), 64) +
-           tr_align_up(flights * config->max_rows * sizeof(uint32_t), 64) + prefix_bytes(config);
+           tr_align_up(flights * config->max_rows * sizeof(uint32_t), 64) +
+           tr_align_up(flights * COPIES_A_SPAN * config->max_batch * sizeof(uint32_t), 64) + prefix_bytes(config);
 }
 
 static void *carve(char **at, size_t bytes) {
@@ -87,9 +88,11 @@ tr_status tr_scheduler_init(tr_scheduler *s, const tr_scheduler_config *config) 
     s->flight = carve(&at, s->n_flights * sizeof *s->flight);
     tr_msg_span *spans = carve(&at, (size_t)s->n_flights * config->max_batch * sizeof *spans);
     uint32_t *tokens = carve(&at, (size_t)s->n_flights * config->max_rows * sizeof *tokens);
+    uint32_t *copies = carve(&at, (size_t)s->n_flights * COPIES_A_SPAN * config->max_batch * sizeof *copies);
     for (uint32_t i = 0; i < s->n_flights; i++)
         s->flight[i] = (tr_flight){.spans = spans + (size_t)i * config->max_batch,
-                                   .tokens = tokens + (size_t)i * config->max_rows};
+                                   .tokens = tokens + (size_t)i * config->max_rows,
+                                   .copies = copies + (size_t)i * COPIES_A_SPAN * config->max_batch};
     memset(s->sequence, 0, s->n_slots * sizeof *s->sequence);
     s->next_order = 1;
     init_components(s);
@@ -131,7 +134,7 @@ static void output(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
     m->error = (tr_str){e->error, (uint32_t)strnlen(e->error, sizeof e->error)};
     m->queue_ns = since(e->accepted_ns, e->first_step_ns);
     m->ttft_ns = since(e->accepted_ns, e->first_token_ns);
-    m->cached_tokens = load(&e->start[0]);
+    m->cached_tokens = e->cached;
     m->handoff_ns = e->handoff_ns;
     m->handoff_bytes = e->handoff_bytes;
     m->total_ns = since(e->accepted_ns, e->last_token_ns);

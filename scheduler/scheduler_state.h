@@ -3,6 +3,7 @@
  * batcher.c     what runs next: chunks and decode batches    progress.c  STEP_DONE, RESHARD_DONE, end of a request
  * handoff.c     RESHARD jobs                                 recovery.c  peers, resets, poison, own restart
  * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known
+ * sample.c      n samples of one prompt: the leader is prefilled and draws n tokens, the others fork off its pages
  * Everything is level-triggered: an event changes state, then tr_batcher_pump and the flush of outputs do what the
  * state allows. So a lost moment (no room for effects, a peer away) is made up for at the next event.
  *
@@ -22,6 +23,7 @@
 enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2 }; /* flags of a span, transport/schema.h */
 enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, COMPONENTS = 3 };
 enum { JOBS_MAX = 16, POISON_DEATHS = 2, NO_SLOT = UINT32_MAX };
+enum { COPIES_A_SPAN = TR_MAX_COPIES / TR_MAX_SPANS };
 
 typedef enum tr_sequence_state { SEQUENCE_NONE, SEQUENCE_WAITING, SEQUENCE_RUNNING, SEQUENCE_ENDED } tr_sequence_state;
 
@@ -54,6 +56,7 @@ typedef struct tr_component {
     uint32_t n, max_in_flight;
     uint32_t actor[TR_SCHEDULER_STAGES_MAX], incarnation[TR_SCHEDULER_STAGES_MAX];
     bool up[TR_SCHEDULER_STAGES_MAX], acked[TR_SCHEDULER_STAGES_MAX];
+    bool fresh[TR_SCHEDULER_STAGES_MAX]; /* up since the component ran last: it has computed nothing yet */
     uint32_t epoch;
     uint64_t next_id; /* of a step or job in this epoch */
     uint32_t in_flight;
@@ -64,9 +67,10 @@ typedef struct tr_flight { /* a STEP that is out */
     bool used, suspect;
     uint32_t component, phase; /* phase: PREFILL or DECODE */
     uint64_t step;
-    uint32_t n_spans, n_rows;
+    uint32_t n_spans, n_rows, n_draws, n_copies;
     tr_msg_span *spans; /* [max_batch] */
     uint32_t *tokens;   /* [max_rows] */
+    uint32_t *copies;   /* [COPIES_A_SPAN * max_batch] */
 } tr_flight;
 
 typedef struct tr_handoff_job { /* a RESHARD that is out */
@@ -149,6 +153,7 @@ typedef struct tr_reuse {
     uint32_t start[2]; /* positions that need not be computed, or moved */
     uint32_t pages[2]; /* the same in pages of the pool */
     uint64_t node[2];
+    uint32_t leader;                 /* slot; NO_SLOT: the pages come from the cache */
     tr_kv_budget_need known, parked; /* pages that come with it; of those the ones that nobody holds now */
 } tr_reuse;
 /* What the pools know of the prompt. Valid until the next page is taken. */
@@ -158,6 +163,24 @@ void tr_reuse_take(tr_scheduler *s, uint32_t slot, const tr_reuse *r);
 /* What is confirmed of the sequence can be found from now on. */
 void tr_reuse_learn(tr_scheduler *s, uint32_t slot);
 
+/* sample.c */
+uint32_t tr_sample_leader(const tr_scheduler *s, uint32_t slot);             /* slot, NO_SLOT: none, or itself */
+uint32_t tr_sample_find(const tr_scheduler *s, uint32_t leader, uint32_t k); /* slot of sample k, or NO_SLOT */
+/* Its leader is still about to do what it need not do itself. */
+bool tr_sample_waits(const tr_scheduler *s, uint32_t slot);
+/* What it shares with its leader; false: nothing, it goes its own way. */
+bool tr_sample_find_fork(tr_scheduler *s, uint32_t slot, tr_reuse *r);
+void tr_sample_share(tr_scheduler *s, uint32_t slot, const tr_reuse *r);
+/* Copies that its first decode step carries: entries added to copies. */
+uint32_t tr_sample_copies(const tr_scheduler *s, uint32_t slot, uint32_t *copies);
+void tr_sample_copied(tr_scheduler *s, uint32_t slot);
+/* A page of it is still to be copied: it gives nothing back. */
+bool tr_sample_is_source(const tr_scheduler *s, uint32_t slot);
+/* Tokens that a span of the leader drew, one a sample. */
+void tr_sample_drawn(tr_scheduler *s, uint32_t leader, uint32_t position, const uint32_t *tokens);
+/* What cannot be computed for the leader cannot be for those that wait for it. */
+void tr_sample_failed(tr_scheduler *s, uint32_t leader);
+
 /* batcher.c */
 void tr_batcher_pump(tr_scheduler *s, tr_effects *fx);
 
@@ -166,6 +189,8 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
 void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m);
 void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t keep, uint32_t code, const char *error,
                      uint32_t error_len);
+/* Append a sampled token. The end token ends the request and is no output token. False: the request has ended. */
+bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token);
 /* A suspect is cleared when all that was in flight at the death has been confirmed since. */
 void tr_progress_clear_suspect(tr_journal_entry *e);
 /* Give back what nothing can touch any more; frees the slot of a released request. */

@@ -90,6 +90,7 @@ static tr_status allocate_head(tr_forward *f) {
     f->logit_row = calloc(rows, sizeof *f->logit_row);
     f->asking_spans = calloc(f->config.max_spans, sizeof *f->asking_spans);
     const size_t shares = (size_t)tr_team_size(f->config.team) * f->config.max_spans;
+    f->draw = calloc(f->config.max_spans, sizeof *f->draw);
     f->best = calloc(shares, sizeof *f->best);
     f->guess = calloc(shares, sizeof *f->guess);
     const bool planes = f->head->kind == TR_IMAGE_INT8_PLANES;
@@ -99,7 +100,7 @@ static tr_status allocate_head(tr_forward *f) {
     void *logits =
         mmap(NULL, f->logits_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     f->logits = logits == MAP_FAILED ? NULL : logits;
-    return f->logit_row && f->asking_spans && f->best && f->guess && f->logits && (f->coarse || !planes)
+    return f->logit_row && f->asking_spans && f->draw && f->best && f->guess && f->logits && (f->coarse || !planes)
                ? TR_OK
                : TR_UNAVAILABLE;
 }
@@ -202,6 +203,7 @@ void tr_forward_destroy(tr_forward **forward) {
                      f->act,
                      f->logit_row,
                      f->asking_spans,
+                     f->draw,
                      f->best,
                      f->slot_used,
                      (void *)f->next_item,
@@ -254,6 +256,32 @@ static bool slot_twice(tr_forward *f, const tr_micro_batch *b) {
     return twice;
 }
 
+/* Tokens that a span takes in `sampled`. */
+static uint32_t draws_of(const tr_span *s) { return s->sampling.draws > 1 ? s->sampling.draws : 1; }
+
+/* The tokens to draw, and behind which rows of logits. False: more than there is room for. */
+static bool load_draws(tr_forward *f, const tr_micro_batch *b) {
+    uint32_t rows = 0, at = 0;
+    f->n_draws = 0;
+    for (uint32_t i = 0; i < b->n_spans && f->last; i++) {
+        const tr_span *s = &b->spans[i];
+        const uint32_t draws = draws_of(s);
+        if (draws > f->config.max_spans - at) return false;
+        rows += (s->flags & TR_SPAN_LOGITS) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
+        for (uint32_t k = 0; k < draws && (s->flags & TR_SPAN_SAMPLE); k++)
+            f->draw[f->n_draws++] = (tr_forward_draw){.row = rows - 1,
+                                                      .at = at + k,
+                                                      .params = {.temperature = s->sampling.temperature,
+                                                                 .top_p = s->sampling.top_p,
+                                                                 .top_k = s->sampling.top_k,
+                                                                 .sample = s->sampling.sample + k,
+                                                                 .position = s->pos0 + s->rows - 1,
+                                                                 .seed = s->sampling.seed}};
+        at += draws;
+    }
+    return true;
+}
+
 static tr_status load_batch(tr_forward *f, const tr_micro_batch *b) {
     uint32_t row = 0;
     if (b->n_rows == 0 || b->n_rows > f->config.max_rows || b->n_spans > f->config.max_spans) return TR_INVALID;
@@ -261,7 +289,7 @@ static tr_status load_batch(tr_forward *f, const tr_micro_batch *b) {
         if (!span_ok(f, &b->spans[i], row)) return TR_INVALID;
         row += b->spans[i].rows;
     }
-    if (row != b->n_rows || slot_twice(f, b)) return TR_INVALID;
+    if (row != b->n_rows || slot_twice(f, b) || !load_draws(f, b)) return TR_INVALID;
     for (uint32_t r = 0; f->first && r < b->n_rows; r++)
         if (b->tokens[r] >= f->model->vocab) return TR_INVALID;
     f->n_logit_rows = 0;

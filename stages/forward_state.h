@@ -42,6 +42,13 @@ typedef struct tr_forward_worker {
     tr_linear_rows ready;
 } tr_forward_worker;
 
+/* A token to draw. */
+typedef struct tr_forward_draw {
+    uint32_t row; /* of the logits */
+    uint32_t at;  /* in sampled */
+    tr_sampler_params params;
+} tr_forward_draw;
+
 struct tr_forward {
     tr_forward_config config;
     const tr_model_config *model;
@@ -69,7 +76,9 @@ struct tr_forward {
     float *logits;         /* [rows, n_vocab]; pages are touched only when used */
     size_t logits_bytes;
     uint32_t *sampled;
-    tr_sampler_best *best, *guess; /* [workers, max_spans] */
+    uint32_t n_draws;
+    tr_forward_draw *draw;         /* [max_spans] */
+    tr_sampler_best *best, *guess; /* [workers, max_spans], one a draw */
     int32_t *coarse;               /* [TR_SCREEN_ROWS, n_vocab] where the head has planes */
     _Atomic uint32_t *next_item;   /* [hi - lo] attention items taken in this step */
     _Atomic uint32_t *next_block;  /* [hi - lo + 1] blocks of rows taken before the first attention, after each */

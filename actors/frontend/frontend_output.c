@@ -191,7 +191,7 @@ static void replay(tr_frontend *f, tr_journal_entry *e) {
         m.total_ns = e->last_token_ns ? e->last_token_ns - e->accepted_ns : 0;
         m.handoff_ns = e->handoff_ns;
         m.handoff_bytes = e->handoff_bytes;
-        m.cached_tokens = atomic_load_explicit(&e->start[0], memory_order_relaxed);
+        m.cached_tokens = e->cached;
     }
     on_output(f, &m);
 }

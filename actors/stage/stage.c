@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "stages/forward.h"
+#include "stages/page_copy.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ typedef struct driver {
     tr_team *team;
     tr_image *image[TR_PRECISION_END]; /* index: precision of the image */
     tr_forward *forward[2];            /* index phase - 1 */
+    tr_kv_memory kv[2];                /* the same */
     tr_channel *in, *out, *logits;
     float *x;            /* last stage: residual stream of its own [max_rows, hidden] */
     tr_span *spans;      /* [TR_MAX_SPANS] */
@@ -96,6 +98,7 @@ static void convert_spans(const tr_msg_step *m, tr_span *out) {
         out[i].sampling = (tr_sampling){.temperature = s->temperature,
                                         .top_p = s->top_p > 0 ? s->top_p : 1,
                                         .top_k = s->top_k,
+                                        .draws = s->draws,
                                         .sample = s->sample,
                                         .seed = s->seed};
         row += s->rows;
@@ -160,7 +163,9 @@ static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_er
     float *x = residual(d, rows);
     if (!x) return tr_error_set(err, TR_INVALID, "step %" PRIu64 ": activations do not have its shape", m->step);
     convert_spans(m, d->spans);
-    memset(d->sampled, 0, m->spans.len * sizeof *d->sampled);
+    memset(d->sampled, 0, TR_MAX_SPANS * sizeof *d->sampled);
+    if (tr_page_copy_run(&d->kv[m->phase - 1], d->me->lo, d->me->hi, m->copies.data, m->copies.len) != TR_OK)
+        return tr_error_set(err, TR_INVALID, "step %" PRIu64 ": no such page to copy", m->step);
     tr_micro_batch batch = {.n_rows = rows, .n_spans = m->spans.len, .spans = d->spans, .tokens = m->tokens.data};
     tr_forward_output output = {.sampled = d->sampled};
     tr_status status = tr_forward_run(forward, &batch, x, &output);
@@ -224,20 +229,21 @@ static tr_status open_phase(driver *d, uint32_t phase, const tr_ops *ops, tr_err
     const tr_precision precision = (tr_precision)p->precision;
     TR_TRY(open_image(d, tr_precision_image(precision), err));
     const uint8_t *tables = d->rt->segment[TR_SEGMENT_TABLES];
-    tr_forward_config config = {
-        .image = d->image[tr_precision_image(precision)],
-        .precision = precision,
-        .ops = ops,
-        .team = d->team,
-        .kv = {.layout = &c->layout[p->pool],
-               .pool = d->rt->segment[p->pool == 0 ? TR_SEGMENT_POOL_PREFILL : TR_SEGMENT_POOL_DECODE],
-               .table = (const uint32_t *)(const void *)(tables + c->table_offset[p->pool])},
-        .lo = d->me->lo,
-        .hi = d->me->hi,
-        .max_rows = c->max_rows,
-        .max_spans = TR_MAX_SPANS,
-        .context = c->context,
-        .beat = &d->rt->block->beat};
+    d->kv[phase - 1] =
+        (tr_kv_memory){.layout = &c->layout[p->pool],
+                       .pool = d->rt->segment[p->pool == 0 ? TR_SEGMENT_POOL_PREFILL : TR_SEGMENT_POOL_DECODE],
+                       .table = (const uint32_t *)(const void *)(tables + c->table_offset[p->pool])};
+    tr_forward_config config = {.image = d->image[tr_precision_image(precision)],
+                                .precision = precision,
+                                .ops = ops,
+                                .team = d->team,
+                                .kv = d->kv[phase - 1],
+                                .lo = d->me->lo,
+                                .hi = d->me->hi,
+                                .max_rows = c->max_rows,
+                                .max_spans = TR_MAX_SPANS,
+                                .context = c->context,
+                                .beat = &d->rt->block->beat};
     return tr_forward_create(&config, &d->forward[phase - 1], err);
 }
 

@@ -67,7 +67,7 @@ void sim_check_journal(world *w, bool whole_step) {
     tr_journal *j = w->journal_mem;
     for (uint32_t s = 0; s < j->n_slots; s++) {
         tr_journal_entry *e = tr_journal_at(j, s);
-        uint32_t state = atomic_load(&e->state), n = atomic_load(&e->n_tokens), i = e->client[0];
+        uint32_t state = atomic_load(&e->state), n = atomic_load(&e->n_tokens), i = e->client[0] + e->sample;
         if (state == TR_JOURNAL_FREE) continue;
         request *r = &w->request[i];
         if (i >= w->n_requests || r->rid != e->rid) sim_fail(w, "slot %u: entry of nobody", s);
@@ -92,6 +92,7 @@ void sim_check_journal(world *w, bool whole_step) {
 /* At its end, a client's tokens are the oracle's, as far as the way it ended says. */
 void sim_check_client_end(world *w, const request *r) {
     uint32_t i = (uint32_t)(r - w->request), n = r->n_got;
+    const request *lead = &w->request[r->lead];
     if (n > r->n_oracle || memcmp(r->got, r->oracle, n * sizeof *r->got) != 0) sim_fail(w, "request %u: wrong text", i);
     switch (r->finish) {
     case TR_FINISH_LENGTH:
@@ -112,8 +113,8 @@ void sim_check_client_end(world *w, const request *r) {
     /* a refusal meant for an earlier frontend may meet the repeat that got in: then the repeat is cancelled */
     bool refused = (r->code == 69 || r->code == 64) && (!r->accepted || w->process[FRONTEND].incarnation > 1);
     bool crashed = r->code == 70 && strstr(r->error, "two crashes") != NULL &&
-                   ((r->poison && w->poison_deaths >= 2) || (w->chaos_counted >= 1 && w->counted_deaths >= 2));
-    bool bad = r->code == 70 && r->bad && strstr(r->error, "bad request") != NULL;
+                   ((lead->poison && w->poison_deaths >= 2) || (w->chaos_counted >= 1 && w->counted_deaths >= 2));
+    bool bad = r->code == 70 && lead->bad && strstr(r->error, "bad request") != NULL;
     if (!lost && !refused && !crashed && !bad)
         sim_fail(w, "request %u: error %u '%s' without a cause", i, r->code, r->error);
 }

@@ -138,6 +138,19 @@ static void prompt(world *w, uint32_t i, bool alike) {
     for (uint32_t k = known; k < r->n_prompt; k++) r->prompt[k] = between(w, 0, w->scheduler.vocab - 1);
 }
 
+/* Sample k of the prompt of request `lead`. */
+static void sample_of(world *w, uint32_t lead, uint32_t k) {
+    request *r = &w->request[lead + k];
+    *r = w->request[lead];
+    r->rid += k;
+    r->sample = k;
+    r->poison = r->bad = false;
+    r->stop_at = sim_random(w, 4) == 0 ? between(w, 1, 12) : 0;
+    r->cancel_ns = (w->faults & CANCELS) && sim_random(w, 3) == 0 ? r->submit_ns + sim_random(w, 20 * MS) : 0;
+    sim_model_oracle(w, r);
+    if (r->cancel_ns) sim_push(w, r->cancel_ns, W_CANCEL, lead + k, 0, 0);
+}
+
 static void requests(world *w) {
     const tr_scheduler_config *c = &w->scheduler;
     uint32_t poison_odds = between(w, 2, 8);
@@ -145,7 +158,9 @@ static void requests(world *w) {
     w->n_requests = between(w, 2, 14);
     for (uint32_t i = 0; i < w->n_requests; i++) {
         request *r = &w->request[i];
-        r->rid = tr_rng_mix(w->seed * 1000 + i) | 1;
+        r->rid = (tr_rng_mix(w->seed * 1000 + i) | TR_MAX_SAMPLES) & ~(uint64_t)(TR_MAX_SAMPLES - 1);
+        r->n = 1;
+        r->lead = i;
         r->n_prompt = sim_random(w, 4) == 0 ? between(w, 1, c->context) : between(w, 1, c->context / 2);
         r->max_tokens = between(w, 0, 4) == 0 ? between(w, 0, 2) : between(w, 1, c->context);
         prompt(w, i, alike);
@@ -163,6 +178,11 @@ static void requests(world *w) {
         sim_model_oracle(w, r);
         sim_push(w, r->submit_ns, W_SUBMIT, i, 0, 0);
         if (r->cancel_ns) sim_push(w, r->cancel_ns, W_CANCEL, i, 0, 0);
+        if (r->logits || r->max_tokens == 0 || sim_random(w, 3) != 0) continue;
+        uint32_t n = between(w, 2, 5), most = w->n_requests - i;
+        r->n = n < most ? n : most;
+        for (uint32_t k = 1; k < r->n; k++) sample_of(w, i, k);
+        i += r->n - 1;
     }
 }
 
