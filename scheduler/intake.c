@@ -73,8 +73,10 @@ static uint32_t check(tr_scheduler *s, const tr_msg_submit *m) {
     for (uint32_t i = 0; !bad && i < m->tokens.len; i++) bad = m->tokens.data[i] >= c->vocab;
     if (bad)
         return tr_error_set(err, TR_USAGE, "request: a field is out of bounds; send it within docs/protocol.md"), 64;
-    if (m->n > TR_MAX_SAMPLES || (m->n > 1 && (m->logits > 0 || m->max_tokens == 0 || m->rid % TR_MAX_SAMPLES != 0)))
-        return tr_error_set(err, TR_USAGE, "request: %u samples are not possible", m->n), 64;
+    bool many = m->n > 1 || m->sample > 0;
+    if (m->n > TR_MAX_SAMPLES || m->sample >= TR_MAX_SAMPLES || (m->n > 1 && m->sample > 0) ||
+        (many && (m->logits > 0 || m->max_tokens == 0 || m->rid % TR_MAX_SAMPLES != 0)))
+        return tr_error_set(err, TR_USAGE, "request: %u samples are not possible here", m->n), 64;
     if (m->tokens.len == 0) return tr_error_set(err, TR_USAGE, "request: no token in the prompt; send one or more"), 64;
     if (m->tokens.len > c->context)
         return tr_error_set(err, TR_USAGE, "prompt of %u tokens is longer than the context of %u; shorten it",
@@ -107,9 +109,10 @@ static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submi
     memset(e, 0, sizeof *e); /* state FREE */
     e->rid = m->rid + sample;
     e->id = m->id;
-    e->order = s->next_order + sample;
+    e->order = s->next_order + sample - m->sample;
     e->sample = sample;
     e->n_samples = samples_of(m);
+    atomic_store_explicit(&e->whole, e->n_samples == 1, memory_order_relaxed);
     e->client_len = m->client.len;
     if (m->client.len > 0) memcpy(e->client, m->client.data, m->client.len);
     e->prompt_len = m->tokens.len;
@@ -137,7 +140,7 @@ static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submi
 /* Slot of the first sample that is left of a request, or NO_SLOT. */
 static uint32_t find_any(const tr_scheduler *s, const tr_msg_submit *m) {
     uint32_t slot = NO_SLOT;
-    for (uint32_t k = 0; k < samples_of(m) && slot == NO_SLOT; k++) slot = tr_intake_find(s, m->rid + k);
+    for (uint32_t k = 0; k < samples_of(m) && slot == NO_SLOT; k++) slot = tr_intake_find(s, m->rid + m->sample + k);
     return slot;
 }
 
@@ -157,7 +160,7 @@ static void open_entries(tr_scheduler *s, uint32_t n, const uint32_t *slots) {
 void tr_intake_submit(tr_scheduler *s, const tr_msg_submit *m, tr_effects *fx) {
     uint32_t slot = find_any(s, m), slots[TR_MAX_SAMPLES];
     if (slot != NO_SLOT) {
-        accept(s, m->rid, slot, fx);
+        accept(s, m->rid + m->sample, slot, fx);
         return;
     }
     uint32_t code = check(s, m), n = samples_of(m);
@@ -168,7 +171,7 @@ void tr_intake_submit(tr_scheduler *s, const tr_msg_submit *m, tr_effects *fx) {
     for (uint32_t k = 0; k < n && code == 0; k++) {
         tr_journal_entry *e = entry_of(s, slots[k]);
         tr_sequence *q = &s->sequence[slots[k]];
-        write_entry(s, e, m, k);
+        write_entry(s, e, m, m->sample + k);
         *q = (tr_sequence){.table_version = q->table_version};
         tr_intake_measure(s, e, q);
         if (tr_kv_budget_possible(&s->config.layout[0], s->config.one_pool ? NULL : &s->config.layout[1], &q->need))
@@ -179,11 +182,11 @@ void tr_intake_submit(tr_scheduler *s, const tr_msg_submit *m, tr_effects *fx) {
         code = 69;
     }
     if (code != 0) {
-        refuse(s, m->rid, code, fx);
+        refuse(s, m->rid + m->sample, code, fx);
         return;
     }
     open_entries(s, n, slots);
-    accept(s, m->rid, slots[0], fx);
+    accept(s, m->rid + m->sample, slots[0], fx);
 }
 
 void tr_intake_cancel(tr_scheduler *s, const tr_msg_cancel *m) {

@@ -97,7 +97,9 @@ enum {
     F(strv, stop, TR_MAX_STOPS, "")                                                                                    \
     F(u32, logits, 2, "")                                                                                              \
     F(str, cache_salt, TR_MAX_SALT_BYTES, "")                                                                          \
-    F(u32, n, TR_MAX_SAMPLES, "samples; above 1 the last 4 bits of rid are 0, sample k is request rid + k from then on")
+    F(u32, n, TR_MAX_SAMPLES,                                                                                          \
+      "samples, 0: one; sample k is request rid + k from then on, the last 4 bits of rid are 0")                       \
+    F(u32, sample, TR_MAX_SAMPLES, "with n up to 1: which sample of a prompt it is; rid + sample is its rid")
 #define TR_FIELDS_ACCEPTED(F) F(u64, rid, 0, "now in the journal") F(u32, slot, 0, "")
 #define TR_FIELDS_CANCEL(F)                                                                                            \
     F(u64, rid, 0, "")                                                                                                 \
