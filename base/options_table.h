@@ -118,7 +118,7 @@
     X(TOP_K, "", "--top-k", 0, U32, 0, 2097152, 0, "0", "", "K", TR_CMD_ASK, "draw among the K likeliest; 0: off")     \
     X(TOP_P, "", "--top-p", 0, F64, 0, 1, 0, "1", "", "P", TR_CMD_ASK, "draw among the likeliest of mass P; 1: off")   \
     X(SEED, "", "--seed", 0, U64, 0, 0, 0, "0", "", "N", TR_CMD_ASK, "key of the draws")                               \
-    X(SAMPLES, "", "--n", 0, U32, 1, 16, 0, "1", "", "N", TR_CMD_ASK,                                                  \
+    X(SAMPLES, "", "--samples", 0, U32, 1, 16, 0, "1", "", "N", TR_CMD_ASK,                                            \
       "samples of the prompt, one text after the other; see --temp and --seed")                                        \
     X(STOP_TEXT, "", "--stop", 0, TEXT, 0, 0, 0, "", "", "TEXT", TR_CMD_ASK, "end the output here (repeatable)")       \
     X(IGNORE_EOS, "", "--ignore-eos", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK, "go on past the end token")            \

@@ -92,8 +92,8 @@ void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted) {
     tr_component *c = &s->component[index];
     c->up[member] = false;
     /* a reset that a failed step asked for finds the others still at work */
-    bool works = c->state == COMPONENT_RUNNING ||
-                 (c->state == COMPONENT_RESETTING && !c->acked[member] && !c->fresh[member]);
+    bool works =
+        c->state == COMPONENT_RUNNING || (c->state == COMPONENT_RESETTING && !c->acked[member] && !c->fresh[member]);
     if (works && counted) c->counted_death = true;
     c->state = COMPONENT_DOWN;
 }
