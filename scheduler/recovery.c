@@ -62,7 +62,6 @@ static void reset_complete(tr_scheduler *s, uint32_t component) {
     }
     c->counted_death = false;
     c->state = COMPONENT_RUNNING;
-    memset(c->fresh, 0, sizeof c->fresh);
     for (uint32_t i = 0; i < s->n_slots; i++) {
         s->sequence[i].unsettled &= ~(1u << component);
         if (s->sequence[i].fell) count_death(s, i); /* once, however many steps of it were out */
@@ -91,10 +90,9 @@ void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted) {
     if (index == COMPONENTS || !s->component[index].up[member]) return;
     tr_component *c = &s->component[index];
     c->up[member] = false;
-    /* a reset that a failed step asked for finds the others still at work */
-    bool works =
-        c->state == COMPONENT_RUNNING || (c->state == COMPONENT_RESETTING && !c->acked[member] && !c->fresh[member]);
-    if (works && counted) c->counted_death = true;
+    /* Until it has answered a RESET it may still have been at work on what was in flight. */
+    const bool at_work = c->state == COMPONENT_RUNNING || (c->state == COMPONENT_RESETTING && !c->acked[member]);
+    if (at_work && counted) c->counted_death = true;
     c->state = COMPONENT_DOWN;
 }
 
@@ -114,7 +112,7 @@ void tr_recovery_peer_up(tr_scheduler *s, uint32_t actor, uint32_t incarnation, 
     tr_component *c = &s->component[index];
     if (c->up[member] && c->incarnation[member] == incarnation) return;
     if (c->up[member]) tr_recovery_peer_down(s, actor, false); /* its end was missed */
-    c->up[member] = c->fresh[member] = true;
+    c->up[member] = true;
     c->incarnation[member] = incarnation;
     tr_recovery_pump(s, fx);
 }

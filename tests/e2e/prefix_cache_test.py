@@ -18,6 +18,7 @@ SHAPES = {
     "pages": ["--prefill", "dtype=bf16,page=32", "--decode", "dtype=int8,page=16"],
     "pages-up": ["--prefill", "dtype=bf16,page=16", "--decode", "dtype=int8,page=64"],
     "unified": ["--unified", "pp=2,prefill=bf16,decode=int8"],
+    "ranks": ["--prefill", "pp=1,tp=2,dtype=bf16", "--decode", "pp=2,tp=2,dtype=int8"],
     "one-path": ["--unified", "pp=1,dtype=bf16"],
     "one-pool": ["--prefill", "dtype=bf16,kv=int8", "--decode", "dtype=int8,kv=int8"],
 }
