@@ -93,6 +93,10 @@
       "memory and eight full contexts")                                                                                \
     X(CONTEXT, "scheduler.context", "--context", 'c', U32, 1, 131072, 0, "", "", "N", TR_CMD_COMPANY,                  \
       "longest sequence, prompt and output together; default: what is asked, serve: what the model can")               \
+    X(PREFIX_CACHE, "scheduler.prefix_cache", "--prefix-cache", 0, CHOICE, 0, 0, 0, "on", "on|off", "on|off",          \
+      TR_CMD_RUN | TR_CMD_SERVE, "a prompt uses what the pools still hold of one with the same beginning")             \
+    X(WATERMARK, "scheduler.watermark", "", 0, U32, 0, 90, 0, "0", "", "PERCENT", 0,                                   \
+      "part of the KV pages that stays unpromised while anything runs")                                                \
     X(THREADS, "scheduler.threads", "--threads", 't', U32, 1, 1024, 0, "", "", "N", TR_CMD_COMPANY,                    \
       "cores to use, over all stages; default: all")                                                                   \
     X(TRANSPORT_LOCAL, "transport.local", "", 0, CHOICE, 0, 0, 0, "shm", "shm|zmq", "HOW", 0,                          \
@@ -117,6 +121,8 @@
     X(TOP_K, "", "--top-k", 0, U32, 0, 2097152, 0, "0", "", "K", TR_CMD_ASK, "draw among the K likeliest; 0: off")     \
     X(TOP_P, "", "--top-p", 0, F64, 0, 1, 0, "1", "", "P", TR_CMD_ASK, "draw among the likeliest of mass P; 1: off")   \
     X(SEED, "", "--seed", 0, U64, 0, 0, 0, "0", "", "N", TR_CMD_ASK, "key of the draws")                               \
+    X(SAMPLES, "", "--samples", 0, U32, 1, 16, 0, "1", "", "N", TR_CMD_ASK,                                            \
+      "samples of the prompt, one text after the other; see --temp and --seed")                                        \
     X(STOP_TEXT, "", "--stop", 0, TEXT, 0, 0, 0, "", "", "TEXT", TR_CMD_ASK, "end the output here (repeatable)")       \
     X(IGNORE_EOS, "", "--ignore-eos", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK, "go on past the end token")            \
     X(QUIET, "", "--quiet", 'q', FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK, "no table on stderr")                          \
@@ -240,6 +246,8 @@
     X("--api-key", "HTTP is not available yet in this version")                                                        \
     X("--dry-run", "use troupe plan")                                                                                  \
     X("--enable-chunked-prefill", "prefill is always chunked; see --chunk")                                            \
-    X("--enable-prefix-caching", "prefix caching is not available yet in this version")                                \
+    X("--enable-prefix-caching", "prefix caching is on already; see --prefix-cache")                                   \
+    X("--no-enable-prefix-caching", "use --prefix-cache off")                                                          \
+    X("--no-prefix-cache", "use --prefix-cache off")                                                                   \
     X("--version", "use troupe --version")
 #endif

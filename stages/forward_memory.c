@@ -66,6 +66,7 @@ static void lay_out_head(layout *l, uint32_t n_workers) {
     TAKE(f->logit_row, f->config.max_rows);
     TAKE(f->asking_spans, f->config.max_spans);
     TAKE(f->sampled, f->config.max_spans);
+    TAKE(f->draw, f->config.max_spans);
     TAKE(f->best, shares);
     TAKE(f->guess, shares);
     if (f->config.precision == TR_PRECISION_INT8) TAKE(f->coarse, (uint64_t)TR_SCREEN_ROWS * f->n_vocab);

@@ -189,6 +189,8 @@ static tr_status name_company(tr_cli_session *s, const char *name, tr_error *err
         return tr_error_set(err, TR_USAGE, "--endpoint: a socket path holds at most 107 bytes, this one has %zu",
                             strlen(c->endpoint) - 6);
     if (getrandom(&c->id, sizeof c->id, 0) != (ssize_t)sizeof c->id) c->id = tr_clock_now_ns();
+    if (getrandom(&c->prefix_key, sizeof c->prefix_key, 0) != (ssize_t)sizeof c->prefix_key)
+        return tr_error_set(err, TR_SYSTEM, "no random numbers: %s", strerror(errno));
     return TR_OK;
 }
 

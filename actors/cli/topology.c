@@ -340,6 +340,8 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     w->chunk = tr_options_u32(o, TR_OPTION_CHUNK);
     w->max_batch = tr_options_u32(o, TR_OPTION_MAX_BATCH);
     w->max_waiting = tr_options_u32(o, TR_OPTION_MAX_WAITING);
+    w->prefix_cache = strcmp(tr_options_text(o, TR_OPTION_PREFIX_CACHE), "on") == 0;
+    w->watermark = tr_options_u32(o, TR_OPTION_WATERMARK);
     w->kv_memory = tr_options_u64(o, TR_OPTION_KV_MEMORY);
     snprintf(t->endpoint, sizeof t->endpoint, "%s", tr_options_text(o, TR_OPTION_ENDPOINT));
     TR_TRY(read_http(o, t, err));
