@@ -20,6 +20,7 @@ typedef struct driver {
     const tr_company_actor *me;
     tr_team *team;
     tr_image *image[TR_PRECISION_END]; /* index: precision of the image */
+    tr_kv_calibration *calibration;    /* NULL: no pool needs one */
     tr_forward *forward[2];            /* index phase - 1 */
     tr_channel *in, *out, *logits;
     float *x;            /* last stage: residual stream of its own [max_rows, hidden] */
@@ -231,7 +232,8 @@ static tr_status open_phase(driver *d, uint32_t phase, const tr_ops *ops, tr_err
         .team = d->team,
         .kv = {.layout = &c->layout[p->pool],
                .pool = d->rt->segment[p->pool == 0 ? TR_SEGMENT_POOL_PREFILL : TR_SEGMENT_POOL_DECODE],
-               .table = (const uint32_t *)(const void *)(tables + c->table_offset[p->pool])},
+               .table = (const uint32_t *)(const void *)(tables + c->table_offset[p->pool]),
+               .heads = d->calibration ? tr_kv_calibration_heads(d->calibration) : NULL},
         .lo = d->me->lo,
         .hi = d->me->hi,
         .max_rows = c->max_rows,
@@ -271,6 +273,7 @@ static tr_status open_stage(driver *d, tr_error *err) {
     d->spans = calloc(TR_MAX_SPANS, sizeof *d->spans);
     d->sampled = calloc(TR_MAX_SPANS, sizeof *d->sampled);
     if (!d->x || !d->spans || !d->sampled) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %s", d->me->name);
+    TR_TRY(tr_company_calibration(rt->company, &d->calibration, err));
     TR_TRY(open_phase(d, TR_PHASE_PREFILL, ops, err));
     TR_TRY(open_phase(d, TR_PHASE_DECODE, ops, err));
     return open_core(d, err);
@@ -279,6 +282,7 @@ static tr_status open_stage(driver *d, tr_error *err) {
 static void close_stage(driver *d) {
     for (int i = 0; i < 2; i++) tr_forward_destroy(&d->forward[i]);
     for (int i = 0; i < TR_PRECISION_END; i++) tr_image_close(&d->image[i]);
+    tr_kv_calibration_destroy(&d->calibration);
     tr_team_destroy(&d->team);
     free(d->core);
     free(d->x);

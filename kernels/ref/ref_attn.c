@@ -35,21 +35,24 @@ static void scores_bf16(const tr_attn_args *a, const float *q, split *s) {
         s->weight[pos % TR_OPS_ATTN_SPLIT_TOK] = chain * a->scale;
     }
 }
-static void scores_int8(const tr_attn_args *a, const float *q, split *s) {
+static float query(tr_kv_format f, const tr_attn_args *a, const float *q, uint32_t i) {
+    return f == TR_KV_INT8_STATIC ? q[i] * a->kv->k_step[i] : q[i];
+}
+static void scores_int8(tr_kv_format f, const tr_attn_args *a, const float *q, split *s) {
     uint32_t absmax = 0;
     for (uint32_t i = 0; i < a->d; i++) {
-        uint32_t bits = tr_fixed_math_bits(q[i]) & 0x7fffffffu;
+        uint32_t bits = tr_fixed_math_bits(query(f, a, q, i)) & 0x7fffffffu;
         if (bits > absmax) absmax = bits;
     }
     float q_scale, mul = tr_fixed_math_scale_to(TR_OPS_ATTN_Q_MAX, absmax, &q_scale);
     float scale = q_scale * a->scale;
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
-        const uint8_t *tile = tile_at(TR_KV_INT8, a, pos);
+        const uint8_t *tile = tile_at(f, a, pos);
         int32_t sum = 0;
         for (uint32_t i = 0; i < a->d; i++)
-            sum += tr_fixed_math_round_to(TR_OPS_ATTN_Q_MAX, q[i], mul) *
+            sum += tr_fixed_math_round_to(TR_OPS_ATTN_Q_MAX, query(f, a, q, i), mul) *
                    (tile[tr_kv_int8_k(a->d, pos % 16, i)] - TR_KV_INT8_K_ZERO);
-        float k_scale = load_f32(tile + tr_kv_int8_k_scale(a->d, pos % 16));
+        float k_scale = f == TR_KV_INT8_STATIC ? 1.0f : load_f32(tile + tr_kv_int8_k_scale(a->d, pos % 16));
         s->weight[pos % TR_OPS_ATTN_SPLIT_TOK] = ((float)sum * k_scale) * scale;
     }
 }
@@ -84,11 +87,11 @@ static void values_bf16(const tr_attn_args *a, split *s) {
         }
     }
 }
-static void values_int8(const tr_attn_args *a, split *s) {
+static void values_int8(tr_kv_format f, const tr_attn_args *a, split *s) {
     uint32_t absmax = 0;
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
         float *w = &s->weight[pos % TR_OPS_ATTN_SPLIT_TOK];
-        *w = *w * load_f32(tile_at(TR_KV_INT8, a, pos) + tr_kv_int8_v_scale(a->d, pos % 16));
+        if (f != TR_KV_INT8_STATIC) *w = *w * load_f32(tile_at(f, a, pos) + tr_kv_int8_v_scale(a->d, pos % 16));
         uint32_t bits = tr_fixed_math_bits(*w) & 0x7fffffffu;
         if (bits > absmax) absmax = bits;
     }
@@ -97,9 +100,10 @@ static void values_int8(const tr_attn_args *a, split *s) {
         int32_t sum = 0;
         for (uint32_t pos = s->first; pos <= s->last; pos++) {
             int32_t p = tr_fixed_math_round_positive(s->weight[pos % TR_OPS_ATTN_SPLIT_TOK], mul);
-            sum += p * (int8_t)tile_at(TR_KV_INT8, a, pos)[tr_kv_int8_v(a->d, pos % 16, i)];
+            sum += p * (int8_t)tile_at(f, a, pos)[tr_kv_int8_v(a->d, pos % 16, i)];
         }
         s->out[i] = (float)sum * scale;
+        if (f == TR_KV_INT8_STATIC) s->out[i] = s->out[i] * a->kv->v_step[i];
     }
 }
 
@@ -141,7 +145,7 @@ static void attend(tr_kv_format f, const tr_attn_args *a, uint32_t row, uint32_t
         if (f == TR_KV_BF16)
             scores_bf16(a, q, &s), softmax(&s), values_bf16(a, &s);
         else
-            scores_int8(a, q, &s), softmax(&s), values_int8(a, &s);
+            scores_int8(f, a, q, &s), softmax(&s), values_int8(f, a, &s);
         s.out[d] = s.max;
         s.out[d + 1] = s.sum;
         if (!a->part) merge(out, s.out, d, n == lo / TR_OPS_ATTN_SPLIT_TOK, &max, &sum);
@@ -156,3 +160,4 @@ static void attend_all(tr_kv_format f, const tr_attn_args *a) {
 
 void tr_ref_attn_bf16(const tr_attn_args *a) { attend_all(TR_KV_BF16, a); }
 void tr_ref_attn_int8(const tr_attn_args *a) { attend_all(TR_KV_INT8, a); }
+void tr_ref_attn_int8_static(const tr_attn_args *a) { attend_all(TR_KV_INT8_STATIC, a); }

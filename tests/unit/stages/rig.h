@@ -61,6 +61,8 @@ typedef struct rig {
     tr_kv_layout layout;
     uint8_t *pool;
     uint32_t *table;
+    tr_kv_head *heads; /* of the calibrated formats: the same steps everywhere */
+    float *steps;
     tr_team *team;
     uint32_t n_stages, max_rows;
     tr_forward *stage[RIG_STAGES_MAX];
@@ -95,6 +97,19 @@ static inline void rig_scatter(rig *r, uint64_t seed) {
     }
 }
 
+/* 127 steps reach to RIG_RANGE. */
+#define RIG_RANGE 6.0f
+static inline void rig_calibrate(rig *r) {
+    const uint32_t d = r->layout.head_dim, n = r->layout.n_layers * r->layout.n_kv_heads;
+    r->heads = calloc(n, sizeof *r->heads);
+    r->steps = aligned_alloc(64, 2 * (size_t)d * sizeof *r->steps);
+    assert_true(r->heads && r->steps);
+    for (uint32_t i = 0; i < d; i++) r->steps[i] = RIG_RANGE / 127, r->steps[d + i] = 127 / RIG_RANGE;
+    for (uint32_t i = 0; i < n; i++)
+        r->heads[i] =
+            (tr_kv_head){.k_step = r->steps, .v_step = r->steps, .k_mul = r->steps + d, .v_mul = r->steps + d};
+}
+
 static inline void rig_init(rig *r, const rig_config *c) {
     *r = (rig){.model = tr_image_config(c->image), .n_stages = c->n_stages ? c->n_stages : 1, .max_rows = c->max_rows};
     tr_kv_model m = rig_kv_model(r->model);
@@ -105,6 +120,7 @@ static inline void rig_init(rig *r, const rig_config *c) {
     assert_true(r->pool && r->table);
     memset(r->pool, 0xff, r->layout.pool_bytes); /* NaN wherever nothing was written */
     rig_scatter(r, c->seed);
+    rig_calibrate(r);
     const tr_ops *ops = c->ops ? tr_ops_find(c->ops) : NULL;
     if (!ops) RIG_OK(tr_ops_select(&ops, &err));
     RIG_OK(tr_team_create(c->workers ? c->workers : 1, NULL, &r->team, &err));
@@ -113,7 +129,7 @@ static inline void rig_init(rig *r, const rig_config *c) {
                                .precision = c->precision,
                                .ops = ops,
                                .team = r->team,
-                               .kv = {&r->layout, r->pool, r->table},
+                               .kv = {&r->layout, r->pool, r->table, r->heads},
                                .lo = c->n_stages ? c->cuts[i] : 0,
                                .hi = c->n_stages ? c->cuts[i + 1] : r->model->n_layers,
                                .max_rows = c->max_rows,
@@ -132,6 +148,8 @@ static inline void rig_fini(rig *r) {
     tr_team_destroy(&r->team);
     free(r->pool);
     free(r->table);
+    free(r->heads);
+    free(r->steps);
 }
 
 static inline void rig_run(rig *r, const tr_micro_batch *b) {
