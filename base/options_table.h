@@ -30,7 +30,7 @@
 
 #define TR_DTYPES "bf16|int8|int8a16|native|int4|nf4;fp16"
 /* kernels/kv_page.h has the same names (topology.c looks them up). */
-#define TR_KV_NAMES "bf16|int8|int8-static"
+#define TR_KV_NAMES "bf16|int8|int8-static|int8-residual"
 #define TR_SIDE_OPTIONS(X, SIDE, side, pp_default, dtype_default)                                                      \
     X(SIDE##_PP, side ".pp", "", 0, U32, 1, 64, 0, pp_default, "", "N", 0, "stages of the " side " pipeline")          \
     X(SIDE##_TP, side ".tp", "", 0, U32, 1, 64, 0, "1", "", "N", 0, "tensor parallel ranks of a stage")                \

@@ -164,12 +164,15 @@ static void setup_attn(tr_kernel_job *j, tr_kv_format f, uint32_t rows, uint32_t
     uint32_t *table = take(j, pages * 4);
     float *k = take_floats(j, d), *v = take_floats(j, d), *tmp = take_floats(j, d), *step = take_floats(j, d);
     j->kv = f;
-    j->head = (tr_kv_head){.k_step = step, .v_step = step, .k_mul = step, .v_mul = step};
+    j->head =
+        (tr_kv_head){.k_step = step, .v_step = step, .k_mul = step, .v_mul = step}; /* bounds 0: every slot is used */
     for (uint32_t p = 0; p < pages; p++) {
         table[p] = p * 7 % pages;
         if (pages % 7 == 0) table[p] = p;
-        for (uint32_t t = 0; t < PAGE_TOK; t++)
+        for (uint32_t t = 0; t < PAGE_TOK; t++) {
             tr_kv_codec_store(j->ops, f, base + p * page_bytes, t, k, v, d, &j->head, tmp);
+            tr_kv_codec_correct(j->ops, f, base + p * page_bytes, t, k, v, d, &j->head, tmp);
+        }
     }
     j->attn = (tr_attn_args){.q = take_floats(j, (size_t)rows * heads * d),
                              .out = take_floats(j, (size_t)rows * heads * d),
@@ -287,6 +290,10 @@ static bool setup_others(tr_kernel_job *j, unsigned i) {
         setup_attn(j, TR_KV_INT8_STATIC, 1, 1000, 4, 256, 0);
     else if (i == GROUPS + 6)
         setup_attn(j, TR_KV_INT8_STATIC, 1, 1000, 3, 64, 0);
+    else if (i == GROUPS + 7)
+        setup_attn(j, TR_KV_INT8_RESIDUAL, 1, 1000, 4, 256, 0);
+    else if (i == GROUPS + 8)
+        setup_attn(j, TR_KV_INT8_RESIDUAL, 1, 1000, 3, 64, 0);
     else
         return false;
     return true;

@@ -21,21 +21,39 @@ static void copy_int8(tr_kv_format f, uint8_t *dst, uint32_t td, const uint8_t *
     memcpy(dst + tr_kv_int8_v_scale(d, td), src + tr_kv_int8_v_scale(d, ts), 4);
 }
 
+/* Slots and bits of tokens up to t: in order the slots are those of the source. */
+static void copy_residual(uint8_t *dst, const uint8_t *src, uint32_t t, uint32_t d) {
+    tr_kv_residual r = tr_kv_residual_of(src, d);
+    const uint16_t upto = (uint16_t)((2u << t) - 1);
+    r.k &= upto, r.v &= upto;
+    memcpy(dst + tr_kv_residual_masks(d), &r, sizeof r);
+    memcpy(dst + tr_kv_residual_slot(d, 0), src + tr_kv_residual_slot(d, 0), tr_kv_residual_slots(d) * (size_t)(d / 2));
+}
+
+static void store(const tr_ops *ops, tr_kv_format f, uint8_t *tile, uint32_t t, const float *k, const float *v,
+                  uint32_t d, const tr_kv_head *head) {
+    float tmp[TR_KV_HEAD_DIM_MAX] __attribute__((aligned(64)));
+    tr_kv_codec_store(ops, f, tile, t, k, v, d, head, tmp);
+    tr_kv_codec_correct(ops, f, tile, t, k, v, d, head, tmp);
+}
+
 void tr_kv_convert(const tr_ops *ops, tr_kv_format dst_format, uint8_t *dst, uint32_t dst_t0, tr_kv_format src_format,
                    const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d, const tr_kv_head *head, float *tmp) {
     if (src_format == TR_KV_BF16 && dst_format == TR_KV_INT8) {
         ops->kv_convert_bf16_int8(dst, dst_t0, src, src_t0, n, d, tmp);
         return;
     }
+    if (dst_format == TR_KV_INT8_RESIDUAL) n += dst_t0, src_t0 -= dst_t0, dst_t0 = 0; /* slots follow from the start */
     float v[TR_KV_HEAD_DIM_MAX] __attribute__((aligned(64)));
     for (uint32_t t = 0; t < n; t++) {
         if (src_format == dst_format && src_format == TR_KV_BF16) {
             copy_bf16(dst, dst_t0 + t, src, src_t0 + t, d);
         } else if (src_format == dst_format) {
             copy_int8(src_format, dst, dst_t0 + t, src, src_t0 + t, d);
+            if (dst_format == TR_KV_INT8_RESIDUAL) copy_residual(dst, src, src_t0 + t, d);
         } else {
             tr_kv_codec_load(ops, src_format, src, src_t0 + t, tmp, v, d, head);
-            tr_kv_codec_store(ops, dst_format, dst, dst_t0 + t, tmp, v, d, head, tmp);
+            store(ops, dst_format, dst, dst_t0 + t, tmp, v, d, head);
         }
     }
 }

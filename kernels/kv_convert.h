@@ -1,6 +1,7 @@
 /* kernels/kv_convert.h - tokens from a tile of one format into a tile of another: the arithmetic of a hand-off.
  * Same format: the stored bytes, exactly. bf16 -> int8: an operation with variants, the hot case. Every other pair goes
- * through fp32: what attention sees of the source (kernels/kv_codec.h) is stored as if it had just been computed. */
+ * through fp32: what attention sees of the source (kernels/kv_codec.h) is stored as if it had just been computed.
+ * int8-residual as the destination is written from the start of the tile, whatever dst_t0: the source holds it all. */
 #ifndef TR_KV_CONVERT_H
 #define TR_KV_CONVERT_H
 #include "kernels/ops.h"
@@ -11,6 +12,6 @@ void tr_kv_convert(const tr_ops *ops, tr_kv_format dst_format, uint8_t *dst, uin
                    const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d, const tr_kv_head *head, float *tmp);
 /* Bytes that n tokens of one head take in a format (K, V and scales). */
 static inline uint64_t tr_kv_convert_bytes(tr_kv_format f, uint32_t n, uint32_t d) {
-    return n * (uint64_t)tr_kv_tile_bytes(f, d) / TR_KV_TILE_TOK;
+    return n * (uint64_t)tr_kv_tile_bytes(f, d) / TR_KV_TILE_TOK; /* residuals shared evenly */
 }
 #endif

@@ -91,7 +91,10 @@ typedef struct tr_gemm_groups_args {
  *     the stored bytes are int32 sums, exact up to d = 512:
  *     score = ((float)sum * k_scale[t]) * (q_scale * scale), out = (float)sum * p_scale.
  *   int8_static: the same with q[i] * k_step[i] for q[i], 1 for k_scale and v_scale, and at the end
- *     out[i] = ((float)sum * p_scale) * v_step[i]. */
+ *     out[i] = ((float)sum * p_scale) * v_step[i].
+ *   int8_residual: as int8, and for tokens with a residual r: score = fma(dot, (k_scale[t] / 16) * scale, score as
+ *     above), dot a reduction of q[i] * r[i] by fma; then, token by token in order, out[i] = fma(p, r[i], out[i] as
+ *     above), p = (p[t] * v_scale[t]) / 16 not rounded to steps. */
 typedef struct tr_attn_args {
     const float *q;        /* [rows][heads][d], row stride ldq, head h at q + h*d; rotated already if K is stored so */
     float *out;            /* same shape, row stride ldo */
@@ -163,6 +166,7 @@ typedef struct tr_planes_args {
     OP(attn_bf16, void, (const tr_attn_args *a))                                                                       \
     OP(attn_int8, void, (const tr_attn_args *a))                                                                       \
     OP(attn_int8_static, void, (const tr_attn_args *a))                                                                \
+    OP(attn_int8_residual, void, (const tr_attn_args *a))                                                              \
     /* The end of attention from n parts of one head in order, `stride` floats apart: the bits of one whole call */    \
     OP(attn_merge, void, (float *out, const float *parts, size_t n, size_t stride, uint32_t d))                        \
     OP(planes_bound, void, (const tr_planes_args *a))                                                                  \

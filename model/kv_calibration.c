@@ -14,7 +14,10 @@
 #include <unistd.h>
 
 enum { VERSION = 1 };
-#define MAGIC 0x314c4143564b5254ull /* "TRKVCAL1" */
+/* A vector is corrected when its error is beyond so many times the mean one. Rounded to 127 steps of its largest
+ * element, a vector errs by 0.29 steps in each element whatever they are: the step stands for the error. */
+#define OUTLIER 3.0f
+#define MAGIC   0x314c4143564b5254ull /* "TRKVCAL1" */
 
 typedef struct header {
     uint64_t magic, model_hash;
@@ -24,13 +27,14 @@ typedef struct header {
 
 struct tr_kv_calibration {
     header head;
-    float *largest; /* [n_layers][n_kv_heads][2][head_dim] */
-    float *step;    /* [n_layers][n_kv_heads][K step, V step, K mul, V mul][head_dim] */
+    float *largest;   /* [n_layers][n_kv_heads][2][head_dim + 1], the last one a mean */
+    uint32_t *tokens; /* [n_layers][n_kv_heads] that the mean is of, while adding */
+    float *step;      /* [n_layers][n_kv_heads][K step, V step, K mul, V mul][head_dim] */
     tr_kv_head *heads;
 };
 
 static size_t n_heads(const tr_kv_calibration *c) { return (size_t)c->head.n_layers * c->head.n_kv_heads; }
-static size_t n_floats(const tr_kv_calibration *c) { return n_heads(c) * 2 * c->head.head_dim; }
+static size_t n_floats(const tr_kv_calibration *c) { return n_heads(c) * 2 * (c->head.head_dim + 1); }
 static uint32_t crc_of(const tr_kv_calibration *c) {
     uint32_t crc = tr_crc32c(0, &c->head, offsetof(header, crc));
     return tr_crc32c(crc, c->largest, n_floats(c) * sizeof(float));
@@ -48,7 +52,8 @@ tr_status tr_kv_calibration_create(const tr_kv_calibration_model *model, tr_kv_c
     c->largest = calloc(n_floats(c), sizeof(float));
     c->step = aligned_alloc(64, tr_align_up(2 * n_floats(c) * sizeof(float), 64));
     c->heads = calloc(n_heads(c), sizeof *c->heads);
-    if (!c->largest || !c->step || !c->heads) {
+    c->tokens = calloc(n_heads(c), sizeof *c->tokens);
+    if (!c->tokens || !c->largest || !c->step || !c->heads) {
         tr_kv_calibration_destroy(&c);
         return tr_error_set(err, TR_UNAVAILABLE, "no memory for a calibration");
     }
@@ -61,34 +66,47 @@ void tr_kv_calibration_destroy(tr_kv_calibration **c) {
     free((*c)->largest);
     free((*c)->step);
     free((*c)->heads);
+    free((*c)->tokens);
     free(*c);
     *c = NULL;
 }
 
-static void grow(float *largest, const float *x, uint32_t d) {
-    for (uint32_t i = 0; i < d; i++)
-        if (fabsf(x[i]) > largest[i]) largest[i] = fabsf(x[i]);
+static void grow(float *largest, const float *x, uint32_t d, uint32_t tokens) {
+    float most = 0;
+    for (uint32_t i = 0; i < d; i++) {
+        if (!(fabsf(x[i]) <= most)) most = fabsf(x[i]);
+        if (!(fabsf(x[i]) <= largest[i])) largest[i] = fabsf(x[i]);
+    }
+    largest[d] += (most - largest[d]) / (float)tokens;
 }
 
 void tr_kv_calibration_add(tr_kv_calibration *c, uint32_t layer, uint32_t head, const float *k, const float *v) {
     const uint32_t d = c->head.head_dim;
-    float *largest = c->largest + ((size_t)layer * c->head.n_kv_heads + head) * 2 * d;
-    grow(largest, k, d);
-    grow(largest + d, v, d);
+    const size_t at = (size_t)layer * c->head.n_kv_heads + head;
+    float *largest = c->largest + at * 2 * (d + 1);
+    c->tokens[at]++;
+    grow(largest, k, d, c->tokens[at]);
+    grow(largest + d + 1, v, d, c->tokens[at]);
 }
 
 /* 127 steps to the largest value; a channel that was always zero stays so. */
 static void make_steps(tr_kv_calibration *c) {
     const uint32_t d = c->head.head_dim;
     for (size_t h = 0; h < n_heads(c); h++) {
-        const float *largest = c->largest + h * 2 * d;
+        const float *k = c->largest + h * 2 * (d + 1), *v = k + d + 1;
         float *step = c->step + h * 4 * d, *mul = step + 2 * d;
         for (uint32_t i = 0; i < 2 * d; i++) {
-            const bool none = !(largest[i] > 0x1p-100f);
-            step[i] = none ? 0 : largest[i] / 127;
-            mul[i] = none ? 0 : 127 / largest[i];
+            const float largest = i < d ? k[i] : v[i - d];
+            const bool none = !(largest > 0x1p-100f);
+            step[i] = none ? 0 : largest / 127;
+            mul[i] = none ? 0 : 127 / largest;
         }
-        c->heads[h] = (tr_kv_head){.k_step = step, .v_step = step + d, .k_mul = mul, .v_mul = mul + d};
+        c->heads[h] = (tr_kv_head){.k_step = step,
+                                   .v_step = step + d,
+                                   .k_mul = mul,
+                                   .v_mul = mul + d,
+                                   .k_bound = OUTLIER * k[d] / 127,
+                                   .v_bound = OUTLIER * v[d] / 127};
     }
 }
 

@@ -2,9 +2,9 @@
  * channel of K (rotated as it is stored) and V grows on a text.
  * Why a file: the numbers of a company follow from it, so it is made once (`troupe calibrate`), lies beside the packed
  * images in the cache or where the topology says, and its checksum is part of the numeric identity.
- * File: header, then f32 [n_layers][n_kv_heads][K, V][head_dim] largest magnitudes. CRC-32C over all of it but itself.
- * Errors: TR_NO_INPUT (no such file), TR_DATA (damaged, or of another model), TR_CANNOT_CREATE. Threads: any, read-only
- * after open. Owns its memory; heads are valid until destroy. */
+ * File: header, then f32 [n_layers][n_kv_heads][K, V][head_dim largest magnitudes, mean of the tokens' largest].
+ * CRC-32C over all of it but itself. Errors: TR_NO_INPUT (no such file), TR_DATA (damaged, or of another model),
+ * TR_CANNOT_CREATE. Threads: any, read-only after open. Owns its memory; heads are valid until destroy. */
 #ifndef TR_KV_CALIBRATION_H
 #define TR_KV_CALIBRATION_H
 #include "base/status.h"

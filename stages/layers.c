@@ -11,6 +11,7 @@
 #include "kernels/kv_codec.h"
 #include "stages/attention.h"
 #include "stages/head.h"
+#include "stages/residual.h"
 #include "stages/rope.h"
 #include "stages/step.h"
 
@@ -209,6 +210,10 @@ void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     }
     for (uint32_t i = lo; i < hi; i++) {
         if (!tr_step_meet(&c)) return;
+        if (f->config.kv.layout->format == TR_KV_INT8_RESIDUAL) {
+            tr_residual_run(&c, i);
+            if (!tr_step_meet(&c)) return;
+        }
         if (f->last && i + 1 == hi) c = asking(&c, i);
         if (c.rows == 0) return;
         tr_attention_run(&c, &f->layer[i - lo], i);

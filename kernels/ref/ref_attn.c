@@ -40,6 +40,14 @@ static void scores_bf16(const tr_attn_args *a, const float *q, split *s) {
 static float query(tr_kv_format f, const tr_attn_args *a, const float *q, uint32_t i) {
     return f == TR_KV_INT8_STATIC ? q[i] * a->kv->k_step[i] : q[i];
 }
+/* q times the residual of a token's K; lanes as in every reduction. */
+static float residual_dot(const tr_attn_args *a, const float *q, const uint8_t *slot) {
+    float sum[16] = {0};
+    for (uint32_t i = 0; i < a->d; i++) sum[i % 16] = fmaf(q[i], (float)tr_kv_residual_code(slot, i), sum[i % 16]);
+    for (int half = 8; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) sum[l] = sum[l] + sum[l + half];
+    return sum[0];
+}
 static void scores_int8(tr_kv_format f, const tr_attn_args *a, const float *q, split *s) {
     uint32_t absmax = 0;
     for (uint32_t i = 0; i < a->d; i++) {
@@ -55,7 +63,13 @@ static void scores_int8(tr_kv_format f, const tr_attn_args *a, const float *q, s
             sum += tr_fixed_math_round_to(TR_OPS_ATTN_Q_MAX, query(f, a, q, i), mul) *
                    (tile[tr_kv_int8_k(a->d, pos % 16, i)] - TR_KV_INT8_K_ZERO);
         float k_scale = f == TR_KV_INT8_STATIC ? 1.0f : load_f32(tile + tr_kv_int8_k_scale(a->d, pos % 16));
-        s->weight[pos % TR_OPS_ATTN_SPLIT_TOK] = ((float)sum * k_scale) * scale;
+        float *score = &s->weight[pos % TR_OPS_ATTN_SPLIT_TOK];
+        *score = ((float)sum * k_scale) * scale;
+        if (f != TR_KV_INT8_RESIDUAL) continue;
+        tr_kv_residual r = tr_kv_residual_of(tile, a->d);
+        if (!(r.k >> pos % 16 & 1)) continue;
+        const uint8_t *slot = tile + tr_kv_residual_slot(a->d, tr_kv_residual_k_slot(r, pos % 16));
+        *score = fmaf(residual_dot(a, q, slot), (k_scale * 0.0625f) * a->scale, *score);
     }
 }
 
@@ -96,6 +110,17 @@ static void values_bf16(const tr_attn_args *a, split *s) {
         }
     }
 }
+/* Residuals of the tokens seen, added to dimension i. */
+static float residual_values(const tr_attn_args *a, const split *s, uint32_t i, float out) {
+    for (uint32_t pos = s->first; pos <= s->last; pos++) {
+        const uint8_t *tile = tile_at(TR_KV_INT8_RESIDUAL, a, pos);
+        tr_kv_residual r = tr_kv_residual_of(tile, a->d);
+        if (!(r.v >> pos % 16 & 1)) continue;
+        const uint8_t *slot = tile + tr_kv_residual_slot(a->d, tr_kv_residual_v_slot(r, pos % 16));
+        out = fmaf(s->weight[pos % TR_OPS_ATTN_SPLIT_TOK] * 0.0625f, (float)tr_kv_residual_code(slot, i), out);
+    }
+    return out;
+}
 static void values_int8(tr_kv_format f, const tr_attn_args *a, split *s) {
     uint32_t absmax = 0;
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
@@ -112,6 +137,7 @@ static void values_int8(tr_kv_format f, const tr_attn_args *a, split *s) {
             sum += p * (int8_t)tile_at(f, a, pos)[tr_kv_int8_v(a->d, pos % 16, i)];
         }
         s->out[i] = (float)sum * scale;
+        if (f == TR_KV_INT8_RESIDUAL) s->out[i] = residual_values(a, s, i, s->out[i]);
         if (f == TR_KV_INT8_STATIC) s->out[i] = s->out[i] * a->kv->v_step[i];
     }
 }
@@ -170,3 +196,4 @@ static void attend_all(tr_kv_format f, const tr_attn_args *a) {
 void tr_ref_attn_bf16(const tr_attn_args *a) { attend_all(TR_KV_BF16, a); }
 void tr_ref_attn_int8(const tr_attn_args *a) { attend_all(TR_KV_INT8, a); }
 void tr_ref_attn_int8_static(const tr_attn_args *a) { attend_all(TR_KV_INT8_STATIC, a); }
+void tr_ref_attn_int8_residual(const tr_attn_args *a) { attend_all(TR_KV_INT8_RESIDUAL, a); }

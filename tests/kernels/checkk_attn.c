@@ -62,6 +62,7 @@ static uint8_t *build_pages(checkk *c, const scene *s, const tr_kv_head *head, u
         uint8_t *tile =
             base + table[pos / s->page_tok] * page_bytes + pos % s->page_tok / 16 * tr_kv_tile_bytes(s->format, s->d);
         tr_kv_codec_store(c->ref, s->format, tile, pos % 16, k, v, s->d, head, tmp);
+        tr_kv_codec_correct(c->ref, s->format, tile, pos % 16, k, v, s->d, head, tmp);
         if (s->format == TR_KV_INT8_STATIC) tr_kv_codec_load(c->ref, s->format, tile, pos % 16, k, v, s->d, head);
     }
     for (uint32_t p = 0; p < first / 16 * 16 / s->page_tok; p++) table[p] = UINT32_MAX; /* would fault */

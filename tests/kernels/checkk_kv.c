@@ -46,7 +46,12 @@ tr_kv_head *checkk_kv_head(checkk *c, uint32_t d) {
         step[i] = checkk_below(c, 32) ? (float)checkk_between(c, 1, 256) / 16384 : 0.0f;
         mul[i] = step[i] > 0 ? 1.0f / step[i] : 0.0f;
     }
-    *head = (tr_kv_head){.k_step = step, .v_step = step + d, .k_mul = mul, .v_mul = mul + d};
+    *head = (tr_kv_head){.k_step = step,
+                         .v_step = step + d,
+                         .k_mul = mul,
+                         .v_mul = mul + d,
+                         .k_bound = checkk_below(c, 2) ? 0.0f : 0.0077f,
+                         .v_bound = checkk_below(c, 2) ? 0.0f : 0.0077f};
     return head;
 }
 
@@ -75,28 +80,31 @@ static void store_by(tr_kv_format f, checkk *c, uint8_t *tile, uint32_t t, float
     checkk_fill(c, k, d, CHECKK_PLAIN);
     checkk_fill(c, v, d, CHECKK_PLAIN);
     tr_kv_codec_store(c->ref, f, tile, t, k, v, d, head, tmp);
+    tr_kv_codec_correct(c->ref, f, tile, t, k, v, d, head, tmp);
 }
 
 /* Every pair of formats, token by token, against what the definition says: the bytes of the same format, else what
  * attention sees of the source, stored. */
 static void convert_any(checkk *c) {
-    const uint32_t d = 16 * checkk_between(c, 1, 5), n = checkk_between(c, 1, 4), from = checkk_below(c, 17 - n);
+    const uint32_t d = 16 * checkk_between(c, 1, 5), n = checkk_between(c, 1, 4), at = checkk_below(c, 17 - n);
     const tr_kv_format src_f = (tr_kv_format)checkk_between(c, TR_KV_NONE + 1, TR_KV_FORMAT_END - 1);
     const tr_kv_format dst_f = (tr_kv_format)checkk_between(c, TR_KV_NONE + 1, TR_KV_FORMAT_END - 1);
-    checkk_begin(c, "kv_convert", "%s to %s d=%u n=%u from=%u", tr_kv_format_name(src_f), tr_kv_format_name(dst_f), d,
-                 n, from);
+    const uint32_t from = dst_f == TR_KV_INT8_RESIDUAL ? 0 : at, end = at + n; /* that one is always written whole */
+    checkk_begin(c, "kv_convert", "%s to %s d=%u n=%u at=%u", tr_kv_format_name(src_f), tr_kv_format_name(dst_f), d, n,
+                 at);
     const tr_kv_head *head = checkk_kv_head(c, d);
     const size_t bytes = tr_kv_tile_bytes(dst_f, d);
     uint8_t *src = checkk_buffer(c, tr_kv_tile_bytes(src_f, d)), *got = checkk_buffer(c, bytes);
     uint8_t *want = checkk_buffer(c, bytes);
     float *k = checkk_buffer(c, d * 4), *v = checkk_buffer(c, d * 4), *tmp = checkk_buffer(c, d * 4);
     float *k2 = checkk_buffer(c, d * 4), *v2 = checkk_buffer(c, d * 4);
-    for (uint32_t t = from; t < from + n; t++) store_by(src_f, c, src, t, k, v, d, head);
-    tr_kv_convert(c->ops, dst_f, got, from, src_f, src, from, n, d, head, tmp);
-    for (uint32_t t = from; t < from + n; t++) {
+    for (uint32_t t = src_f == TR_KV_INT8_RESIDUAL ? 0 : from; t < end; t++) store_by(src_f, c, src, t, k, v, d, head);
+    tr_kv_convert(c->ops, dst_f, got, at, src_f, src, at, n, d, head, tmp);
+    for (uint32_t t = from; t < end; t++) {
         tr_kv_codec_load(c->ref, src_f, src, t, k, v, d, head);
         if (src_f != dst_f) {
             tr_kv_codec_store(c->ref, dst_f, want, t, k, v, d, head, tmp);
+            tr_kv_codec_correct(c->ref, dst_f, want, t, k, v, d, head, tmp);
             continue;
         }
         tr_kv_codec_load(c->ref, dst_f, got, t, k2, v2, d, head);

@@ -115,8 +115,12 @@ static inline void rig_calibrate(rig *r) {
     assert_true(r->heads && r->steps);
     for (uint32_t i = 0; i < d; i++) r->steps[i] = RIG_RANGE / 127, r->steps[d + i] = 127 / RIG_RANGE;
     for (uint32_t i = 0; i < n; i++)
-        r->heads[i] =
-            (tr_kv_head){.k_step = r->steps, .v_step = r->steps, .k_mul = r->steps + d, .v_mul = r->steps + d};
+        r->heads[i] = (tr_kv_head){.k_step = r->steps,
+                                   .v_step = r->steps,
+                                   .k_mul = r->steps + d,
+                                   .v_mul = r->steps + d,
+                                   .k_bound = 0.02f,
+                                   .v_bound = 0.02f};
 }
 
 static inline void rig_follow(void *arg, uint32_t worker, uint32_t n_workers) {
