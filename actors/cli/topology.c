@@ -250,7 +250,8 @@ static void name_of(const char *path, char *out, size_t cap) {
 }
 
 static tr_kv_format kv_of(const char *text, tr_precision dtype) {
-    if (*text) return strcmp(text, "int8") == 0 ? TR_KV_INT8 : TR_KV_BF16;
+    for (int f = TR_KV_NONE + 1; f < TR_KV_FORMAT_END; f++)
+        if (strcmp(text, tr_kv_format_name((tr_kv_format)f)) == 0) return (tr_kv_format)f;
     return dtype == TR_PRECISION_BF16 ? TR_KV_BF16 : TR_KV_INT8;
 }
 
@@ -343,6 +344,7 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     w->prefix_cache = strcmp(tr_options_text(o, TR_OPTION_PREFIX_CACHE), "on") == 0;
     w->watermark = tr_options_u32(o, TR_OPTION_WATERMARK);
     w->kv_memory = tr_options_u64(o, TR_OPTION_KV_MEMORY);
+    snprintf(t->kv_calibration, sizeof t->kv_calibration, "%s", tr_options_text(o, TR_OPTION_KV_CALIBRATION));
     snprintf(t->endpoint, sizeof t->endpoint, "%s", tr_options_text(o, TR_OPTION_ENDPOINT));
     TR_TRY(read_http(o, t, err));
     if (file && o->value[TR_OPTION_MODEL].source == TR_SOURCE_FILE) {

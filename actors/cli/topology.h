@@ -15,7 +15,8 @@ typedef struct tr_topology {
     char endpoint[TR_COMPANY_PATH_MAX];
     char http_host[64], api_key_file[TR_COMPANY_PATH_MAX];
     uint32_t http_port;
-    tr_company_build_want want; /* without what the request adds */
+    char kv_calibration[TR_COMPANY_PATH_MAX]; /* empty: the one in the cache */
+    tr_company_build_want want;               /* without what the request adds */
 } tr_topology;
 
 /* Read a file into the options, as the weakest source. */

@@ -8,6 +8,7 @@
 #include "base/status.h"
 #include "kv/kv_layout.h"
 #include "model/image.h"
+#include "model/kv_calibration.h"
 
 #include <stdint.h>
 
@@ -100,8 +101,10 @@ typedef struct tr_company {
     char endpoint[TR_COMPANY_PATH_MAX];                     /* ZeroMQ endpoint of the frontend */
     char image_path[TR_PRECISION_END][TR_COMPANY_PATH_MAX]; /* index: precision of the image; empty: not needed */
     int32_t image_fd[TR_PRECISION_END];                     /* or a descriptor (cache could not be written); -1: none */
-    char ops[16];                                           /* kernel set, tr_ops_find */
-    uint32_t transport_zmq;                                 /* 1: transport.local: zmq */
+    char kv_calibration[TR_COMPANY_PATH_MAX]; /* file of the calibrated KV formats; empty: none is in use */
+    uint32_t kv_calibration_crc;
+    char ops[16];           /* kernel set, tr_ops_find */
+    uint32_t transport_zmq; /* 1: transport.local: zmq */
     uint32_t unified, exclusive, one_pool;
     uint32_t prefix_cache, one_path, watermark; /* as in tr_scheduler_config */
     tr_siphash_key prefix_key;                  /* random, of this start */
@@ -125,4 +128,8 @@ typedef struct tr_company {
 /* Link of that kind between two actors, or NULL. */
 const tr_company_link *tr_company_find_link(const tr_company *c, tr_link_kind kind, uint32_t from, uint32_t to);
 const tr_company_actor *tr_company_find_actor(const tr_company *c, const char *name);
+/* Does a pool have a calibrated format? */
+bool tr_company_calibrated(const tr_company *c);
+/* The calibration that the plan names, NULL where none is in use. TR_DATA: another file lies there by now. */
+tr_status tr_company_calibration(const tr_company *c, tr_kv_calibration **out, tr_error *err);
 #endif
