@@ -50,3 +50,22 @@ void tr_kv_convert(const tr_ops *ops, tr_kv_format dst_format, uint8_t *dst, uin
             copy_int8(dst, dst_t0 + t, src, src_t0 + t, d);
     }
 }
+
+void tr_kv_convert_run(const tr_ops *ops, tr_kv_format dst_format, uint8_t *dst, tr_kv_format src_format,
+                       const uint8_t *src, uint32_t t0, uint32_t n, uint32_t d, float *tmp) {
+    const size_t dst_bytes = tr_kv_tile_bytes(dst_format, d), src_bytes = tr_kv_tile_bytes(src_format, d);
+    while (n > 0) {
+        uint32_t tiles = t0 == 0 ? n / TR_KV_TILE_TOK : 0, take = tiles * TR_KV_TILE_TOK;
+        if (tiles > 0 && src_format == dst_format) {
+            memcpy(dst, src, tiles * dst_bytes);
+        } else {
+            take = n < TR_KV_TILE_TOK - t0 ? n : TR_KV_TILE_TOK - t0;
+            tiles = 1;
+            tr_kv_convert(ops, dst_format, dst, t0, src_format, src, t0, take, d, tmp);
+        }
+        dst += tiles * dst_bytes;
+        src += tiles * src_bytes;
+        n -= take;
+        t0 = 0;
+    }
+}

@@ -9,6 +9,10 @@
  * floats. */
 void tr_kv_convert(const tr_ops *ops, tr_kv_format dst_format, uint8_t *dst, uint32_t dst_t0, tr_kv_format src_format,
                    const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d, float *tmp);
+/* A run of tokens over consecutive tiles on both sides: the first is token t0 (0..15) of the first tiles. Whole tiles
+ * of one format are one copy. */
+void tr_kv_convert_run(const tr_ops *ops, tr_kv_format dst_format, uint8_t *dst, tr_kv_format src_format,
+                       const uint8_t *src, uint32_t t0, uint32_t n, uint32_t d, float *tmp);
 /* Bytes that n tokens of one head take in a format (K, V and scales). */
 static inline uint64_t tr_kv_convert_bytes(tr_kv_format f, uint32_t n, uint32_t d) {
     return (uint64_t)n * (f == TR_KV_BF16 ? 4u * d : 2u * d + 8u);

@@ -2,22 +2,19 @@
  * the pools. Jobs are idempotent overwrites of pages that only this job's sequence holds. */
 #include "actors/actors.h"
 #include "actors/resharder/resharder_core.h"
+#include "actors/runtime/company_side.h"
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "kernels/kv_convert.h"
-#include "kv/reshard_plan.h"
 
 #include <stdlib.h>
-
-enum { MAX_STAGES = TR_COMPANY_ACTORS_MAX };
 
 typedef struct driver {
     tr_runtime *rt;
     const tr_ops *ops;
     uint8_t *pool[2];
-    tr_reshard_side side[2];
-    uint32_t layer_begin[2][MAX_STAGES + 1];
+    tr_company_side side[2];
     float *tmp;   /* one head */
     bool pending; /* job is to be run */
     tr_msg_reshard job;
@@ -26,29 +23,30 @@ typedef struct driver {
 } driver;
 
 static uint8_t *tile(const driver *d, uint32_t pool, const tr_reshard_op *op, uint32_t page, uint32_t tok) {
-    const tr_kv_layout *l = d->side[pool].layout;
+    const tr_kv_layout *l = d->side[pool].side.layout;
     return d->pool[pool] + tr_kv_layout_head_offset(l, op->layer, op->kv_head) + (uint64_t)page * l->page_bytes +
            tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(l->format, l->head_dim);
 }
 
 static uint64_t copy(driver *d, const tr_reshard_op *op) {
-    const tr_kv_layout *src = d->side[0].layout, *dst = d->side[1].layout;
-    tr_kv_convert(d->ops, dst->format, tile(d, 1, op, op->dst_page, op->dst_tok), op->dst_tok % TR_KV_TILE_TOK,
-                  src->format, tile(d, 0, op, op->src_page, op->src_tok), op->src_tok % TR_KV_TILE_TOK, op->n_tok,
-                  src->head_dim, d->tmp);
+    const tr_kv_layout *src = d->side[0].side.layout, *dst = d->side[1].side.layout;
+    if (!op->copy) return 0;
+    tr_kv_convert_run(d->ops, dst->format, tile(d, 1, op, op->dst_page, op->dst_tok), src->format,
+                      tile(d, 0, op, op->src_page, op->src_tok), op->pos % TR_KV_TILE_TOK, op->n_tok, src->head_dim,
+                      d->tmp);
     return tr_kv_convert_bytes(dst->format, op->n_tok, dst->head_dim);
 }
 
 /* One hand-off job; fills the answer. */
 static void run_job(driver *d, const tr_msg_reshard *job, tr_event *done, tr_error *err) {
     uint64_t begin = tr_clock_now_ns();
-    tr_reshard_side src = d->side[0], dst = d->side[1];
+    tr_reshard_side src = d->side[0].side, dst = d->side[1].side;
     src.slot = job->src_slot;
     dst.slot = job->dst_slot;
     tr_reshard_plan plan;
     tr_reshard_op op;
-    if (tr_reshard_plan_init(&plan, &src, &dst, job->tok0, job->tok1, job->tok_min.data, job->tok_min.len, err) ==
-        TR_OK) {
+    const tr_reshard_range range = {job->tok0, job->tok1, 0, src.layout->n_layers, job->tok_min.data, job->tok_min.len};
+    if (tr_reshard_plan_init(&plan, &src, &dst, &range, err) == TR_OK) {
         while (tr_reshard_plan_next(&plan, &op)) done->as.computed.bytes += copy(d, &op);
     } else {
         done->as.computed.status = 1;
@@ -85,18 +83,8 @@ static void compute(driver *d) {
 
 static void init_side(driver *d, uint32_t pool) {
     const tr_company *c = d->rt->company;
-    tr_reshard_side *s = &d->side[pool];
-    s->layout = &c->layout[pool];
-    s->table =
-        (const uint32_t *)(const void *)((const uint8_t *)d->rt->segment[TR_SEGMENT_TABLES] + c->table_offset[pool]);
-    s->layer_begin = d->layer_begin[pool];
-    for (uint32_t a = 0; a < c->n_actors; a++) {
-        const tr_company_actor *actor = &c->actor[a];
-        if (actor->role != TR_ROLE_STAGE || !actor->phase[pool].active) continue;
-        d->layer_begin[pool][actor->stage] = actor->lo;
-        d->layer_begin[pool][actor->stage + 1] = actor->hi;
-        if (actor->stage + 1 > s->n_stages) s->n_stages = actor->stage + 1;
-    }
+    const uint8_t *tables = d->rt->segment[TR_SEGMENT_TABLES];
+    tr_company_side_init(&d->side[pool], c, pool, (const uint32_t *)(const void *)(tables + c->table_offset[pool]));
 }
 
 tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
