@@ -28,13 +28,29 @@ static uint8_t *tile(const driver *d, uint32_t pool, const tr_reshard_op *op, ui
            tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(l->format, l->head_dim);
 }
 
-static uint64_t copy(driver *d, const tr_reshard_op *op) {
+static const uint8_t *source(const driver *d, const tr_reshard_op *op) {
+    return tile(d, 0, op, op->src_page, op->src_tok);
+}
+
+/* next: the operation after it, or NULL. */
+static uint64_t copy(driver *d, const tr_reshard_op *op, const tr_reshard_op *next) {
     const tr_kv_layout *src = d->side[0].side.layout, *dst = d->side[1].side.layout;
     if (!op->copy) return 0;
-    tr_kv_convert_run(d->ops, dst->format, tile(d, 1, op, op->dst_page, op->dst_tok), src->format,
-                      tile(d, 0, op, op->src_page, op->src_tok), op->pos % TR_KV_TILE_TOK, op->n_tok, src->head_dim,
-                      d->tmp);
+    tr_kv_convert_run(d->ops, dst->format, tile(d, 1, op, op->dst_page, op->dst_tok), src->format, source(d, op),
+                      op->pos % TR_KV_TILE_TOK, op->n_tok, src->head_dim, next ? source(d, next) : NULL, d->tmp);
     return tr_kv_convert_bytes(dst->format, op->n_tok, dst->head_dim);
+}
+
+static uint64_t copy_all(driver *d, tr_reshard_plan *plan) {
+    uint64_t bytes = 0;
+    tr_reshard_op op[2];
+    bool more = tr_reshard_plan_next(plan, &op[0]);
+    for (uint32_t i = 0; more; i ^= 1) {
+        more = tr_reshard_plan_next(plan, &op[i ^ 1]);
+        bytes += copy(d, &op[i], more ? &op[i ^ 1] : NULL);
+    }
+    tr_kv_convert_fence();
+    return bytes;
 }
 
 /* One hand-off job; fills the answer. */
@@ -44,10 +60,9 @@ static void run_job(driver *d, const tr_msg_reshard *job, tr_event *done, tr_err
     src.slot = job->src_slot;
     dst.slot = job->dst_slot;
     tr_reshard_plan plan;
-    tr_reshard_op op;
     const tr_reshard_range range = {job->tok0, job->tok1, 0, src.layout->n_layers, job->tok_min.data, job->tok_min.len};
     if (tr_reshard_plan_init(&plan, &src, &dst, &range, err) == TR_OK) {
-        while (tr_reshard_plan_next(&plan, &op)) done->as.computed.bytes += copy(d, &op);
+        done->as.computed.bytes = copy_all(d, &plan);
     } else {
         done->as.computed.status = 1;
         done->as.computed.error = err->text;
