@@ -110,6 +110,7 @@ static tr_status on_text(tr_client *c, const tr_msg_text *m, tr_client_event *ev
     event->ttft_ns = m->ttft_ns;
     event->handoff_ns = m->handoff_ns;
     event->handoff_bytes = m->handoff_bytes;
+    event->visible_ns = m->visible_ns;
     event->total_ns = m->total_ns;
     tr_client_remove(c, r);
     return TR_OK;

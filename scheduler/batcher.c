@@ -144,7 +144,7 @@ static tr_flight *new_flight(tr_scheduler *s, uint32_t phase) {
     f->suspect = false;
     f->component = component_of(s, phase);
     f->phase = phase;
-    f->n_spans = f->n_rows = 0;
+    f->n_spans = f->n_rows = f->layers = 0;
     return f;
 }
 

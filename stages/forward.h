@@ -61,6 +61,10 @@ typedef struct tr_forward_config {
     uint32_t max_rows, max_spans;
     uint32_t context;       /* positions are below this */
     _Atomic uint64_t *beat; /* raised after each layer; NULL: nobody looks */
+    /* Called by the thread of tr_forward_run between layers: K and V of layers [lo, end) of all rows lie in the pages,
+     * also those of other ranks. NULL: nobody asks */
+    void (*on_layers)(void *arg, uint32_t end);
+    void *arg;
 } tr_forward_config;
 
 typedef struct tr_forward_output {

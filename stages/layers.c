@@ -160,6 +160,10 @@ static void after_attention(const tr_step *c, uint32_t index) {
     add_rows(c, l->ffn_post_norm); /* the next layer's norm takes the same rows */
 }
 
+static void layers_done(const tr_forward *f, uint32_t end) {
+    if (f->config.on_layers) f->config.on_layers(f->config.arg, end);
+}
+
 void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     tr_forward *f = forward;
     const uint32_t lo = f->config.lo, hi = f->config.hi, rows = f->batch->n_rows;
@@ -173,6 +177,7 @@ void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     }
     for (uint32_t i = lo; i < hi; i++) {
         tr_step_meet(&c);
+        if (worker == 0 && i > lo) layers_done(f, i);
         if (f->last && i + 1 == hi) c = tr_step_asking(&c);
         if (c.rows == 0) return;
         tr_attention_run(&c, &f->layer[i - lo], i), tr_step_meet(&c);
@@ -182,6 +187,7 @@ void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
         }
         if (worker == 0 && f->config.beat) atomic_fetch_add_explicit(f->config.beat, 1, memory_order_relaxed);
     }
+    if (worker == 0) layers_done(f, hi);
     if (f->last && f->n_logit_rows > 0) {
         if (c.form == TR_STEP_TAKEN)
             c = tr_step_make(f, worker, n_workers, c.rows, TR_STEP_SHARED); /* blocks of rows are over */

@@ -60,7 +60,8 @@ static void run_job(driver *d, const tr_msg_reshard *job, tr_event *done, tr_err
     src.slot = job->src_slot;
     dst.slot = job->dst_slot;
     tr_reshard_plan plan;
-    const tr_reshard_range range = {job->tok0, job->tok1, 0, src.layout->n_layers, job->tok_min.data, job->tok_min.len};
+    const tr_reshard_range range = {job->tok0,   job->tok1,         job->layer0,
+                                    job->layer1, job->tok_min.data, job->tok_min.len};
     if (tr_reshard_plan_init(&plan, &src, &dst, &range, err) == TR_OK) {
         done->as.computed.bytes = copy_all(d, &plan);
     } else {

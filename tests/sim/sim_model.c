@@ -109,7 +109,8 @@ uint64_t sim_model_reshard(world *w, const tr_msg_reshard *job, uint64_t max_ops
                                     .n_stages = w->n_stages[w->n_pipelines == 1 ? 0 : p],
                                     .layer_begin = w->split[w->n_pipelines == 1 ? 0 : p],
                                     .tp = 1};
-    const tr_reshard_range range = {job->tok0, job->tok1, 0, w->model.n_layers, job->tok_min.data, job->tok_min.len};
+    const tr_reshard_range range = {job->tok0,   job->tok1,         job->layer0,
+                                    job->layer1, job->tok_min.data, job->tok_min.len};
     tr_reshard_plan plan;
     tr_error err;
     if (tr_reshard_plan_init(&plan, &side[0], &side[1], &range, &err) != TR_OK) sim_fail(w, "%s", err.text);
