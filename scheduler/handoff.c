@@ -66,6 +66,18 @@ static const tr_msg_span *running_span(const tr_scheduler *s, uint32_t slot, uin
     return NULL;
 }
 
+/* True while a step, all of whose layers went ahead, is unconfirmed or their jobs are out; then it counts as moved. */
+static bool waits_for_parts(tr_scheduler *s, uint32_t slot) {
+    tr_sequence *q = &s->sequence[slot];
+    if (q->part_layers < s->config.layout[1].n_layers) return false;
+    if (q->jobs > 0 || load(&entry_of(s, slot)->kv_prefilled) < q->part_end) return true;
+    q->move_issued = q->part_end;
+    q->part_layers = 0;
+    tr_progress_moved(s, slot, q->part_end);
+    tr_progress_tidy(s, slot);
+    return false;
+}
+
 /* What can be moved now: positions of confirmed steps, less the layers that went ahead, or layers of the step that
  * runs. False: nothing. */
 static bool next_move(const tr_scheduler *s, uint32_t slot, tr_handoff_job *job) {
@@ -100,7 +112,7 @@ void tr_handoff_pump(tr_scheduler *s, tr_effects *fx) {
         uint32_t slot = s->running[i];
         if (c->n == 0 || c->state != COMPONENT_RUNNING || suspect_flies(s) || !room(s, fx, 1)) return;
         tr_handoff_job next, *job = free_job(s);
-        if (!moves(s, slot) || !next_move(s, slot, &next)) continue;
+        if (!moves(s, slot) || waits_for_parts(s, slot) || !next_move(s, slot, &next)) continue;
         if (job == NULL || (entry_of(s, slot)->deaths > 0 && c->in_flight > 0)) return;
         const tr_kv_layout *l = &s->config.layout[1];
         for (uint32_t g = 0; g < l->n_groups; g++)

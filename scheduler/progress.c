@@ -221,6 +221,14 @@ void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f) {
     }
 }
 
+void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end) {
+    tr_journal_entry *e = entry_of(s, slot);
+    if (end == s->sequence[slot].prefill_end) e->visible_ns = s->now_ns - e->prefilled_ns;
+    publish(&e->kv_moved, end);
+    publish(&e->kv_decoded, end);
+    tr_progress_clear_suspect(e);
+}
+
 void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
     tr_component *c = &s->component[RESHARDER];
     tr_handoff_job *job = NULL;
@@ -242,14 +250,7 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
     } else if (q->state != SEQUENCE_ENDED) {
         e->handoff_bytes += m->bytes;
         e->handoff_ns += m->ns;
-        if (job->part) {
-            tr_progress_tidy(s, slot);
-            return;
-        }
-        if (job->tok1 == q->prefill_end) e->visible_ns = s->now_ns - e->prefilled_ns;
-        publish(&e->kv_moved, job->tok1);
-        publish(&e->kv_decoded, job->tok1);
-        tr_progress_clear_suspect(e);
+        if (!job->part) tr_progress_moved(s, slot, job->tok1);
     }
     tr_progress_tidy(s, slot);
 }

@@ -180,8 +180,8 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     }
     tr_recovery_pump(s, fx);
     tr_intake_admit(s);
+    tr_handoff_pump(s, fx); /* what it finds moved can be decoded at once */
     tr_batcher_pump(s, fx);
-    tr_handoff_pump(s, fx);
     flush_outputs(s, fx);
     if (s->more) {
         tr_effect *e = &fx->item[fx->n++];
