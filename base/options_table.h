@@ -28,7 +28,7 @@
 #define TR_DTYPES "bf16|int8|int8a16|native|int4|nf4;fp16"
 #define TR_SIDE_OPTIONS(X, SIDE, side, pp_default, dtype_default)                                                      \
     X(SIDE##_PP, side ".pp", "", 0, U32, 1, 64, 0, pp_default, "", "N", 0, "stages of the " side " pipeline")          \
-    X(SIDE##_TP, side ".tp", "", 0, U32, 1, 64, 1, "1", "", "N", 0, "tensor parallel ranks of a stage")                \
+    X(SIDE##_TP, side ".tp", "", 0, U32, 1, 64, 0, "1", "", "N", 0, "tensor parallel ranks of a stage")                \
     X(SIDE##_DTYPE, side ".dtype", "", 0, CHOICE, 0, 0, 0, dtype_default, TR_DTYPES, "TYPE", 0,                        \
       "weights and arithmetic; int8 is W8A8, native the file's own blocks")                                            \
     X(SIDE##_KV, side ".kv", "", 0, CHOICE, 0, 0, 0, "", "bf16|int8", "TYPE", 0, "KV cache; follows dtype")            \
@@ -61,7 +61,7 @@
     TR_SIDE_OPTIONS(X, PREFILL, "prefill", "1", "bf16")                                                                \
     TR_SIDE_OPTIONS(X, DECODE, "decode", "1", "int8")                                                                  \
     X(UNIFIED_PP, "unified.pp", "", 0, U32, 1, 64, 0, "1", "", "N", 0, "stages")                                       \
-    X(UNIFIED_TP, "unified.tp", "", 0, U32, 1, 64, 1, "1", "", "N", 0, "tensor parallel ranks of a stage")             \
+    X(UNIFIED_TP, "unified.tp", "", 0, U32, 1, 64, 0, "1", "", "N", 0, "tensor parallel ranks of a stage")             \
     X(UNIFIED_PREFILL, "unified.prefill", "", 0, CHOICE, 0, 0, 0, "bf16", TR_DTYPES, "TYPE", 0,                        \
       "precision of prefill")                                                                                          \
     X(UNIFIED_DECODE, "unified.decode", "", 0, CHOICE, 0, 0, 0, "int8", TR_DTYPES, "TYPE", 0, "precision of decode")   \

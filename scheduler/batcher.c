@@ -115,7 +115,7 @@ static void fill_decode(tr_scheduler *s, tr_flight *f) {
     }
 }
 
-/* Send the flight to every stage of its pipeline. */
+/* Send the flight to rank 0 of every stage of its pipeline. */
 static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
     tr_component *c = &s->component[f->component];
     f->used = true;
@@ -128,7 +128,7 @@ static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
         tr_journal_entry *e = entry_of(s, f->spans[i].slot);
         if (e->first_step_ns == 0) e->first_step_ns = s->now_ns;
     }
-    for (uint32_t i = 0; i < c->n; i++) {
+    for (uint32_t i = 0; i < c->n_lead; i++) {
         tr_msg_step *m = &tr_scheduler_send(fx, c->actor[i], TR_MSG_STEP)->as.step;
         m->epoch = c->epoch;
         m->step = f->step;

@@ -175,7 +175,7 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
     if (index < RESHARDER && m->epoch == s->component[index].epoch) f = find_flight(s, index, m->step);
     if (f == NULL) return; /* of an older epoch, or told already */
     tr_component *c = &s->component[index];
-    if (m->status == 0 && (member != c->n - 1 || m->sampled.len != f->n_spans || !in_order(s, f))) {
+    if (m->status == 0 && (member != c->n_lead - 1 || m->sampled.len != f->n_spans || !in_order(s, f))) {
         s->stats.protocol_errors++;
         return;
     }

@@ -90,7 +90,9 @@ void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted) {
     if (index == COMPONENTS || !s->component[index].up[member]) return;
     tr_component *c = &s->component[index];
     c->up[member] = false;
-    if (c->state == COMPONENT_RUNNING && counted) c->counted_death = true;
+    /* Until it has answered a RESET it may still have been at work on what was in flight. */
+    const bool at_work = c->state == COMPONENT_RUNNING || (c->state == COMPONENT_RESETTING && !c->acked[member]);
+    if (at_work && counted) c->counted_death = true;
     c->state = COMPONENT_DOWN;
 }
 

@@ -10,6 +10,7 @@ static bool pipelines_sound(const tr_scheduler_config *c) {
     for (uint32_t p = 0; p < c->n_pipelines; p++) {
         const tr_scheduler_pipeline *l = &c->pipeline[p];
         if (l->n_stages < 1 || l->n_stages > TR_SCHEDULER_STAGES_MAX) return false;
+        if (l->n_ranks && (l->n_ranks < l->n_stages || l->n_ranks > TR_SCHEDULER_STAGES_MAX)) return false;
         if (l->max_in_flight < 1 || l->max_in_flight > TR_SCHEDULER_STAGES_MAX) return false;
     }
     return true;
@@ -56,12 +57,13 @@ static void *carve(char **at, size_t bytes) {
 static void init_components(tr_scheduler *s) {
     for (uint32_t p = 0; p < s->config.n_pipelines; p++) {
         tr_component *c = &s->component[p];
-        c->n = s->config.pipeline[p].n_stages;
+        c->n_lead = s->config.pipeline[p].n_stages;
+        c->n = s->config.pipeline[p].n_ranks ? s->config.pipeline[p].n_ranks : c->n_lead;
         c->max_in_flight = s->config.pipeline[p].max_in_flight;
         memcpy(c->actor, s->config.pipeline[p].stage, c->n * sizeof *c->actor);
     }
     if (s->config.one_pool) return;
-    s->component[RESHARDER].n = 1;
+    s->component[RESHARDER].n = s->component[RESHARDER].n_lead = 1;
     s->component[RESHARDER].max_in_flight = JOBS_MAX;
     s->component[RESHARDER].actor[0] = s->config.resharder;
 }

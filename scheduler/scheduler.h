@@ -2,24 +2,25 @@
  * recovery. Sole writer of the journal, the page bitmaps and the page tables (all in memory of the supervisor, so a new
  * incarnation finds them); everything else it knows is rebuilt from them at START. In: SUBMIT, CANCEL, RELEASE, DRAIN
  * (frontend) · STEP_DONE, RESET_DONE (stages) · RESHARD_DONE, RESET_DONE (resharder) · PEER_UP / PEER_DOWN of all of
- * them. Out: ACCEPTED, OUTPUT (frontend) · STEP, RESET (every stage of a pipeline) · RESHARD, RESET (resharder). Life
- * of a sequence: waiting -> prefill (chunks) -> hand-off (RESHARD by chunk, may overlap prefill) -> decode -> done ->
- * free. prompt positions [0, prompt - forced) are prefilled; the forced tail and generated tokens are decoded (known
- * tokens several at once). Position p's token is tokens[p]; computing position p yields the token p + 1, sampled when
- * not known yet. Admission (until preemption exists): pages for the whole prompt in the prefill pool and for prompt +
- * max_tokens in the decode pool are reserved, all or nothing, in order of arrival. A request that can never fit is
- * refused at SUBMIT. Recovery: a stage dies -> when it is up again RESET with a higher epoch to every stage of its
- * pipeline; when all have answered, the steps in flight are issued again. The scheduler itself restarts -> reset of
- * everything first, bitmaps rebuilt from the tables of open entries, then work goes on from the journal's kv_* counts.
- * Pages are never reused while a step or job that could still touch them is unconfirmed. Poison: a request in flight at
- * two counted deaths of what computes it, with what was in flight then not confirmed in between, ends with an error;
- * until cleared it runs alone, so that the next death names one. End token: ends the request with STOP and is no output
- * token. A span that a stage reports as failed ends its request alone; the pipeline is reset and the rest runs again.
- * Contract of the frontend: every OUTPUT with finish is answered by RELEASE (also for a rid that it does not know, and
- * for a refusal); OUTPUT without finish of a rid that it does not know by CANCEL; tokens below the index that it has
- * are repeats; an OUTPUT whose index lies beyond what it has was meant for its predecessor and is ignored (all is told
- * again from 0 after PEER_UP). After PEER_UP of the scheduler it repeats SUBMITs without ACCEPTED and CANCELs without
- * end. Numbers: no float arithmetic decides anything here; no clock. Cost of a step: O(slots). */
+ * them. Out: ACCEPTED, OUTPUT (frontend) · STEP (rank 0 of every stage of a pipeline), RESET (every rank) · RESHARD,
+ * RESET (resharder). Life of a sequence: waiting -> prefill (chunks) -> hand-off (RESHARD by chunk, may overlap
+ * prefill) -> decode -> done -> free. prompt positions [0, prompt - forced) are prefilled; the forced tail and
+ * generated tokens are decoded (known tokens several at once). Position p's token is tokens[p]; computing position p
+ * yields the token p + 1, sampled when not known yet. Admission (until preemption exists): pages for the whole prompt
+ * in the prefill pool and for prompt + max_tokens in the decode pool are reserved, all or nothing, in order of arrival.
+ * A request that can never fit is refused at SUBMIT. Recovery: a stage dies -> when it is up again RESET with a higher
+ * epoch to every stage of its pipeline; when all have answered, the steps in flight are issued again. The scheduler
+ * itself restarts -> reset of everything first, bitmaps rebuilt from the tables of open entries, then work goes on from
+ * the journal's kv_* counts. Pages are never reused while a step or job that could still touch them is unconfirmed.
+ * Poison: a request in flight at two counted deaths of what computes it, with what was in flight then not confirmed in
+ * between, ends with an error; until cleared it runs alone, so that the next death names one. End token: ends the
+ * request with STOP and is no output token. A span that a stage reports as failed ends its request alone; the pipeline
+ * is reset and the rest runs again. Contract of the frontend: every OUTPUT with finish is answered by RELEASE (also for
+ * a rid that it does not know, and for a refusal); OUTPUT without finish of a rid that it does not know by CANCEL;
+ * tokens below the index that it has are repeats; an OUTPUT whose index lies beyond what it has was meant for its
+ * predecessor and is ignored (all is told again from 0 after PEER_UP). After PEER_UP of the scheduler it repeats
+ * SUBMITs without ACCEPTED and CANCELs without end. Numbers: no float arithmetic decides anything here; no clock. Cost
+ * of a step: O(slots). */
 #ifndef TR_SCHEDULER_H
 #define TR_SCHEDULER_H
 #include "base/status.h"
@@ -35,8 +36,9 @@ enum { TR_SCHEDULER_STAGES_MAX = 64, TR_SCHEDULER_EOS_MAX = 16 };
 
 typedef struct tr_scheduler_pipeline {
     uint32_t n_stages;
-    uint32_t stage[TR_SCHEDULER_STAGES_MAX]; /* actor indices, first to last (tensor-parallel ranks later) */
+    uint32_t stage[TR_SCHEDULER_STAGES_MAX]; /* actor indices: rank 0 of each stage, first to last, then all others */
     uint32_t max_in_flight;                  /* micro-batches: stages that can really run at once */
+    uint32_t n_ranks;                        /* entries of stage[]; 0: n_stages */
 } tr_scheduler_pipeline;
 
 typedef struct tr_scheduler_config {

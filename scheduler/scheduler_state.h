@@ -47,6 +47,7 @@ typedef enum tr_component_state { COMPONENT_DOWN, COMPONENT_RESETTING, COMPONENT
 typedef struct tr_component {
     tr_component_state state;
     uint32_t n, max_in_flight;
+    uint32_t n_lead; /* the first ones: they get STEPs, the others only live and die with them */
     uint32_t actor[TR_SCHEDULER_STAGES_MAX], incarnation[TR_SCHEDULER_STAGES_MAX];
     bool up[TR_SCHEDULER_STAGES_MAX], acked[TR_SCHEDULER_STAGES_MAX];
     uint32_t epoch;

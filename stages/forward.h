@@ -5,6 +5,9 @@
  * (hi == n_layers) normalizes, computes logits for the rows that ask, and samples.
  * A step is an idempotent overwrite: running it twice leaves the same bytes in pages and outputs.
  * Numbers do not depend on the micro-batch, on lo/hi, or on the number of workers.
+ * Tensor parallelism: each rank of a stage has a forward of the same configuration; what workers share lies in common
+ * memory. Rank 0 runs steps; the workers of the others call tr_forward_follow. Each matmul is split by output channels,
+ * attention by heads and splits, embedding by rows, the head by vocabulary, over all workers of all ranks.
  * Threads: one step at a time by the thread that owns the team. No heap and no system call but the team's futex after
  * create. */
 #ifndef TR_FORWARD_H
@@ -59,12 +62,10 @@ typedef struct tr_forward_config {
     tr_kv_memory kv; /* format of the pool decides attn_bf16 or attn_int8 */
     uint32_t lo, hi;
     uint32_t max_rows, max_spans;
-    uint32_t context;       /* positions are below this */
+    uint32_t context; /* positions are below this */
+    void *common;  /* [tr_forward_common_bytes], 64-byte aligned, shared by the processes of the team; NULL: its own */
+    uint32_t what; /* by which followers of the team know this forward (tr_team_what) */
     _Atomic uint64_t *beat; /* raised after each layer; NULL: nobody looks */
-    /* Called by the thread of tr_forward_run between layers: K and V of layers [lo, end) of all rows lie in the pages,
-     * also those of other ranks. NULL: nobody asks */
-    void (*on_layers)(void *arg, uint32_t end);
-    void *arg;
 } tr_forward_config;
 
 typedef struct tr_forward_output {
@@ -76,8 +77,18 @@ typedef struct tr_forward_output {
 typedef struct tr_forward tr_forward;
 tr_status tr_forward_create(const tr_forward_config *config, tr_forward **forward_out, tr_error *err);
 void tr_forward_destroy(tr_forward **forward);
+/* From now on the thread of tr_forward_run calls f between layers: K and V of layers [lo, end) of all rows lie in the
+ * pages, also what other ranks wrote. */
+void tr_forward_on_layers(tr_forward *forward, void (*f)(void *arg, uint32_t end), void *arg);
+/* Bytes of common memory of a stage; config: lo, hi, precision, max_rows, max_spans and context count. filled_out: so
+ * many from the beginning are used by every step; the rest is logits of many rows, which only evaluation asks for. Both
+ * phases of a stage may use the same memory, one after the other: nothing in it outlives a step. */
+uint64_t tr_forward_common_bytes(const tr_model_config *model, const tr_forward_config *config, uint32_t n_workers,
+                                 uint64_t *filled_out);
 /* x: residual stream fp32 [n_rows, hidden], updated in place from layer lo to hi; the first stage fills it itself.
  * TR_INVALID when the micro-batch breaks a bound (rows, spans, positions, token ids, a page that the table does not
- * name): checked before anything is written. */
+ * name): checked before anything is written. TR_PEER: a rank has left, output and x are worth nothing. */
 tr_status tr_forward_run(tr_forward *forward, const tr_micro_batch *batch, float *x, tr_forward_output *output);
+/* A follower's worker: its share of the step that rank 0 runs. */
+void tr_forward_follow(tr_forward *forward, uint32_t worker, uint32_t n_workers);
 #endif

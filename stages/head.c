@@ -9,7 +9,7 @@ static void head_rows(const tr_step *c) {
     const tr_forward *f = c->f;
     const uint32_t hidden = f->model->hidden;
     uint32_t begin, end;
-    tr_step_rows(c, f->n_logit_rows, &begin, &end);
+    tr_step_rows(c, f->step->n_logit_rows, &begin, &end);
     for (uint32_t i = begin; i < end; i++) {
         float *norm = c->norm + (size_t)i * hidden;
         c->ops->rmsnorm(norm, c->x + (size_t)f->logit_row[i] * hidden, f->output_norm, hidden, f->model->rms_eps);
@@ -38,46 +38,47 @@ static tr_sampler_best scan(const tr_step *c, const tr_sampler_params *p, const 
     return max > -INFINITY ? (tr_sampler_best){(double)max, begin + (uint32_t)at} : TR_SAMPLER_NONE;
 }
 
-/* All logits; then all workers scan a share of every row. */
-static void dense(const tr_step *c) {
+/* All logits; then all workers scan a share of every row. False: a rank has left. */
+static bool dense(const tr_step *c) {
     const tr_forward *f = c->f;
-    tr_step_matmul(c, f->head, f->logits, f->n_vocab, f->n_logit_rows), tr_step_sync(c);
+    tr_step_matmul(c, f->head, f->logits, f->n_vocab, f->step->n_logit_rows);
+    if (!tr_step_meet(c)) return false;
     uint32_t at = 0; /* rows of logits so far */
-    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
-        const tr_span *s = &f->batch->spans[i];
+    for (uint32_t i = 0; i < f->step->n_spans; i++) {
+        const tr_span *s = &f->spans[i];
         at += (s->flags & TR_SPAN_LOGITS) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
         if (!(s->flags & TR_SPAN_SAMPLE)) continue;
         const tr_sampler_params p = sampler_params(s);
         f->best[c->id * f->config.max_spans + i] = scan(c, &p, f->logits + (size_t)(at - 1) * f->n_vocab);
     }
-    tr_step_sync(c);
+    return tr_step_meet(c);
 }
 
 /* Few rows of which nothing but a token is wanted need no logits (stages/screen.h). */
 static bool screens(const tr_forward *f) {
-    if (f->head->kind != TR_IMAGE_INT8_PLANES || f->ready.a16 || f->n_logit_rows > TR_SCREEN_ROWS) return false;
-    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
-        const tr_span *s = &f->batch->spans[i];
+    if (f->head->kind != TR_IMAGE_INT8_PLANES || f->ready.a16 || f->step->n_logit_rows > TR_SCREEN_ROWS) return false;
+    for (uint32_t i = 0; i < f->step->n_spans; i++) {
+        const tr_span *s = &f->spans[i];
         const tr_sampler_params p = sampler_params(s);
         if ((s->flags & TR_SPAN_LOGITS) || ((s->flags & TR_SPAN_SAMPLE) && !tr_sampler_splits(&p))) return false;
     }
     return true;
 }
 
-/* The best of every worker's share of the ids, without the logits. */
-static void screen(const tr_step *c) {
+/* The best of every worker's share of the ids, without the logits. False: a rank has left. */
+static bool screen(const tr_step *c) {
     const tr_forward *f = c->f;
     tr_screen *s = &c->w->screen;
     uint32_t begin, end;
     tr_team_share(f->n_vocab / TR_OPS_BLOCK_N, c->id, c->n, &begin, &end);
-    tr_screen_bounds(s, c->ready, f->n_logit_rows, f->logits, f->coarse, f->n_vocab, begin, end - begin);
+    tr_screen_bounds(s, c->ready, f->step->n_logit_rows, f->logits, f->coarse, f->n_vocab, begin, end - begin);
     begin *= TR_OPS_BLOCK_N, end *= TR_OPS_BLOCK_N;
     if (end > f->model->vocab) end = f->model->vocab;
     for (uint32_t pass = 0; pass < 2; pass++) {
         tr_screen_row row = {.bound = f->logits, .coarse = f->coarse};
-        for (uint32_t i = 0; i < f->batch->n_spans; i++) {
-            if (!(f->batch->spans[i].flags & TR_SPAN_SAMPLE)) continue;
-            const tr_sampler_params p = sampler_params(&f->batch->spans[i]);
+        for (uint32_t i = 0; i < f->step->n_spans; i++) {
+            if (!(f->spans[i].flags & TR_SPAN_SAMPLE)) continue;
+            const tr_sampler_params p = sampler_params(&f->spans[i]);
             const uint32_t mine = c->id * f->config.max_spans + i;
             if (pass == 0) {
                 f->guess[mine] = tr_screen_guess(s, &row, &p, begin, end);
@@ -89,16 +90,17 @@ static void screen(const tr_step *c) {
             }
             row.bound += f->n_vocab, row.coarse += f->n_vocab, row.index++;
         }
-        tr_step_sync(c);
+        if (!tr_step_meet(c)) return false;
     }
+    return true;
 }
 
 /* Each row is settled by one worker. */
 static void settle(const tr_step *c) {
     const tr_forward *f = c->f;
     uint32_t at = 0;
-    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
-        const tr_span *s = &f->batch->spans[i];
+    for (uint32_t i = 0; i < f->step->n_spans; i++) {
+        const tr_span *s = &f->spans[i];
         at += (s->flags & TR_SPAN_LOGITS) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
         if (!(s->flags & TR_SPAN_SAMPLE) || i % c->n != c->id) continue;
         const tr_sampler_params p = sampler_params(s);
@@ -112,9 +114,5 @@ static void settle(const tr_step *c) {
 
 void tr_head_run(const tr_step *c) {
     head_rows(c);
-    if (screens(c->f))
-        screen(c);
-    else
-        dense(c);
-    settle(c);
+    if (screens(c->f) ? screen(c) : dense(c)) settle(c);
 }

@@ -18,8 +18,9 @@ typedef enum tr_step_form { TR_STEP_TAKEN, TR_STEP_SHARED, TR_STEP_NARROW } tr_s
 typedef struct tr_step {
     tr_forward *f;
     const tr_ops *ops;
-    const tr_micro_batch *batch; /* whose queries attend */
-    uint32_t id, n;              /* this worker of n */
+    const tr_span *spans; /* whose queries attend */
+    uint32_t n_spans;
+    uint32_t id, n; /* this worker of n */
     tr_step_form form;
     uint32_t row0, rows;
     tr_forward_worker *w;
@@ -28,7 +29,9 @@ typedef struct tr_step {
     tr_linear_rows *ready;
 } tr_step;
 
-static inline void tr_step_meet(const tr_step *c) { tr_team_barrier(c->f->config.team, c->id); }
+/* False: a rank has left, and what others should have written may be missing. Until its next look a worker goes on
+ * with that: shares and rows stay in bounds whatever the values are. */
+static inline bool tr_step_meet(const tr_step *c) { return tr_team_barrier(c->f->config.team, c->id); }
 static inline void tr_step_sync(const tr_step *c) {
     if (c->form != TR_STEP_TAKEN) tr_step_meet(c);
 }
@@ -64,12 +67,22 @@ static inline void tr_step_matmul(const tr_step *c, const tr_image_tensor *w, fl
     if (begin != end) tr_step_matmul_blocks(c, w, y, ldy, rows, begin, end - begin);
 }
 
+/* All rows of the step over this worker's share of the channels [from, to), multiples of a block. */
+static inline void tr_step_matmul_range(const tr_step *c, const tr_image_tensor *w, float *y, uint32_t ldy,
+                                        uint32_t from, uint32_t to) {
+    uint32_t begin, end;
+    tr_step_share(c, (to - from) / TR_OPS_BLOCK_N, &begin, &end);
+    if (begin != end) tr_step_matmul_blocks(c, w, y, ldy, c->rows, from / TR_OPS_BLOCK_N + begin, end - begin);
+}
+
 /* The first `rows` rows of the step, for this worker. */
 tr_step tr_step_make(tr_forward *f, uint32_t worker, uint32_t n_workers, uint32_t rows, tr_step_form form);
 tr_step_form tr_step_form_of(uint32_t rows, uint32_t n_workers);
 /* The next rows to work on between attentions `pass` and pass + 1: a block that nobody has taken, or once the whole
  * step. b: what was worked on before, rows 0 at first. False: none is left. */
 bool tr_step_next(const tr_step *step, uint32_t pass, tr_step *b);
-/* Only the rows that ask for logits need the last layer beyond its keys and values: they move to the front. */
+/* Only the rows that ask for logits need the last layer beyond its keys and values: they move to the front, with their
+ * angles (their queries are not there yet), when they are fewer than all. No rows: none ask, or a rank has left. */
+bool tr_step_asks_fewer(const tr_step *c);
 tr_step tr_step_asking(const tr_step *c);
 #endif

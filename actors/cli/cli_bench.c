@@ -236,7 +236,7 @@ static uint32_t threads(const tr_cli_session *s) {
     uint32_t most = 0, sum = 0;
     for (uint32_t a = 0; a < s->company.n_actors; a++) {
         sum += s->company.actor[a].workers;
-        if (s->company.actor[a].workers > most) most = s->company.actor[a].workers;
+        if (s->company.actor[a].team_workers > most) most = s->company.actor[a].team_workers;
     }
     return s->company.exclusive ? most : sum;
 }

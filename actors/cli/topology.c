@@ -259,6 +259,7 @@ static void read_side(const tr_options *o, bool decode, tr_company_build_side *s
     const int shift = (int)first - (int)TR_OPTION_PREFILL_PP;
 #define ID(name) ((tr_option_id)((int)TR_OPTION_PREFILL_##name + shift))
     s->pp = tr_options_u32(o, ID(PP));
+    s->tp = tr_options_u32(o, ID(TP));
     s->page = tr_options_u32(o, ID(PAGE));
     s->dtype = tr_precision_of(tr_options_text(o, ID(DTYPE)));
     s->kv = kv_of(tr_options_text(o, ID(KV)), s->dtype);
@@ -274,6 +275,7 @@ static void read_unified(const tr_options *o, tr_company_build_want *w) {
         tr_company_build_side *s = &w->side[phase];
         bool shared = both != TR_SOURCE_DEFAULT && both > o->value[own].source;
         s->pp = tr_options_u32(o, TR_OPTION_UNIFIED_PP);
+        s->tp = tr_options_u32(o, TR_OPTION_UNIFIED_TP);
         s->page = tr_options_u32(o, TR_OPTION_UNIFIED_PAGE);
         s->dtype = tr_precision_of(tr_options_text(o, shared ? TR_OPTION_UNIFIED_DTYPE : own));
         s->kv = kv_of(tr_options_text(o, TR_OPTION_UNIFIED_KV), s->dtype);

@@ -38,17 +38,23 @@ typedef struct tr_company_phase {
 } tr_company_phase;
 
 typedef struct tr_company_actor {
-    char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "prefill.0", "decode.2", "unified.0" */
+    char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "prefill.0", "decode.2", "unified.0";
+                          rank 1 of a stage: "decode.2.1" */
     uint32_t role;     /* tr_role */
     uint32_t pipeline; /* stage: 0 or 1, index of the scheduler's pipeline */
     uint32_t stage, n_stages;
+    uint32_t rank,
+        tp;          /* tensor parallel: rank of the stage's tp, 0 leads and alone has channels; its ranks follow it */
     uint32_t lo, hi; /* layers */
     tr_company_phase phase[2];
     uint32_t n_cpus;                    /* workers of a stage: one a CPU; 0: not pinned */
     uint32_t cpus[TR_COMPANY_CPUS_MAX]; /* logical CPU numbers */
     uint32_t workers;                   /* threads of a stage (n_cpus when pinned) */
-    int32_t numa_node;                  /* -1: not bound */
-    uint32_t spin_ns;                   /* how long it may spin before it sleeps; 0 where cores are shared */
+    uint32_t worker0, team_workers;     /* of all ranks: index of its first one, how many in all */
+    /* tp > 1: of the stage in TR_SEGMENT_TEAMS, whole pages; the rest behind the filled part is a hole */
+    uint64_t team_offset, team_bytes, team_filled;
+    int32_t numa_node; /* -1: not bound */
+    uint32_t spin_ns;  /* how long it may spin before it sleeps; 0 where cores are shared */
 } tr_company_actor;
 
 typedef enum tr_link_kind { TR_LINK_CONTROL = 1, TR_LINK_ACTIVATION = 2, TR_LINK_LOGITS = 3 } tr_link_kind;
@@ -70,12 +76,14 @@ typedef enum tr_segment_id {
     TR_SEGMENT_TABLES,  /* page tables and bitmaps of both pools */
     TR_SEGMENT_POOL_PREFILL,
     TR_SEGMENT_POOL_DECODE, /* bytes 0 when one_pool */
+    TR_SEGMENT_TEAMS,       /* a stage of several ranks: tr_team_meeting, then what its forward passes share */
     TR_SEGMENT_COUNT
 } tr_segment_id;
 
 typedef struct tr_company_segment {
     char name[32];
     uint64_t bytes;
+    uint64_t sparse; /* of these: holes, which have no memory before somebody writes there */
 } tr_company_segment;
 
 typedef struct tr_company {

@@ -12,10 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { TR_COMPANY_BUILD_STAGES_MAX = 64 };
+enum { TR_COMPANY_BUILD_STAGES_MAX = 64, TR_COMPANY_BUILD_RANKS_MAX = 64 /* over all stages */ };
 
 typedef struct tr_company_build_side {
-    uint32_t pp;
+    uint32_t pp, tp;
     tr_precision dtype;
     tr_kv_format kv;
     uint32_t page;
@@ -24,7 +24,7 @@ typedef struct tr_company_build_side {
 } tr_company_build_side;
 
 typedef struct tr_company_build_want {
-    bool unified;                  /* one pipeline; side[0].pp and layers count, dtype and kv of both */
+    bool unified;                  /* one pipeline; side[0].pp, tp and layers count, dtype and kv of both */
     tr_company_build_side side[2]; /* prefill, decode */
     bool zmq;
     tr_placement_cores cores;

@@ -8,6 +8,7 @@ void tr_company_side_init(tr_company_side *s, const tr_company *c, uint32_t phas
     for (uint32_t a = 0; a < c->n_actors; a++) {
         const tr_company_actor *actor = &c->actor[a];
         if (actor->role != TR_ROLE_STAGE || !actor->phase[phase].active) continue;
+        s->side.tp = actor->tp;
         s->layer_begin[actor->stage] = actor->lo;
         s->layer_begin[actor->stage + 1] = actor->hi;
         if (actor->stage + 1 > s->side.n_stages) s->side.n_stages = actor->stage + 1;

@@ -26,7 +26,8 @@ struct tr_stage_core {
     bool any_step;      /* last_step counts */
     bool any_done;
     bool has_room, has_input;
-    bool stale; /* the running step is of an older epoch */
+    bool stale;   /* the running step is of an older epoch */
+    bool aborted; /* the step at hand has ended without a result and waits for the RESET */
     bool reset_waiting;
     tr_wire_header input;
     uint32_t current; /* slot that computes or NO_SLOT */
@@ -160,6 +161,14 @@ static void reset_done(tr_stage_core *s, tr_effects *fx) {
     send(s, fx, TR_MSG_RESET_DONE)->as.reset_done.epoch = s->epoch;
 }
 
+/* The step at hand leaves without a trace. */
+static void discard_current(tr_stage_core *s, tr_effects *fx) {
+    s->slots[s->current].used = false;
+    s->current = NO_SLOT;
+    s->stale = s->aborted = false;
+    if (!s->config.first) release_input(s, fx);
+}
+
 static void on_reset(tr_stage_core *s, const tr_msg_reset *m, tr_effects *fx) {
     if (m->epoch < s->epoch || m->epoch == 0) {
         s->stats.dropped_steps++;
@@ -171,6 +180,7 @@ static void on_reset(tr_stage_core *s, const tr_msg_reset *m, tr_effects *fx) {
         s->n_queued = 0;
         s->last_step = s->last_done = 0;
         s->any_step = s->any_done = false;
+        if (s->aborted) discard_current(s, fx);
         s->stale = s->current != NO_SLOT;
     }
     if (s->stale)
@@ -199,19 +209,22 @@ static void step_done(tr_stage_core *s, const tr_event *ev, const tr_msg_step *s
 }
 
 static void on_computed(tr_stage_core *s, const tr_event *ev, tr_effects *fx) {
-    if (s->current == NO_SLOT) {
+    if (s->current == NO_SLOT || s->aborted) {
         s->stats.protocol_errors++;
+        return;
+    }
+    if (s->stale) {
+        discard_current(s, fx);
+        if (s->reset_waiting) reset_done(s, fx);
+        return;
+    }
+    if (ev->as.computed.aborted) {
+        s->aborted = true;
         return;
     }
     slot *k = &s->slots[s->current];
     s->current = NO_SLOT;
     k->used = false;
-    if (s->stale) {
-        s->stale = false;
-        if (!s->config.first) release_input(s, fx);
-        if (s->reset_waiting) reset_done(s, fx);
-        return;
-    }
     s->last_done = k->msg.step;
     s->any_done = true;
     bool failed = ev->as.computed.status != 0;
@@ -277,7 +290,8 @@ bool tr_stage_core_busy(const tr_stage_core *s) { return s->current != NO_SLOT; 
 uint64_t tr_stage_core_digest(const tr_stage_core *s) {
     uint64_t h = tr_rng_hash(s->epoch, s->any_step ? s->last_step + 1 : 0);
     h = tr_rng_hash(h, s->any_done ? s->last_done + 1 : 0);
-    h = tr_rng_hash(h, (uint64_t)s->has_room | (uint64_t)s->has_input << 1 | (uint64_t)s->stale << 2);
+    h = tr_rng_hash(h, (uint64_t)s->has_room | (uint64_t)s->has_input << 1 | (uint64_t)s->stale << 2 |
+                           (uint64_t)s->aborted << 3);
     h = tr_rng_hash(h, s->has_input ? s->input.step : 0);
     h = tr_rng_hash(h, s->current == NO_SLOT ? 0 : s->slots[s->current].msg.step + 1);
     for (uint32_t i = 0; i < s->n_queued; i++) h = tr_rng_hash(h, s->slots[s->queue[i]].msg.step);

@@ -26,6 +26,25 @@ static void split(world *w, uint32_t p, uint32_t n) {
         w->split[p][i] = i == n ? layers : between(w, w->split[p][i - 1] + 1, layers - (n - i));
 }
 
+/* Further ranks of the stages, one to three in all each. */
+static void followers(world *w) {
+    tr_scheduler_config *c = &w->scheduler;
+    for (uint32_t p = 0; p < w->n_pipelines; p++) {
+        c->pipeline[p].n_ranks = w->n_stages[p];
+        for (uint32_t i = 0; i < w->n_stages[p]; i++) {
+            const uint32_t lead = c->pipeline[p].stage[i];
+            for (uint32_t tp = between(w, 1, 3); tp > 1 && w->n_actors < MAX_ACTORS; tp--) {
+                const uint32_t a = w->n_actors++;
+                c->pipeline[p].stage[c->pipeline[p].n_ranks++] = a;
+                w->lead_of[a] = lead;
+                w->lo[a] = w->lo[lead];
+                w->hi[a] = w->hi[lead];
+                w->pipeline_of[a] = p;
+            }
+        }
+    }
+}
+
 static void pipelines(world *w) {
     tr_scheduler_config *c = &w->scheduler;
     uint32_t most = w->model.n_layers < 4 ? w->model.n_layers : 4, actor = FIRST_STAGE;
@@ -43,7 +62,9 @@ static void pipelines(world *w) {
             w->pipeline_of[actor] = p;
         }
     }
-    w->n_actors = actor;
+    w->n_actors = w->first_follower = actor;
+    for (uint32_t a = 0; a < actor; a++) w->lead_of[a] = a;
+    if (w->ranks) followers(w);
     c->exclusive = sim_random(w, 2) == 0;
     c->frontend = FRONTEND;
     c->resharder = RESHARDER_ACTOR;
@@ -161,7 +182,7 @@ void sim_config(world *w) {
     pipelines(w);
     knobs(w);
     pools(w);
-    for (uint32_t a = FIRST_STAGE; a < w->n_actors; a++) {
+    for (uint32_t a = FIRST_STAGE; a < w->first_follower; a++) {
         w->channel[a] = calloc(1, sizeof(channel));
         if (w->channel[a] == NULL) abort();
         w->channel[a]->cap = between(w, 1, MAX_RECORDS);

@@ -100,6 +100,16 @@ void sim_model_step(world *w, uint32_t actor, const tr_msg_step *step, const uin
     }
 }
 
+void sim_model_garble(world *w, uint32_t actor, const tr_msg_step *step, uint32_t max_rows) {
+    uint32_t pool = w->scheduler.one_pool || step->phase == TR_PHASE_PREFILL ? 0 : 1;
+    for (uint32_t i = 0, r = 0; i < step->spans.len; i++)
+        for (uint32_t k = 0; k < step->spans.data[i].rows && r < max_rows; k++, r++)
+            for (uint32_t l = w->lo[actor]; l < w->hi[actor]; l++)
+                for (uint32_t h = 0; h < w->model.n_kv_heads; h++)
+                    *cell_at(w, pool, step->spans.data[i].slot, l, h, step->spans.data[i].pos0 + k) =
+                        tr_rng_next(&w->rng);
+}
+
 uint64_t sim_model_reshard(world *w, const tr_msg_reshard *job, uint64_t max_ops) {
     tr_reshard_side side[2];
     for (uint32_t p = 0; p < 2; p++)

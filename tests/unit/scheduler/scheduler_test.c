@@ -363,6 +363,46 @@ static void death_poison_and_restart(void **state) {
     assert_int_equal(sent(FRONT, TR_MSG_OUTPUT, 1)->as.output.tokens.data[0], 20);
 }
 
+/* Ranks beside the first of a stage get no STEP, but the pipeline lives and dies with them. */
+static void ranks_are_members(void **state) {
+    (void)state;
+    enum { F0 = 7, F1 = 8 };
+    create(true, false, 60);
+    config.pipeline[0].n_ranks = 4;
+    config.pipeline[0].stage[2] = F0;
+    config.pipeline[0].stage[3] = F1;
+    create_scheduler();
+    static const uint32_t all[] = {F0, P1, F1, P0};
+    up(FRONT, 1);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_null(sent(P0, TR_MSG_RESET, 0));
+        up(all[i], 1);
+    }
+    for (uint32_t round = 1; round <= 2; round++) {
+        uint32_t epoch = sent(F1, TR_MSG_RESET, 0)->as.reset.epoch;
+        for (uint32_t i = 0; i < 4; i++) assert_int_equal(sent(all[i], TR_MSG_RESET, 0)->as.reset.epoch, epoch);
+        for (uint32_t i = 1; i < 4; i++) reset_done(all[i], epoch);
+        if (round == 1) submit(1, 5, 0, 50);
+        assert_null(sent(P0, TR_MSG_STEP, 0));
+        reset_done(all[0], epoch);
+        assert_non_null(sent(P1, TR_MSG_STEP, 0));
+        assert_null(sent(F0, TR_MSG_STEP, 0));
+        assert_null(sent(F1, TR_MSG_STEP, 0));
+        const tr_msg_step s = step_to(P0);
+        assert_int_equal(s.spans.data[0].rid, 1);
+        if (round == 2) {
+            step_done(P1, s, 20);
+            break;
+        }
+        down(F1, true); /* in the step: it runs again once the rank is back */
+        assert_null(sent(P0, TR_MSG_RESET, 0));
+        up(F1, 2);
+    }
+    assert_int_equal(sent(FRONT, TR_MSG_OUTPUT, 0)->as.output.tokens.data[0], 20);
+    config.pipeline[0].n_ranks = 1; /* fewer than stages */
+    assert_int_equal(tr_scheduler_bytes(&config), 0);
+}
+
 static void one_bad_span_fails_alone(void **state) {
     (void)state;
     create(true, false, 60);
@@ -398,6 +438,7 @@ int main(void) {
         cmocka_unit_test(cancel_keeps_and_waits_for_its_step),
         cmocka_unit_test(death_poison_and_restart),
         cmocka_unit_test(one_bad_span_fails_alone),
+        cmocka_unit_test(ranks_are_members),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free_all();

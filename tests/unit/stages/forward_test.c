@@ -1,6 +1,6 @@
 /* The forward passes against transformers on tiny models, and "same numbers": logits and KV do not depend on the
- * instruction set, the number of workers, where the pipeline is cut, the chunk, the page size, where pages lie, or what
- * else is in the micro-batch. Every comparison but the first is bit for bit. */
+ * instruction set, the number of workers or tensor parallel ranks, where the pipeline is cut, the chunk, the page size,
+ * where pages lie, or what else is in the micro-batch. Every comparison but the first is bit for bit. */
 #include "tests/unit/stages/reference.h"
 #include "tests/unit/stages/rig.h"
 
@@ -150,6 +150,12 @@ static void vary(const model *m, tr_precision precision, tr_kv_format kv) {
         same(m, want, &c, N, "workers");
         same(m, want, &c, 1, "workers, row by row");
     }
+    for (uint32_t tp = 2; tp <= 3; tp++) {
+        c = base, c.tp = tp, c.workers = 4 - tp;
+        same(m, want, &c, N, "ranks");                 /* TAKEN, and logits by SHARED */
+        same(m, want, &c, 11, "ranks, shared chunks"); /* SHARED */
+        same(m, want, &c, 1, "ranks, row by row");     /* NARROW */
+    }
     static const uint32_t chunks[] = {1, 2, 3, 7, 16, 31, 48, 95};
     for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) same(m, want, &base, chunks[i], "chunk");
     for (uint32_t page = 32; page <= 64; page *= 2) {
@@ -248,7 +254,7 @@ static void long_of(const model *m, int precision, tr_kv_format kv, uint32_t wor
     c.context = LONG, c.max_rows = 200, c.workers = 1;
     rig one, many;
     rig_init(&one, &c);
-    c.workers = workers, c.seed = 2;
+    c.workers = workers, c.seed = 2, c.tp = workers == 2 ? 2 : 1;
     rig_init(&many, &c);
     uint32_t ids[LONG];
     for (uint32_t i = 0; i < LONG; i++) ids[i] = m->ref.ids[i * 7 % N];
@@ -313,17 +319,18 @@ static void idempotent(void **state) {
         }
 }
 
-/* Tempered draws do not depend on workers or on the batch either. */
+/* Tempered draws do not depend on workers, ranks or on the batch either. */
 static void draws(void **state) {
     (void)state;
     static const tr_sampling how[] = {{.temperature = 0.8f, .top_p = 1, .seed = 5},
                                       {.temperature = 1.3f, .top_p = 0.7f, .seed = 6},
                                       {.temperature = 2, .top_p = 0.9f, .top_k = 20, .sample = 3, .seed = 5}};
     for (int i = 0; i < 2; i++) {
-        uint32_t drawn[3][3 * 40];
-        for (uint32_t workers = 1; workers <= 3; workers++) {
+        uint32_t drawn[4][3 * 40];
+        for (uint32_t workers = 1; workers <= 4; workers++) {
             rig_config c = plain(&models[i], TR_PRECISION_INT8, TR_KV_INT8);
-            c.workers = workers;
+            c.workers = workers < 4 ? workers : 2;
+            c.tp = workers < 4 ? 1 : 2;
             rig r;
             rig_init(&r, &c);
             rig_rows(&r, 0, models[i].ref.ids, 0, 10, 0);

@@ -57,7 +57,7 @@ static void compare(job *j, const float *logits, bool drawn, uint64_t seed, void
     for (uint32_t i = 0; i < j->rows; i++)
         j->p[i] =
             (tr_sampler_params){.temperature = drawn ? temperature[(seed + i) % 3] : 0, .top_p = 1, .seed = seed + i};
-    tr_team_run(j->team, screened, j);
+    tr_team_run(j->team, screened, j, 0);
     for (uint32_t i = 0; i < j->rows; i++) {
         const uint32_t want = tr_sampler_draw(&j->p[i], logits + (size_t)i * j->ld, j->vocab, scratch);
         const uint32_t computed = j->computed[0][i] + j->computed[1][i];
