@@ -2,6 +2,7 @@
 
 #include "kernels/kv_codec.h"
 
+#include <emmintrin.h>
 #include <string.h>
 
 static void copy_bf16(uint8_t *dst, uint32_t td, const uint8_t *src, uint32_t ts, uint32_t d) {
@@ -38,9 +39,10 @@ static void store(const tr_ops *ops, tr_kv_format f, uint8_t *tile, uint32_t t, 
 }
 
 void tr_kv_convert(const tr_ops *ops, tr_kv_format dst_format, uint8_t *dst, uint32_t dst_t0, tr_kv_format src_format,
-                   const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d, const tr_kv_head *head, float *tmp) {
+                   const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d, const tr_kv_head *head,
+                   const uint8_t *next, float *tmp) {
     if (src_format == TR_KV_BF16 && dst_format == TR_KV_INT8) {
-        ops->kv_convert_bf16_int8(dst, dst_t0, src, src_t0, n, d, tmp);
+        ops->kv_convert_bf16_int8(dst, dst_t0, src, src_t0, n, d, next, tmp);
         return;
     }
     if (dst_format == TR_KV_INT8_RESIDUAL) n += dst_t0, src_t0 -= dst_t0, dst_t0 = 0; /* slots follow from the start */
@@ -57,3 +59,38 @@ void tr_kv_convert(const tr_ops *ops, tr_kv_format dst_format, uint8_t *dst, uin
         }
     }
 }
+
+/* Whole lines, streamed, while as many of what comes next are fetched. */
+static void copy_lines(uint8_t *dst, const uint8_t *src, size_t bytes, const uint8_t *next) {
+    for (size_t at = 0; at < bytes; at += 64) {
+        const __m128i *from = (const __m128i *)(const void *)(src + at);
+        __m128i *to = (__m128i *)(void *)(dst + at);
+        if (next) _mm_prefetch((const char *)next + at, _MM_HINT_T1);
+        __m128i a = _mm_load_si128(from), b = _mm_load_si128(from + 1);
+        __m128i c = _mm_load_si128(from + 2), e = _mm_load_si128(from + 3);
+        _mm_stream_si128(to, a);
+        _mm_stream_si128(to + 1, b);
+        _mm_stream_si128(to + 2, c);
+        _mm_stream_si128(to + 3, e);
+    }
+}
+
+void tr_kv_convert_run(const tr_ops *ops, tr_kv_format dst_format, uint8_t *dst, tr_kv_format src_format,
+                       const uint8_t *src, uint32_t t0, uint32_t n, uint32_t d, const tr_kv_head *head,
+                       const uint8_t *next, float *tmp) {
+    const size_t dst_bytes = tr_kv_tile_bytes(dst_format, d), src_bytes = tr_kv_tile_bytes(src_format, d);
+    while (n > 0) {
+        uint32_t take = n < TR_KV_TILE_TOK - t0 ? n : TR_KV_TILE_TOK - t0;
+        const uint8_t *then = n > take ? src + src_bytes : next;
+        if (take == TR_KV_TILE_TOK && src_format == dst_format)
+            copy_lines(dst, src, dst_bytes, then);
+        else
+            tr_kv_convert(ops, dst_format, dst, t0, src_format, src, t0, take, d, head, then, tmp);
+        dst += dst_bytes;
+        src += src_bytes;
+        n -= take;
+        t0 = 0;
+    }
+}
+
+void tr_kv_convert_fence(void) { _mm_sfence(); }

@@ -160,9 +160,11 @@ typedef struct tr_planes_args {
     OP(kv_store_int8_static, void,                                                                                     \
        (uint8_t * tile, uint32_t t, const float *k, const float *v, uint32_t d, float *tmp, const tr_kv_head *head))   \
     /* Tokens [src_t0, src_t0 + n) of a bf16 tile to [dst_t0, dst_t0 + n) of an int8 tile: same numbers as */          \
-    /* kv_store_int8 of the bf16 values. tmp: d floats */                                                              \
+    /* kv_store_int8 of the bf16 values. next: tile that is converted after this one (a hint), or NULL. tmp: d floats  \
+     */                                                                                                                \
     OP(kv_convert_bf16_int8, void,                                                                                     \
-       (uint8_t * dst, uint32_t dst_t0, const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d, float *tmp))      \
+       (uint8_t * dst, uint32_t dst_t0, const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d,                   \
+        const uint8_t *next, float *tmp))                                                                              \
     OP(attn_bf16, void, (const tr_attn_args *a))                                                                       \
     OP(attn_int8, void, (const tr_attn_args *a))                                                                       \
     OP(attn_int8_static, void, (const tr_attn_args *a))                                                                \

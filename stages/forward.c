@@ -70,6 +70,11 @@ tr_status tr_forward_create(const tr_forward_config *config, tr_forward **forwar
     return TR_OK;
 }
 
+void tr_forward_on_layers(tr_forward *f, void (*on_layers)(void *arg, uint32_t end), void *arg) {
+    f->on_layers = on_layers;
+    f->on_layers_arg = arg;
+}
+
 void tr_forward_destroy(tr_forward **forward) {
     tr_forward *f = *forward;
     if (!f) return;

@@ -86,6 +86,9 @@ typedef struct tr_forward_output {
 typedef struct tr_forward tr_forward;
 tr_status tr_forward_create(const tr_forward_config *config, tr_forward **forward_out, tr_error *err);
 void tr_forward_destroy(tr_forward **forward);
+/* From now on the thread of tr_forward_run calls f between layers: K and V of layers [lo, end) of all rows lie in the
+ * pages, also what other ranks wrote. */
+void tr_forward_on_layers(tr_forward *forward, void (*f)(void *arg, uint32_t end), void *arg);
 /* Bytes of common memory of a stage; config: lo, hi, precision, max_rows, max_spans and context count. filled_out: so
  * many from the beginning are used by every step; the rest is logits of many rows, which only evaluation asks for. Both
  * phases of a stage may use the same memory, one after the other: nothing in it outlives a step. */

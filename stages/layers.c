@@ -197,6 +197,10 @@ static void after_attention(const tr_step *c, uint32_t index) {
     add_rows(c, l->ffn_post_norm); /* the next layer's norm takes the same rows */
 }
 
+static void layers_done(const tr_forward *f, uint32_t end) {
+    if (f->on_layers) f->on_layers(f->on_layers_arg, end);
+}
+
 void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     tr_forward *f = forward;
     const uint32_t lo = f->config.lo, hi = f->config.hi, rows = f->step->n_rows;
@@ -210,6 +214,7 @@ void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     }
     for (uint32_t i = lo; i < hi; i++) {
         if (!tr_step_meet(&c)) return;
+        if (worker == 0 && i > lo) layers_done(f, i);
         if (f->config.kv.layout->format == TR_KV_INT8_RESIDUAL) {
             tr_residual_run(&c, i);
             if (!tr_step_meet(&c)) return;
@@ -225,6 +230,7 @@ void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
         if (worker == f->first_worker && f->config.beat)
             atomic_fetch_add_explicit(f->config.beat, 1, memory_order_relaxed);
     }
+    if (worker == 0) layers_done(f, hi);
     if (f->last && f->step->n_logit_rows > 0) {
         if (c.form == TR_STEP_TAKEN)
             c = tr_step_make(f, worker, n_workers, c.rows, TR_STEP_SHARED); /* blocks of rows are over */

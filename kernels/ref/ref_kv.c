@@ -49,7 +49,8 @@ static float load_bf16(const uint8_t *at) {
 }
 
 void tr_ref_kv_convert_bf16_int8(uint8_t *dst, uint32_t dst_t0, const uint8_t *src, uint32_t src_t0, uint32_t n,
-                                 uint32_t d, float *tmp) {
+                                 uint32_t d, const uint8_t *next, float *tmp) {
+    (void)next;
     for (uint32_t j = 0; j < n; j++) {
         uint32_t to = dst_t0 + j, from = src_t0 + j;
         for (uint32_t i = 0; i < d; i++) tmp[i] = load_bf16(src + tr_kv_bf16_k(d, from, i));
