@@ -3,10 +3,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 enum { SLICES = 8, LANE_BYTES = 1024 };
 
 /* table[s][b]: the effect of byte b that lies s bytes before the end. */
@@ -77,19 +73,19 @@ __attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, c
         for (size_t i = 0; i < LANE_BYTES; i += 8) {
             uint64_t w[3];
             for (int k = 0; k < 3; k++) memcpy(&w[k], p + k * LANE_BYTES + i, 8);
-            a = _mm_crc32_u64(a, w[0]);
-            b = _mm_crc32_u64(b, w[1]);
-            c = _mm_crc32_u64(c, w[2]);
+            a = __builtin_ia32_crc32di(a, w[0]);
+            b = __builtin_ia32_crc32di(b, w[1]);
+            c = __builtin_ia32_crc32di(c, w[2]);
         }
         a = moved(t, moved(t, (uint32_t)a) ^ (uint32_t)b) ^ (uint32_t)c;
     }
     for (; bytes >= 8; bytes -= 8, p += 8) {
         uint64_t w;
         memcpy(&w, p, 8);
-        a = _mm_crc32_u64(a, w);
+        a = __builtin_ia32_crc32di(a, w);
     }
     uint32_t r = (uint32_t)a;
-    for (; bytes > 0; bytes--) r = _mm_crc32_u8(r, *p++);
+    for (; bytes > 0; bytes--) r = __builtin_ia32_crc32qi(r, *p++);
     return ~r;
 }
 #endif

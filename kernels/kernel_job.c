@@ -33,9 +33,9 @@ static uint16_t *take_bf16(tr_kernel_job *j, size_t n) {
     return x;
 }
 
-/* Attention multiplies by FMA whatever the matmuls do. */
-static tr_port fma_port(const tr_ops *ops) {
-    return ops->bf16_port == TR_PORT_BF16_512 ? TR_PORT_FMA512 : ops->bf16_port;
+/* Attention over int8 pages is told in shares of the FMA peak: what it multiplies by has no port of its own. */
+static tr_port attn_port(const tr_ops *ops, tr_kv_format f) {
+    return f == TR_KV_INT8 && ops->bf16_port == TR_PORT_BF16_512 ? TR_PORT_FMA512 : ops->bf16_port;
 }
 
 static void run_bf16(const tr_kernel_job *j) { j->ops->gemm_bf16(&j->bf16); }
@@ -192,7 +192,7 @@ static void setup_attn(tr_kernel_job *j, tr_kv_format f, uint32_t rows, uint32_t
     j->macs = seen * heads * d * 2;
     j->bytes = (double)(pages * page_bytes);
     j->limit = TR_KERNEL_JOB_PORT;
-    j->port = fma_port(j->ops);
+    j->port = attn_port(j->ops, f);
     j->run = f == TR_KV_BF16 ? run_attn_bf16 : run_attn_int8;
 }
 

@@ -83,11 +83,13 @@ typedef struct tr_gemm_groups_args {
  * In each split: max over the scores, p[t] = exp(score[t] - max), sum of p (max and sum as reductions over 16 lanes,
  * token t in lane t % 16), out[i] = sum of p[t] * v[t][i]. Then the splits merge in ascending order: by exp of the
  * difference of their maxima; at last out is multiplied by 1 / sum.
- *   bf16: score = scale * chain over dims 0..d-1; out is a chain over the tokens seen, in order, from 0.
- *   int8: q is rounded to 16 bits (TR_OPS_ATTN_Q_MAX steps to its absmax, q_scale a step), p[t] * v_scale[t] of the
- *   tokens seen to 15 bits (TR_OPS_ATTN_P_MAX steps to the largest of the split, p_scale a step); the products with the
- *   stored bytes are int32 sums, exact up to d = 512: score = ((float)sum * k_scale[t]) * (q_scale * scale),
- *   out = (float)sum * p_scale. */
+ *   bf16: q and p[t] are rounded to bf16 (the sum of p is that of the rounded ones); score = scale * a chain over the
+ *   dims as in a bf16 matmul, of each pair the odd one, then the even one; out is such a chain over the tokens, where
+ * one that is not seen beside one that is counts as 0 * 0. A number's pair never depends on the rows of the call. int8:
+ * q is rounded to 16 bits (TR_OPS_ATTN_Q_MAX steps to its absmax, q_scale a step), p[t] * v_scale[t] of the tokens seen
+ * to 15 bits (TR_OPS_ATTN_P_MAX steps to the largest of the split, p_scale a step); the products with the stored bytes
+ * are int32 sums, exact up to d = 512: score = ((float)sum * k_scale[t]) * (q_scale * scale), out = (float)sum *
+ * p_scale. */
 typedef struct tr_attn_args {
     const float *q;        /* [rows][heads][d], row stride ldq, head h at q + h*d; rotated already for TR_KV_INT8 */
     float *out;            /* same shape, row stride ldo */
@@ -120,7 +122,7 @@ typedef struct tr_planes_args {
 #define TR_OPS(OP)                                                                                                     \
     /* y[i] = (x[i] * (1 / sqrt(mean(x^2) + eps))) * w[i] */                                                           \
     OP(rmsnorm, void, (float *y, const float *x, const float *w, size_t n, float eps))                                 \
-    /* Row for gemm_bf16: x rounded to bf16. Its bytes, at most 4 * k, are this table's own */                         \
+    /* Row for gemm_bf16: x rounded to bf16, denormals as zeros. Its bytes, at most 4 * k, are this table's own */     \
     OP(bf16_row, void, (void *row, const float *x, size_t k))                                                          \
     OP(gemm_bf16, void, (const tr_gemm_bf16_args *a))                                                                  \
     OP(gemm_i8, void, (const tr_gemm_i8_args *a))                                                                      \
@@ -172,6 +174,9 @@ typedef struct tr_ops {
     TR_OPS(OP)
 #undef OP
 } tr_ops;
+
+/* Bytes of an element in a row of bf16_row: rows may be made ready piece by piece, from multiples of 32 elements on. */
+static inline size_t tr_ops_bf16_row_bytes(const tr_ops *ops) { return ops->bf16_port == TR_PORT_BF16_512 ? 2 : 4; }
 
 /* Scratch sizes, the same for every variant. */
 size_t tr_ops_panel_floats(size_t k);

@@ -154,7 +154,8 @@ static tr_status allocate_workers(tr_forward *f) {
         const bool planes = f->last && f->head->kind == TR_IMAGE_INT8_PLANES;
         if (planes && tr_screen_init(&w->screen, f->ops, &f->head->planes) != TR_OK) return TR_UNAVAILABLE;
         w->sampler = f->last ? malloc(tr_sampler_scratch_bytes(f->model->vocab)) : NULL;
-        if (tr_linear_rows_init(&w->ready, rows, (uint32_t)wide, a16(f)) != TR_OK || !w->panel || !w->scratch ||
+        if (tr_linear_rows_init(&w->ready, rows, (uint32_t)wide, a16(f)) != TR_OK ||
+            tr_linear_rows_init(&w->act_ready, rows, f->model->ffn, a16(f)) != TR_OK || !w->panel || !w->scratch ||
             !w->tmp || !w->x || !w->norm || !w->proj || !w->gate_up || !w->act || (f->last && !w->sampler))
             return TR_UNAVAILABLE;
     }
@@ -179,6 +180,7 @@ void tr_forward_memory_fini(tr_forward *f) {
         void *own[] = {w->panel, w->scratch, w->tmp, w->x, w->norm, w->proj, w->gate_up, w->act, w->sampler};
         for (size_t k = 0; k < sizeof own / sizeof *own; k++) free(own[k]);
         tr_linear_rows_fini(&w->ready);
+        tr_linear_rows_fini(&w->act_ready);
         tr_screen_fini(&w->screen);
     }
     free(f->worker);

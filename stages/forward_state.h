@@ -45,7 +45,7 @@ typedef struct tr_forward_worker {
     float *x; /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] */
     /* like the common ones, of the rows that this worker has taken: [own_rows, ...] */
     float *norm, *proj, *gate_up, *act;
-    tr_linear_rows ready;
+    tr_linear_rows ready, act_ready; /* the second: act by pieces, while the first is still read */
 } tr_forward_worker;
 
 struct tr_forward {

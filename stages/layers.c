@@ -84,15 +84,20 @@ static uint8_t *kv_tile(const tr_forward *f, uint32_t layer, uint32_t head, uint
            pos % l->page_tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(l->format, l->head_dim);
 }
 
+/* Of q heads and k heads, in this order: the ones that a pass before attention makes. v goes with k. */
+typedef struct heads {
+    uint32_t begin, end;
+} heads;
+
 /* Head norms, RoPE, K and V into their page, q ready for attention. */
-static void qk_rows(const tr_step *c, const tr_forward_layer *l, uint32_t layer) {
+static void qk_rows(const tr_step *c, const tr_forward_layer *l, uint32_t layer, heads of) {
     const tr_forward *f = c->f;
-    const uint32_t d = f->model->head_dim, units = f->model->n_heads + f->model->n_kv_heads;
+    const uint32_t d = f->model->head_dim, units = of.end - of.begin;
     const bool int8 = f->config.kv.layout->format == TR_KV_INT8;
     uint32_t begin, end;
     tr_step_share(c, c->rows * units, &begin, &end);
     for (uint32_t u = begin; u < end; u++) {
-        uint32_t h = u % units, r = c->row0 + u / units;
+        uint32_t h = of.begin + u % units, r = c->row0 + u / units;
         float *row = c->qkv + (size_t)(u / units) * f->n_qkv, *x = row + (size_t)h * d;
         bool key = h >= f->model->n_heads;
         const float *weight = key ? l->k_norm : l->q_norm;
@@ -118,8 +123,21 @@ static void prepare_rows(const tr_step *c, const tr_image_tensor *w, const float
     for (uint32_t r = begin; r < end; r++) tr_step_prepare(c, w, in + (size_t)r * w->k, r);
 }
 
-/* act = act(gate) * up. Gate and up of a channel are made by one worker, a few at a time: read again while cached. */
-static void gate(const tr_step *c, const tr_image_tensor *gate_up) {
+/* act = act(gate) * up of one row's channels [n0, n0 + n). down: where the row is made ready for it at once. */
+static void act_row(const tr_step *c, const tr_image_tensor *down, uint32_t row, uint32_t n0, uint32_t n) {
+    const tr_forward *f = c->f;
+    const uint32_t ffn = f->model->ffn;
+    const float *in = c->gate_up + (size_t)row * 2 * ffn + n0;
+    float *out = down ? c->w->tmp : c->act + (size_t)row * ffn + n0;
+    if (f->model->act == TR_MODEL_ACT_GELU_TANH)
+        c->ops->gelu_mul(out, in, in + ffn, n);
+    else
+        c->ops->silu_mul(out, in, in + ffn, n);
+    if (down) tr_linear_prepare_piece(c->ops, down, &c->w->act_ready, row, n0, n, out);
+}
+
+/* Gate and up of a channel are made by one worker, a few at a time: read again while cached. */
+static void gate(const tr_step *c, const tr_image_tensor *gate_up, const tr_image_tensor *down) {
     enum { SLICE = 16 }; /* blocks */
     const uint32_t ffn = c->f->model->ffn, blocks = ffn / TR_OPS_BLOCK_N;
     uint32_t begin, end;
@@ -128,23 +146,37 @@ static void gate(const tr_step *c, const tr_image_tensor *gate_up) {
         n = end - b < SLICE ? end - b : SLICE;
         tr_step_matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, b, n);
         tr_step_matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, blocks + b, n);
-        for (uint32_t r = 0; r < c->rows; r++) {
-            const float *in = c->gate_up + (size_t)r * 2 * ffn + b * TR_OPS_BLOCK_N;
-            float *out = c->act + (size_t)r * ffn + b * TR_OPS_BLOCK_N;
-            if (c->f->model->act == TR_MODEL_ACT_GELU_TANH)
-                c->ops->gelu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);
-            else
-                c->ops->silu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);
-        }
+        for (uint32_t r = 0; r < c->rows; r++) act_row(c, down, r, b * TR_OPS_BLOCK_N, n * TR_OPS_BLOCK_N);
     }
 }
 
-static void before_attention(const tr_step *c, uint32_t index) {
+static void project(const tr_step *c, uint32_t index, heads of) {
     const tr_forward *f = c->f;
     const tr_forward_layer *l = &f->layer[index - f->config.lo];
+    const uint32_t channels = f->model->head_dim, to = of.end > f->model->n_heads ? f->n_qkv : of.end * channels;
     norm_rows(c, l->attn_norm, l->qkv), tr_step_sync_rows(c);
-    tr_step_matmul(c, l->qkv, c->qkv, f->n_qkv, c->rows), tr_step_sync(c);
-    qk_rows(c, l, index);
+    tr_step_matmul_range(c, l->qkv, c->qkv, f->n_qkv, of.begin * channels, to), tr_step_sync(c);
+    qk_rows(c, l, index, of);
+}
+
+/* In the last layer most rows of a prompt need their keys and values only. */
+static bool only_keys(const tr_step *c, uint32_t index) {
+    return c->f->last && index + 1 == c->f->config.hi && tr_step_asks_fewer(c);
+}
+
+static void before_attention(const tr_step *c, uint32_t index) {
+    const tr_model_config *m = c->f->model;
+    project(c, index, (heads){only_keys(c, index) ? m->n_heads : 0, m->n_heads + m->n_kv_heads});
+}
+
+/* What the last layer works on: the rows that ask, with their queries. */
+static tr_step asking(const tr_step *c, uint32_t index) {
+    const bool missing = only_keys(c, index);
+    const tr_step fewer = tr_step_asking(c);
+    if (!missing || fewer.rows == 0) return fewer;
+    tr_step shared = tr_step_make(c->f, c->id, c->n, fewer.rows, TR_STEP_SHARED);
+    project(&shared, index, (heads){0, c->f->model->n_heads});
+    return tr_step_meet(c) ? fewer : (tr_step){.rows = 0};
 }
 
 static void after_attention(const tr_step *c, uint32_t index) {
@@ -154,9 +186,13 @@ static void after_attention(const tr_step *c, uint32_t index) {
     tr_step_matmul(c, l->o, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
     add_rows(c, l->attn_post_norm); /* the same rows as the norm that follows: no sync */
     norm_rows(c, l->ffn_norm, l->gate_up), tr_step_sync_rows(c);
-    gate(c, l->gate_up), tr_step_sync(c);
-    prepare_rows(c, l->down, c->act), tr_step_sync_rows(c);
-    tr_step_matmul(c, l->down, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
+    /* With whole rows in one hand, they are ready for the next matmul as they come. */
+    const bool pieces = c->form == TR_STEP_TAKEN && tr_linear_by_pieces(l->down);
+    gate(c, l->gate_up, pieces ? l->down : NULL), tr_step_sync(c);
+    if (!pieces) prepare_rows(c, l->down, c->act), tr_step_sync_rows(c);
+    tr_step down = *c;
+    if (pieces) down.ready = &c->w->act_ready;
+    tr_step_matmul(&down, l->down, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
     add_rows(c, l->ffn_post_norm); /* the next layer's norm takes the same rows */
 }
 
@@ -173,7 +209,7 @@ void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     }
     for (uint32_t i = lo; i < hi; i++) {
         if (!tr_step_meet(&c)) return;
-        if (f->last && i + 1 == hi) c = tr_step_asking(&c);
+        if (f->last && i + 1 == hi) c = asking(&c, i);
         if (c.rows == 0) return;
         tr_attention_run(&c, &f->layer[i - lo], i);
         if (!tr_step_meet(&c)) return;

@@ -47,10 +47,14 @@ bool tr_step_next(const tr_step *step, uint32_t pass, tr_step *b) {
     return true;
 }
 
+bool tr_step_asks_fewer(const tr_step *c) {
+    return c->form != TR_STEP_NARROW && c->f->step->n_logit_rows != c->f->step->n_rows;
+}
+
 tr_step tr_step_asking(const tr_step *c) {
     tr_forward *f = c->f;
     const uint32_t rows = f->step->n_logit_rows;
-    if (c->form == TR_STEP_NARROW || rows == c->rows) return *c;
+    if (!tr_step_asks_fewer(c)) return *c;
     if (c->id == 0) {
         uint32_t row = 0, n = 0;
         for (uint32_t i = 0; i < f->step->n_spans; i++) {
@@ -61,11 +65,12 @@ tr_step tr_step_asking(const tr_step *c) {
             if (s.rows > 0) f->asking_spans[n++] = s;
         }
         f->step->n_asking = n;
-        const size_t hidden = f->model->hidden;
+        const size_t hidden = f->model->hidden, d = f->model->head_dim;
         for (uint32_t i = 0; i < rows; i++) { /* never past a row that is still to move */
             const uint32_t from = f->logit_row[i];
             memmove(f->x + i * hidden, f->x + from * hidden, hidden * sizeof(float));
-            memmove(f->qkv + (size_t)i * f->n_qkv, f->qkv + (size_t)from * f->n_qkv, f->n_q * sizeof(float));
+            for (uint32_t k = 0; k < 2; k++)
+                if (f->rope[k]) memmove(f->rope[k] + i * d, f->rope[k] + from * d, d * sizeof(float));
             f->logit_row[i] = i;
         }
     }

@@ -67,13 +67,22 @@ static inline void tr_step_matmul(const tr_step *c, const tr_image_tensor *w, fl
     if (begin != end) tr_step_matmul_blocks(c, w, y, ldy, rows, begin, end - begin);
 }
 
+/* All rows of the step over this worker's share of the channels [from, to), multiples of a block. */
+static inline void tr_step_matmul_range(const tr_step *c, const tr_image_tensor *w, float *y, uint32_t ldy,
+                                        uint32_t from, uint32_t to) {
+    uint32_t begin, end;
+    tr_step_share(c, (to - from) / TR_OPS_BLOCK_N, &begin, &end);
+    if (begin != end) tr_step_matmul_blocks(c, w, y, ldy, c->rows, from / TR_OPS_BLOCK_N + begin, end - begin);
+}
+
 /* The first `rows` rows of the step, for this worker. */
 tr_step tr_step_make(tr_forward *f, uint32_t worker, uint32_t n_workers, uint32_t rows, tr_step_form form);
 tr_step_form tr_step_form_of(uint32_t rows, uint32_t n_workers);
 /* The next rows to work on between attentions `pass` and pass + 1: a block that nobody has taken, or once the whole
  * step. b: what was worked on before, rows 0 at first. False: none is left. */
 bool tr_step_next(const tr_step *step, uint32_t pass, tr_step *b);
-/* Only the rows that ask for logits need the last layer beyond its keys and values: they move to the front. No rows:
- * none ask, or a rank has left. */
+/* Only the rows that ask for logits need the last layer beyond its keys and values: they move to the front, with their
+ * angles (their queries are not there yet), when they are fewer than all. No rows: none ask, or a rank has left. */
+bool tr_step_asks_fewer(const tr_step *c);
 tr_step tr_step_asking(const tr_step *c);
 #endif

@@ -25,13 +25,15 @@ static const uint8_t *tile_at(tr_kv_format f, const tr_attn_args *a, uint32_t po
     return page + pos % a->page_tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(f, a->d);
 }
 
-/* Scores of the keys seen, to s->weight. */
+static float round_bf16(float x) { return tr_fixed_math_from_bf16(tr_fixed_math_bf16_input(x)); }
+
+/* Scores of the keys seen, to s->weight. Of each pair of dimensions the odd one, then the even one. */
 static void scores_bf16(const tr_attn_args *a, const float *q, split *s) {
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
         const uint8_t *tile = tile_at(TR_KV_BF16, a, pos);
         float chain = 0.0f;
         for (uint32_t i = 0; i < a->d; i++)
-            chain = fmaf(q[i], load_bf16(tile + tr_kv_bf16_k(a->d, pos % 16, i)), chain);
+            chain = fmaf(round_bf16(q[i ^ 1]), load_bf16(tile + tr_kv_bf16_k(a->d, pos % 16, i ^ 1)), chain);
         s->weight[pos % TR_OPS_ATTN_SPLIT_TOK] = chain * a->scale;
     }
 }
@@ -55,7 +57,7 @@ static void scores_int8(const tr_attn_args *a, const float *q, split *s) {
 }
 
 /* Scores to weights exp(score - max). Maximum and sum keep 16 lanes, like every reduction. */
-static void softmax(split *s) {
+static void softmax(split *s, tr_kv_format f) {
     float top[16], sum[16] = {0};
     for (int l = 0; l < 16; l++) top[l] = -INFINITY;
     for (uint32_t pos = s->first / 16 * 16; pos <= (s->last | 15); pos++) {
@@ -68,6 +70,7 @@ static void softmax(split *s) {
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
         float *w = &s->weight[pos % TR_OPS_ATTN_SPLIT_TOK];
         *w = tr_fixed_math_exp(*w - s->max);
+        if (f == TR_KV_BF16) *w = round_bf16(*w);
         sum[pos % 16] = sum[pos % 16] + *w;
     }
     for (int half = 8; half > 0; half /= 2)
@@ -75,12 +78,18 @@ static void softmax(split *s) {
     s->sum = sum[0];
 }
 
+/* Of each pair of tokens the odd one, then the even one; one that is not seen beside one that is counts as 0 * 0. */
 static void values_bf16(const tr_attn_args *a, split *s) {
     for (uint32_t i = 0; i < a->d; i++) {
         s->out[i] = 0.0f;
-        for (uint32_t pos = s->first; pos <= s->last; pos++) {
-            float v = load_bf16(tile_at(TR_KV_BF16, a, pos) + tr_kv_bf16_v(a->d, pos % 16, i));
-            s->out[i] = fmaf(s->weight[pos % TR_OPS_ATTN_SPLIT_TOK], v, s->out[i]);
+        for (uint32_t n = s->first / 2 * 2; n <= (s->last | 1); n++) {
+            const uint32_t pos = n ^ 1;
+            float p = 0.0f, v = 0.0f;
+            if (pos >= s->first && pos <= s->last) {
+                p = s->weight[pos % TR_OPS_ATTN_SPLIT_TOK];
+                v = load_bf16(tile_at(TR_KV_BF16, a, pos) + tr_kv_bf16_v(a->d, pos % 16, i));
+            }
+            s->out[i] = fmaf(p, v, s->out[i]);
         }
     }
 }
@@ -139,9 +148,9 @@ static void attend(tr_kv_format f, const tr_attn_args *a, uint32_t row, uint32_t
         split s = {.first = lo > begin ? lo : begin, .last = pos < end ? pos : end};
         s.out = a->part ? a->part + head * tr_ops_attn_part_floats(d) : a->scratch;
         if (f == TR_KV_BF16)
-            scores_bf16(a, q, &s), softmax(&s), values_bf16(a, &s);
+            scores_bf16(a, q, &s), softmax(&s, f), values_bf16(a, &s);
         else
-            scores_int8(a, q, &s), softmax(&s), values_int8(a, &s);
+            scores_int8(a, q, &s), softmax(&s, f), values_int8(a, &s);
         s.out[d] = s.max;
         s.out[d + 1] = s.sum;
         if (!a->part) merge(out, s.out, d, n == lo / TR_OPS_ATTN_SPLIT_TOK, &max, &sum);
