@@ -220,7 +220,7 @@ static void place(const build *b, const tr_placement_rank *p, tr_company_actor *
 }
 
 /* Of the last n actors, which are stages rank by rank. */
-static void number_workers(tr_company *c, uint32_t n) {
+static tr_status number_workers(tr_company *c, uint32_t n, tr_error *err) {
     for (tr_company_actor *lead = c->actor + c->n_actors - n; lead < c->actor + c->n_actors; lead += lead->tp) {
         uint32_t sum = 0;
         for (uint32_t r = 0; r < lead->tp; r++) {
@@ -228,7 +228,11 @@ static void number_workers(tr_company *c, uint32_t n) {
             sum += lead[r].workers;
         }
         for (uint32_t r = 0; r < lead->tp; r++) lead[r].team_workers = sum;
+        if (sum > TR_TEAM_WORKERS_MAX)
+            return tr_error_set(err, TR_CONFIG, "%s has %u workers over its ranks, %d are possible: limit them by -t",
+                                lead->name, sum, TR_TEAM_WORKERS_MAX);
     }
+    return TR_OK;
 }
 
 static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_error *err) {
@@ -255,8 +259,7 @@ static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_
         }
         place(b, &b->placement.rank[pipeline][i], a);
     }
-    number_workers(b->c, side->pp * side->tp);
-    return TR_OK;
+    return number_workers(b->c, side->pp * side->tp, err);
 }
 
 static tr_status add_actors(build *b, tr_error *err) {
