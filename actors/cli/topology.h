@@ -17,7 +17,10 @@ typedef struct tr_topology {
     tr_hosts hosts;
     char node_endpoint[256];            /* where the head listens; empty: one host */
     char keys_dir[TR_COMPANY_PATH_MAX]; /* empty: loopback without keys */
-    tr_company_build_want want;         /* without what the request adds */
+    char http_host[64], api_key_file[TR_COMPANY_PATH_MAX];
+    uint32_t http_port;
+    char kv_calibration[TR_COMPANY_PATH_MAX]; /* empty: the one in the cache */
+    tr_company_build_want want;               /* without what the request adds */
 } tr_topology;
 
 /* Read a file into the options, as the weakest source. */

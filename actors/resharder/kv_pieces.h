@@ -14,6 +14,8 @@ typedef struct tr_kv_piece {
 
 typedef struct tr_kv_pieces {
     tr_reshard_plan plan;
+    tr_reshard_op run; /* of the plan, as far as it is not cut up yet */
+    uint32_t done;     /* tokens of it */
 } tr_kv_pieces;
 
 tr_status tr_kv_pieces_init(tr_kv_pieces *p, const tr_msg_reshard *job, const tr_reshard_side *src,

@@ -23,7 +23,8 @@ static void scatter(tr_kv_receive *r, const tr_kv_piece *p, const uint8_t *tile)
     if (p->n_tok == TR_KV_TILE_TOK)
         memcpy(r->pool + p->dst_at, tile, tr_kv_tile_bytes(l->format, l->head_dim));
     else
-        tr_kv_convert(r->ops, l->format, r->pool + p->dst_at, t, l->format, tile, t, p->n_tok, l->head_dim, r->tmp);
+        tr_kv_convert(r->ops, l->format, r->pool + p->dst_at, t, l->format, tile, t, p->n_tok, l->head_dim, NULL, NULL,
+                      r->tmp);
     r->bytes += tr_kv_convert_bytes(l->format, p->n_tok, l->head_dim);
 }
 
@@ -109,6 +110,7 @@ tr_status tr_kv_receive_pump(tr_kv_receive *r, uint32_t epoch, bool *any_out, tr
     }
     if (!r->active || r->have_next || r->n_repairs > 0) return TR_AGAIN;
     r->active = false;
+    tr_kv_convert_fence();
     reply(r, NULL);
     return TR_OK;
 }

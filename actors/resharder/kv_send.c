@@ -29,7 +29,7 @@ static void fill(tr_kv_send *s, const tr_kv_piece *p, uint8_t *tile) {
     const uint32_t t = p->pos % TR_KV_TILE_TOK;
     if (p->n_tok < TR_KV_TILE_TOK) memset(tile, 0, tr_kv_tile_bytes(s->to->format, s->to->head_dim));
     tr_kv_convert(s->ops, s->to->format, tile, t, s->from->format, s->pool + p->src_at, t, p->n_tok, s->to->head_dim,
-                  s->tmp);
+                  NULL, NULL, s->tmp);
 }
 
 /* The run of pieces from `first` that goes into one record: tiles of one layer and head, one after another. */
@@ -58,6 +58,7 @@ static size_t write_record(tr_kv_send *s, const tr_kv_piece *run, uint32_t n, bo
                          .repair = repair};
     memcpy(record, &h, sizeof h);
     for (uint32_t i = 0; i < n; i++) fill(s, &run[i], tr_kv_wire_tile(s->to, record, i));
+    tr_kv_convert_fence();
     tr_kv_wire_seal(s->to, record, &h);
     return tr_kv_wire_record_bytes(s->to, h.pos, h.n_tok);
 }

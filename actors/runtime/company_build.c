@@ -88,8 +88,8 @@ static uint32_t side_node(const build *b, uint32_t side) { return b->want->side_
 
 /* Of the smaller of the machines that hold a pool. */
 static uint64_t pool_memory(const build *b) {
-    uint64_t first = b->machine[side_node(b, 0)].memory_bytes, second = b->machine[side_node(b, 1)].memory_bytes;
-    return first < second ? first : second;
+    uint64_t a = b->machine[side_node(b, 0)].memory_bytes, z = b->machine[side_node(b, 1)].memory_bytes;
+    return a < z ? a : z;
 }
 
 /* Bytes of one sequence over the pools. */
@@ -231,7 +231,7 @@ static void place(const build *b, const tr_placement_rank *p, tr_company_actor *
 }
 
 /* Of the last n actors, which are stages rank by rank. */
-static void number_workers(tr_company *c, uint32_t n) {
+static tr_status number_workers(tr_company *c, uint32_t n, tr_error *err) {
     for (tr_company_actor *lead = c->actor + c->n_actors - n; lead < c->actor + c->n_actors; lead += lead->tp) {
         uint32_t sum = 0;
         for (uint32_t r = 0; r < lead->tp; r++) {
@@ -239,7 +239,11 @@ static void number_workers(tr_company *c, uint32_t n) {
             sum += lead[r].workers;
         }
         for (uint32_t r = 0; r < lead->tp; r++) lead[r].team_workers = sum;
+        if (sum > TR_TEAM_WORKERS_MAX)
+            return tr_error_set(err, TR_CONFIG, "%s has %u workers over its ranks, %d are possible: limit them by -t",
+                                lead->name, sum, TR_TEAM_WORKERS_MAX);
     }
+    return TR_OK;
 }
 
 static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_error *err) {
@@ -266,18 +270,14 @@ static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_
         }
         place(b, &b->placement.rank[pipeline][i], a);
     }
-    number_workers(b->c, side->pp * side->tp);
-    return TR_OK;
+    return number_workers(b->c, side->pp * side->tp, err);
 }
 
 /* "resharder" on the head, "resharder.b" on node b. */
 static uint32_t add_service(build *b, tr_role role, const char *name, uint32_t node) {
     tr_company *c = b->c;
     char label[32];
-    if (node == 0)
-        snprintf(label, sizeof label, "%s", name);
-    else
-        snprintf(label, sizeof label, "%s.%s", name, c->node[node].name);
+    snprintf(label, sizeof label, "%s%s%s", name, node ? "." : "", node ? c->node[node].name : "");
     add_actor(c, role, node, label);
     return c->n_actors - 1;
 }
@@ -296,6 +296,7 @@ static tr_status add_actors(build *b, tr_error *err) {
         if (c->pool_node[1] != c->pool_node[0])
             c->resharder_to = add_service(b, TR_ROLE_RESHARDER, "resharder", c->pool_node[1]);
     }
+    if (b->want->http) add_service(b, TR_ROLE_GATEWAY, "gateway", 0);
     if (b->want->unified) return add_pipeline(b, 0, "unified", err);
     TR_TRY(add_pipeline(b, 0, "prefill", err));
     return add_pipeline(b, 1, "decode", err);
@@ -480,6 +481,9 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     TR_TRY(kv_model(model, &b.kv, err));
     copy_nodes(&b);
     c->one_pool = same_pool(&b);
+    c->prefix_cache = want->prefix_cache;
+    c->one_path = want->side[0].dtype == want->side[1].dtype && want->side[0].kv == want->side[1].kv;
+    c->watermark = want->watermark;
     copy_model(model, c);
     TR_TRY(place_stages(&b, err));
     choose_batch(&b);

@@ -27,6 +27,7 @@ typedef struct tr_company_build_want {
     bool unified;                  /* one pipeline; side[0].pp, tp and layers count, dtype and kv of both */
     tr_company_build_side side[2]; /* prefill, decode */
     bool zmq;
+    bool http; /* a gateway */
     tr_placement_cores cores;
     uint32_t threads;     /* 0: all cores */
     uint32_t context;     /* 0: what requests need; without requests what the model can and the memory holds */
@@ -41,6 +42,8 @@ typedef struct tr_company_build_want {
     uint32_t n_nodes;                                            /* 0 and 1: all here */
     char node[TR_COMPANY_NODES_MAX][TR_COMPANY_NODE_NAME_BYTES]; /* names; 0 is the head */
     uint32_t side_node[2];                                       /* index of the node of each side */
+    bool prefix_cache;  /* prompts use what earlier ones with the same beginning left */
+    uint32_t watermark; /* per cent of the KV pages that stay unpromised while anything runs */
 } tr_company_build_want;
 
 /* machine: one a node, the head's first. The plan is made for the head (self 0); every node computes the same one, but

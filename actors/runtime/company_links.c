@@ -33,6 +33,7 @@ static void add_control_links(tr_company *c) {
     uint64_t step = tr_codec_type_bound(TR_MSG_STEP, c->max_rows, min_u32(c->max_batch, TR_MAX_SPANS));
     uint64_t done = tr_codec_type_bound(TR_MSG_STEP_DONE, TR_MAX_SPANS, 0);
     uint64_t reset = tr_codec_type_bound(TR_MSG_RESET, 0, 0); /* and its answer: all that a follower gets */
+    uint64_t reset_done = tr_codec_type_bound(TR_MSG_RESET_DONE, 0, 0);
     uint64_t job = tr_codec_type_bound(TR_MSG_RESHARD, 8, 0);
     uint64_t job_done = tr_codec_type_bound(TR_MSG_RESHARD_DONE, 0, 0);
     uint64_t extra = small * 4 * c->n_slots / submit + 2;
@@ -42,7 +43,7 @@ static void add_control_links(tr_company *c) {
         if (c->actor[a].role != TR_ROLE_STAGE) continue;
         const bool follows = c->actor[a].rank > 0;
         add_link(c, TR_LINK_CONTROL, c->scheduler, a, 2 * flights + 8, follows ? reset : step);
-        add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, follows ? reset : done);
+        add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, follows ? reset_done : done);
     }
     if (c->resharder == TR_NOBODY) return;
     add_link(c, TR_LINK_CONTROL, c->scheduler, c->resharder, 2 * (uint64_t)c->n_slots + 64, job);

@@ -18,8 +18,8 @@ bool tr_plan_exchange_name_valid(const char *name, size_t cap) {
 }
 
 static tr_status check_side(const tr_company_build_side *s, tr_error *err) {
-    uint32_t dtype = (uint32_t)s->dtype, kv = (uint32_t)s->kv;
-    if (dtype == 0 || dtype >= TR_PRECISION_END || (kv != TR_KV_BF16 && kv != TR_KV_INT8)) return bad("dtype", err);
+    uint32_t dtype = (uint32_t)s->dtype;
+    if (dtype == 0 || dtype >= TR_PRECISION_END || !tr_kv_describe(s->kv)) return bad("dtype", err);
     if (s->pp == 0 || s->pp > TR_COMPANY_BUILD_STAGES_MAX || s->tp == 0 || s->tp > TR_COMPANY_BUILD_RANKS_MAX ||
         s->n_layers > TR_COMPANY_BUILD_STAGES_MAX)
         return bad("stages", err);
@@ -43,7 +43,9 @@ tr_status tr_plan_exchange_want(const void *bytes, size_t n, tr_company_build_wa
     if (n != sizeof *out) return bad("made by another version of troupe", err);
     if (!is_bool(bytes, offsetof(tr_company_build_want, unified)) ||
         !is_bool(bytes, offsetof(tr_company_build_want, zmq)) ||
-        !is_bool(bytes, offsetof(tr_company_build_want, logits)))
+        !is_bool(bytes, offsetof(tr_company_build_want, logits)) ||
+        !is_bool(bytes, offsetof(tr_company_build_want, http)) ||
+        !is_bool(bytes, offsetof(tr_company_build_want, prefix_cache)))
         return bad("flags", err);
     tr_company_build_want w;
     memcpy(&w, bytes, sizeof w);
@@ -53,7 +55,7 @@ tr_status tr_plan_exchange_want(const void *bytes, size_t n, tr_company_build_wa
     if (w.max_batch > TR_MAX_SPANS || w.max_waiting > 4096 || w.n_requests > 4096) return bad("requests", err);
     if (w.context > TR_MAX_TOKENS || w.request_tokens > TR_MAX_TOKENS || w.chunk > TR_MAX_STEP_ROWS)
         return bad("tokens", err);
-    if (w.kv_memory > 1ull << 50) return bad("memory", err);
+    if (w.watermark > 100 || w.kv_memory > 1ull << 50) return bad("memory", err);
     *out = w;
     return TR_OK;
 }

@@ -46,7 +46,8 @@ static void make(pool *p, tr_kv_format format, uint32_t page, uint32_t step) {
     p->bytes = calloc(1, p->layout.pool_bytes);
     p->begin[0] = 0;
     p->begin[1] = LAYERS;
-    p->side = (tr_reshard_side){.layout = &p->layout, .table = p->table, .n_stages = 1, .layer_begin = p->begin};
+    p->side =
+        (tr_reshard_side){.layout = &p->layout, .table = p->table, .n_stages = 1, .tp = 1, .layer_begin = p->begin};
 }
 
 static int fresh(void **state) {
@@ -84,8 +85,14 @@ static int clean(void **state) {
 }
 
 static tr_msg_reshard job(uint64_t id, uint32_t tok0, uint32_t tok1) {
-    return (tr_msg_reshard){
-        .epoch = EPOCH, .job = id, .src_slot = 1, .dst_slot = 1, .tok0 = tok0, .tok1 = tok1, .tok_min = {none, 2}};
+    return (tr_msg_reshard){.epoch = EPOCH,
+                            .job = id,
+                            .src_slot = 1,
+                            .dst_slot = 1,
+                            .tok0 = tok0,
+                            .tok1 = tok1,
+                            .tok_min = {none, 2},
+                            .layer1 = LAYERS};
 }
 
 static void begin(uint64_t id, uint32_t tok0, uint32_t tok1) {
@@ -125,7 +132,7 @@ static void expect_moved(uint32_t tok0, uint32_t tok1) {
     assert_int_equal(tr_kv_pieces_init(&pieces, &m, &src.side, &dst.side, &err), TR_OK);
     while (tr_kv_pieces_next(&pieces, &p))
         tr_kv_convert(tr_ops_find("ref"), TR_KV_INT8, want + p.dst_at, p.pos % 16, TR_KV_BF16, src.bytes + p.src_at,
-                      p.pos % 16, p.n_tok, DIM, tmp);
+                      p.pos % 16, p.n_tok, DIM, NULL, NULL, tmp);
     assert_memory_equal(want, dst.bytes, dst.layout.pool_bytes);
     free(want);
 }
