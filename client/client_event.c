@@ -127,6 +127,7 @@ static tr_status on_text(tr_client *c, const tr_msg_text *m, tr_client_event *ev
     event->ttft_ns = m->ttft_ns;
     event->handoff_ns = m->handoff_ns;
     event->handoff_bytes = m->handoff_bytes;
+    event->visible_ns = m->visible_ns;
     event->total_ns = m->total_ns;
     event->cached_tokens = m->cached_tokens;
     end_sample(c, r, m->sample, event);

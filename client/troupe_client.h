@@ -93,7 +93,7 @@ typedef struct tr_client_event {
     uint32_t finish;           /* END: tr_finish */
     uint32_t prompt_tokens, generated_tokens;
     uint32_t cached_tokens; /* of the prompt, taken from the prefix cache */
-    uint64_t queue_ns, ttft_ns, handoff_ns, handoff_bytes, total_ns;
+    uint64_t queue_ns, ttft_ns, handoff_ns, handoff_bytes, visible_ns, total_ns;
     uint32_t code;     /* ERROR: exit-code style class (64, 65, 69, 70) */
     const char *error; /* ERROR: one line */
     const char *json;  /* STATUS: NUL-terminated */

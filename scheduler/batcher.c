@@ -152,7 +152,7 @@ static tr_flight *new_flight(tr_scheduler *s, uint32_t phase) {
     f->suspect = false;
     f->component = component_of(s, phase);
     f->phase = phase;
-    f->n_spans = f->n_rows = f->n_draws = f->n_copies = 0;
+    f->n_spans = f->n_rows = f->n_draws = f->n_copies = f->layers = 0;
     return f;
 }
 

@@ -46,6 +46,7 @@ typedef struct tr_journal_entry {
     uint32_t kept;  /* with DONE: generated tokens that count; n_tokens is cut to prompt_len + kept right after DONE */
     uint64_t order; /* of arrival */
     uint64_t accepted_ns, first_step_ns, first_token_ns, last_token_ns, handoff_ns, handoff_bytes;
+    uint64_t prefilled_ns, visible_ns; /* end of the prefill; from there to the end of the hand-off */
     uint8_t client[TR_MAX_CLIENT_ID_BYTES + 1];
     uint16_t stop_len[TR_MAX_STOPS];
     char stop[TR_MAX_STOPS][TR_MAX_STOP_BYTES];

@@ -136,6 +136,7 @@ static void apply_span(tr_scheduler *s, uint32_t phase, const tr_msg_span *span,
     if (s->sequence[span->slot].state == SEQUENCE_ENDED) return;
     if ((span->flags & SPAN_SAMPLE) && !tr_progress_append(s, span->slot, end, tokens[0])) return;
     if (phase == PREFILL) {
+        if (end == s->sequence[span->slot].prefill_end && e->prefilled_ns == 0) e->prefilled_ns = s->now_ns;
         publish(&e->kv_prefilled, end);
         if (s->config.one_pool) {
             publish(&e->kv_moved, end);
@@ -202,6 +203,19 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
     }
 }
 
+/* Stages of a step tell in order; what comes too early, or of a step that is gone, is moved with the rest. */
+void tr_progress_step_layers(tr_scheduler *s, uint32_t from, const tr_msg_step_layers *m) {
+    uint32_t member, index = tr_recovery_component(s, from, &member);
+    tr_flight *f = NULL;
+    if (index < RESHARDER && m->epoch == s->component[index].epoch) f = find_flight(s, index, m->step);
+    if (f == NULL || f->phase != PREFILL || m->lo > f->layers || m->hi <= f->layers) return;
+    if (m->hi > s->config.layout[0].n_layers) {
+        s->stats.protocol_errors++;
+        return;
+    }
+    f->layers = m->hi;
+}
+
 void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f) {
     f->used = false;
     s->component[f->component].in_flight--;
@@ -211,8 +225,18 @@ void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f) {
         tr_sequence *q = &s->sequence[slot];
         q->steps--;
         if (f->phase == PREFILL && q->state != SEQUENCE_ENDED) q->issued = load(&entry_of(s, slot)->kv_prefilled);
+        if (f->phase == PREFILL) q->part_layers = 0;
         tr_progress_tidy(s, slot);
     }
+}
+
+void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end) {
+    tr_journal_entry *e = entry_of(s, slot);
+    if (end == s->sequence[slot].prefill_end) e->visible_ns = s->now_ns - e->prefilled_ns;
+    publish(&e->kv_moved, end);
+    publish(&e->kv_decoded, end);
+    tr_reuse_learn(s, slot);
+    tr_progress_clear_suspect(e);
 }
 
 void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
@@ -230,16 +254,13 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
     s->stats.handoffs++;
     s->stats.handoff_bytes += m->bytes;
     s->stats.handoff_ns += m->ns;
-    if (q->state != SEQUENCE_ENDED && (m->status != 0 || job->tok0 != load(&e->kv_moved))) {
+    if (q->state != SEQUENCE_ENDED && (m->status != 0 || (!job->part && job->tok0 != load(&e->kv_moved)))) {
         static const char text[] = "hand-off to the decode pool failed; see the log of the resharder";
         tr_progress_end(s, slot, TR_FINISH_ERROR, UINT32_MAX, 70, text, sizeof text - 1);
     } else if (q->state != SEQUENCE_ENDED) {
         e->handoff_bytes += m->bytes;
         e->handoff_ns += m->ns;
-        publish(&e->kv_moved, job->tok1);
-        publish(&e->kv_decoded, job->tok1);
-        tr_reuse_learn(s, slot);
-        tr_progress_clear_suspect(e);
+        if (!job->part) tr_progress_moved(s, slot, job->tok1);
     }
     tr_progress_tidy(s, slot);
 }

@@ -2,7 +2,8 @@
  * they hold the full pages of the prompt together with it, and a page of their own for the rest of the prompt, into
  * which the stages copy the leader's at the begin of their first decode step. Until that is confirmed the leader keeps
  * its pages. A sample that finds its leader gone, cancelled or without the pages is a sequence like any other: its
- * draws are keyed by its index, so its text is the same. */
+ * draws are keyed by its index, so its text is the same. So is one of a prompt that fills the context: a fork is made
+ * for its first decode step, and it has none. */
 #include "scheduler/scheduler_state.h"
 
 #include <string.h>
@@ -41,7 +42,7 @@ static uint32_t first_page(const tr_scheduler *s, uint32_t slot, uint32_t g) {
 bool tr_sample_find_fork(tr_scheduler *s, uint32_t slot, tr_reuse *r) {
     const uint32_t p = decode_pool(s), leader = tr_sample_leader(s, slot), end = s->sequence[slot].prefill_end;
     const tr_kv_layout *l = &s->config.layout[p];
-    if (leader == NO_SLOT || !prompt_done(s, leader)) return false;
+    if (leader == NO_SLOT || !prompt_done(s, leader) || s->sequence[slot].decode_end == end) return false;
     const tr_kv_table_row *row = &s->sequence[leader].row[p];
     r->start[0] = r->start[1] = end;
     r->pages[p] = end / l->page_tok;

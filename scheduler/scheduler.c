@@ -139,6 +139,7 @@ static void output(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
     m->cached_tokens = e->cached;
     m->handoff_ns = e->handoff_ns;
     m->handoff_bytes = e->handoff_bytes;
+    m->visible_ns = e->visible_ns;
     m->total_ns = since(e->accepted_ns, e->last_token_ns);
 }
 
@@ -167,6 +168,8 @@ static void on_msg(tr_scheduler *s, const tr_event *ev, tr_effects *fx) {
         s->draining = true;
     else if (m->type == TR_MSG_STEP_DONE)
         tr_progress_step_done(s, ev->from, &m->as.step_done, fx);
+    else if (m->type == TR_MSG_STEP_LAYERS)
+        tr_progress_step_layers(s, ev->from, &m->as.step_layers);
     else if (m->type == TR_MSG_RESHARD_DONE && resharder)
         tr_progress_reshard_done(s, &m->as.reshard_done);
     else if (m->type == TR_MSG_RESET_DONE)
@@ -207,8 +210,8 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     }
     tr_recovery_pump(s, fx);
     tr_intake_admit(s);
+    tr_handoff_pump(s, fx); /* what it finds moved can be decoded at once */
     tr_batcher_pump(s, fx);
-    tr_handoff_pump(s, fx);
     flush_outputs(s, fx);
     tell_cached(s);
     if (s->more) {
@@ -249,6 +252,7 @@ static uint64_t digest_sequence(const tr_scheduler *s, uint32_t slot, uint64_t h
     h = tr_rng_hash(tr_rng_hash(h, e->rid), (uint64_t)load(&e->n_tokens) << 32 | load(&e->kv_prefilled));
     h = tr_rng_hash(h, (uint64_t)load(&e->kv_moved) << 32 | load(&e->kv_decoded));
     h = tr_rng_hash(h, (uint64_t)q->issued << 32 | q->move_issued);
+    h = tr_rng_hash(h, (uint64_t)q->part_end << 32 | q->part_layers);
     h = tr_rng_hash(h, (uint64_t)q->steps << 48 | (uint64_t)q->jobs << 32 | q->unsettled << 8 | e->deaths);
     for (uint32_t p = 0; p < 2; p++)
         for (uint32_t g = 0; g < TR_KV_GROUPS_MAX; g++)

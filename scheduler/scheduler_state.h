@@ -29,15 +29,17 @@ typedef enum tr_sequence_state { SEQUENCE_NONE, SEQUENCE_WAITING, SEQUENCE_RUNNI
 
 typedef struct tr_sequence {
     tr_sequence_state state;
-    uint32_t prefill_end;   /* positions [0, prefill_end) are prefilled, [prefill_end, decode_end) decoded */
-    uint32_t decode_end;    /* equal when nothing is left for the decode path */
-    uint32_t issued;        /* prefill: next position to issue */
-    uint32_t move_issued;   /* hand-off: next position to move */
-    uint32_t steps, jobs;   /* unconfirmed ones of this scheduler */
-    uint32_t unsettled;     /* bit a component: work of an earlier scheduler may still run there */
-    uint32_t table_version; /* raised with every change of its tables */
-    uint32_t sent;          /* generated tokens told to the frontend of now */
-    bool announce;          /* tell something in any case */
+    uint32_t prefill_end;           /* positions [0, prefill_end) are prefilled, [prefill_end, decode_end) decoded */
+    uint32_t decode_end;            /* equal when nothing is left for the decode path */
+    uint32_t issued;                /* prefill: next position to issue */
+    uint32_t move_issued;           /* hand-off: next position to move */
+    uint32_t part_end, part_layers; /* of positions [move_issued, part_end), in a step that still runs, layers
+                                       [0, part_layers) are issued to be moved */
+    uint32_t steps, jobs;           /* unconfirmed ones of this scheduler */
+    uint32_t unsettled;             /* bit a component: work of an earlier scheduler may still run there */
+    uint32_t table_version;         /* raised with every change of its tables */
+    uint32_t sent;                  /* generated tokens told to the frontend of now */
+    bool announce;                  /* tell something in any case */
     bool finish_sent, released;
     bool fell;              /* scratch of a reset: was in flight at a counted death */
     tr_kv_table_row row[2]; /* one_pool: only row[0] */
@@ -68,6 +70,7 @@ typedef struct tr_flight { /* a STEP that is out */
     uint32_t component, phase; /* phase: PREFILL or DECODE */
     uint64_t step;
     uint32_t n_spans, n_rows, n_draws, n_copies;
+    uint32_t layers;    /* prefill: K and V of layers [0, layers) are complete */
     tr_msg_span *spans; /* [max_batch] */
     uint32_t *tokens;   /* [max_rows] */
     uint32_t *copies;   /* [COPIES_A_SPAN * max_batch] */
@@ -76,7 +79,8 @@ typedef struct tr_flight { /* a STEP that is out */
 typedef struct tr_handoff_job { /* a RESHARD that is out */
     bool used;
     uint64_t job, rid;
-    uint32_t slot, tok0, tok1;
+    uint32_t slot, tok0, tok1, layer0, layer1;
+    bool part; /* of a step that still runs: another job says when these positions are moved */
     uint32_t tok_min[TR_KV_GROUPS_MAX];
 } tr_handoff_job;
 
@@ -186,7 +190,9 @@ void tr_batcher_pump(tr_scheduler *s, tr_effects *fx);
 
 /* progress.c */
 void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_done *m, tr_effects *fx);
+void tr_progress_step_layers(tr_scheduler *s, uint32_t from, const tr_msg_step_layers *m);
 void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m);
+void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end); /* positions [0, end) are handed over */
 void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t keep, uint32_t code, const char *error,
                      uint32_t error_len);
 /* Append a sampled token. The end token ends the request and is no output token. False: the request has ended. */

@@ -40,6 +40,9 @@ static tr_status check_config(const tr_forward_config *c, tr_error *err) {
         c->kv.layout->head_dim != m->head_dim || c->kv.layout->n_kv_heads != m->n_kv_heads ||
         c->context > c->kv.layout->pages_per_seq * c->kv.layout->page_tok)
         return tr_error_set(err, TR_CONFIG, "the KV layout is not one of this model");
+    if (tr_kv_describe(c->kv.layout->format)->calibrated && !c->kv.heads)
+        return tr_error_set(err, TR_CONFIG, "KV of format %s needs a calibration",
+                            tr_kv_format_name(c->kv.layout->format));
     return TR_OK;
 }
 
@@ -65,6 +68,11 @@ tr_status tr_forward_create(const tr_forward_config *config, tr_forward **forwar
     f->x = f->common_x;
     *forward_out = f;
     return TR_OK;
+}
+
+void tr_forward_on_layers(tr_forward *f, void (*on_layers)(void *arg, uint32_t end), void *arg) {
+    f->on_layers = on_layers;
+    f->on_layers_arg = arg;
 }
 
 void tr_forward_destroy(tr_forward **forward) {

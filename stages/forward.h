@@ -53,16 +53,21 @@ typedef struct tr_micro_batch {
 /* Memory of one KV pool as this process sees it (borrowed). */
 typedef struct tr_kv_memory {
     const tr_kv_layout *layout;
-    uint8_t *pool;         /* [layout->pool_bytes] */
-    const uint32_t *table; /* page tables, tr_kv_layout_entry() */
+    uint8_t *pool;           /* [layout->pool_bytes] */
+    const uint32_t *table;   /* page tables, tr_kv_layout_entry() */
+    const tr_kv_head *heads; /* [n_layers * n_kv_heads] where the format is calibrated, else NULL */
 } tr_kv_memory;
+
+static inline const tr_kv_head *tr_kv_memory_head(const tr_kv_memory *m, uint32_t layer, uint32_t head) {
+    return m->heads ? &m->heads[(size_t)layer * m->layout->n_kv_heads + head] : NULL;
+}
 
 typedef struct tr_forward_config {
     const tr_image *image;  /* borrowed, outlives the forward */
     tr_precision precision; /* one that runs on the image; 0: the image's own */
     const tr_ops *ops;
     tr_team *team;
-    tr_kv_memory kv; /* format of the pool decides attn_bf16 or attn_int8 */
+    tr_kv_memory kv; /* format of the pool decides how attention reads */
     uint32_t lo, hi;
     uint32_t max_rows, max_spans;
     uint32_t context; /* positions are below this */
@@ -81,6 +86,9 @@ typedef struct tr_forward_output {
 typedef struct tr_forward tr_forward;
 tr_status tr_forward_create(const tr_forward_config *config, tr_forward **forward_out, tr_error *err);
 void tr_forward_destroy(tr_forward **forward);
+/* From now on the thread of tr_forward_run calls f between layers: K and V of layers [lo, end) of all rows lie in the
+ * pages, also what other ranks wrote. */
+void tr_forward_on_layers(tr_forward *forward, void (*f)(void *arg, uint32_t end), void *arg);
 /* Bytes of common memory of a stage; config: lo, hi, precision, max_rows, max_spans and context count. filled_out: so
  * many from the beginning are used by every step; the rest is logits of many rows, which only evaluation asks for. Both
  * phases of a stage may use the same memory, one after the other: nothing in it outlives a step. */

@@ -95,7 +95,7 @@ static void lay_out(layout *l, uint32_t n_workers) {
     TAKE(f->proj, rows * hidden);
     TAKE(f->gate_up, rows * 2 * f->model->ffn);
     TAKE(f->act, rows * f->model->ffn);
-    f->ready.x = take(l, rows * widest(f), sizeof(float));
+    f->ready.x = take(l, tr_linear_rows_bytes(f->config.max_rows, widest(f)), 1);
     TAKE(f->ready.scale, rows);
     f->ready.a16 = a16(f);
     if (f->last) lay_out_head(l, n_workers);

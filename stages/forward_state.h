@@ -57,6 +57,8 @@ typedef struct tr_forward_draw {
 
 struct tr_forward {
     tr_forward_config config;
+    void (*on_layers)(void *arg, uint32_t end); /* NULL: nobody asks */
+    void *on_layers_arg;
     const tr_model_config *model;
     const tr_ops *ops;
     bool first, last;

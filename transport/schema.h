@@ -72,6 +72,7 @@ enum {
     F(u64, ttft_ns, 0, "with finish: accepted to first token")                                                         \
     F(u64, handoff_ns, 0, "with finish: time inside the resharder")                                                    \
     F(u64, handoff_bytes, 0, "with finish: KV bytes written by the resharder")                                         \
+    F(u64, visible_ns, 0, "with finish: end of the prefill to the end of the hand-off: what it did not hide")          \
     F(u64, total_ns, 0, "with finish: accepted to last token")                                                         \
     F(u32, cached_tokens, 0, "with finish: of the prompt, taken from the prefix cache")                                \
     F(u32, sample, TR_MAX_SAMPLES, "which of the n samples; the request ends with the last of them")
@@ -116,6 +117,7 @@ enum {
     F(u64, ttft_ns, 0, "")                                                                                             \
     F(u64, handoff_ns, 0, "")                                                                                          \
     F(u64, handoff_bytes, 0, "")                                                                                       \
+    F(u64, visible_ns, 0, "")                                                                                          \
     F(u64, total_ns, 0, "")                                                                                            \
     F(u32, cached_tokens, 0, "")                                                                                       \
     F(u32, refused, 1, "it was not accepted, none of its samples")
@@ -154,6 +156,11 @@ enum {
     F(u32v, sampled, TR_MAX_SPANS, "one a span, or as many as it draws; 0 where it did not sample")                    \
     F(u64, kernel_ns, 0, "inside kernels, this stage")                                                                 \
     F(u64, total_ns, 0, "step received to output published")
+#define TR_FIELDS_STEP_LAYERS(F)                                                                                       \
+    F(u32, epoch, 0, "")                                                                                               \
+    F(u64, step, 0, "")                                                                                                \
+    F(u32, lo, 0, "K and V of layers [lo, hi) of every row of the step lie in the pages")                              \
+    F(u32, hi, 0, "")
 #define TR_FIELDS_RESET(F)      F(u32, epoch, 0, "forget all steps of older epochs; answered by RESET_DONE when idle")
 #define TR_FIELDS_RESET_DONE(F) F(u32, epoch, 0, "")
 
@@ -166,7 +173,9 @@ enum {
     F(u32, dst_slot, 0, "")                                                                                            \
     F(u32, tok0, 0, "positions [tok0, tok1) of every group, less those outside tok_min")                               \
     F(u32, tok1, 0, "")                                                                                                \
-    F(u32v, tok_min, 8, "per group: first position that the destination still needs")
+    F(u32v, tok_min, 8, "per group: first position that the destination still needs")                                  \
+    F(u32, layer0, 0, "layers [layer0, layer1)")                                                                       \
+    F(u32, layer1, 0, "")
 #define TR_FIELDS_RESHARD_DONE(F)                                                                                      \
     F(u32, epoch, 0, "")                                                                                               \
     F(u64, job, 0, "")                                                                                                 \
@@ -196,7 +205,8 @@ enum {
     M(RESET, reset, 32, "scheduler -> stage, resharder: new epoch")                                                    \
     M(RESET_DONE, reset_done, 33, "stage, resharder -> scheduler: nothing older runs any more")                        \
     M(RESHARD, reshard, 40, "scheduler -> resharder: move KV of a token range to the decode pool")                     \
-    M(RESHARD_DONE, reshard_done, 41, "resharder -> scheduler")
+    M(RESHARD_DONE, reshard_done, 41, "resharder -> scheduler")                                                        \
+    M(STEP_LAYERS, step_layers, 60, "stage -> scheduler: layers of a running prefill step that may be moved already")
 
 typedef enum tr_finish {
     TR_FINISH_NONE = 0,

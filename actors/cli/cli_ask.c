@@ -125,6 +125,7 @@ static tr_status on_event(const tr_client_event *e, tr_cli_answer *a, samples *s
         a->total_ns = e->total_ns;
         a->handoff_ns = e->handoff_ns;
         a->handoff_bytes = e->handoff_bytes;
+        a->visible_ns = e->visible_ns;
     }
     *done = e->kind == TR_CLIENT_END && e->last;
     return show(s, e, err);
@@ -262,7 +263,10 @@ static void print_figures(const tr_cli_answer *a) {
         fprintf(stderr, "%sinter-token mean %.2f ms, p50 %.2f, p99 %.2f; %.1f tok/s", a->ttft_ns ? "; " : "", f.mean_ms,
                 f.p50_ms, f.p99_ms, f.tok_s);
     if (a->ttft_ns || gaps) fputc('\n', stderr);
-    if (a->handoff_bytes) fprintf(stderr, "hand-off %.2f ms, %" PRIu64 " bytes\n", ms(a->handoff_ns), a->handoff_bytes);
+    if (!a->handoff_bytes) return;
+    double hidden = a->visible_ns < a->handoff_ns ? 100 - 100 * (double)a->visible_ns / (double)a->handoff_ns : 0;
+    fprintf(stderr, "hand-off %.2f ms, %" PRIu64 " bytes; visible %.2f ms (%.0f %% hidden behind the prefill)\n",
+            ms(a->handoff_ns), a->handoff_bytes, ms(a->visible_ns), hidden);
 }
 
 void tr_cli_ask_table(tr_client *client, const tr_cli_answer *a, int wait_ms) {

@@ -125,6 +125,7 @@ static void send_text(tr_frontend *f, tr_request *r, uint32_t index, const uint3
         m.as.text.ttft_ns = e->ttft_ns;
         m.as.text.handoff_ns = e->handoff_ns;
         m.as.text.handoff_bytes = e->handoff_bytes;
+        m.as.text.visible_ns = e->visible_ns;
         m.as.text.total_ns = e->total_ns;
         m.as.text.cached_tokens = e->cached_tokens;
     }
@@ -203,6 +204,7 @@ static void replay(tr_frontend *f, tr_journal_entry *e) {
         m.handoff_ns = e->handoff_ns;
         m.handoff_bytes = e->handoff_bytes;
         m.cached_tokens = e->cached;
+        m.visible_ns = e->visible_ns;
     }
     on_output(f, &m);
 }

@@ -27,6 +27,7 @@ typedef struct tr_company_build_want {
     bool unified;                  /* one pipeline; side[0].pp, tp and layers count, dtype and kv of both */
     tr_company_build_side side[2]; /* prefill, decode */
     bool zmq;
+    bool http; /* a gateway */
     tr_placement_cores cores;
     uint32_t threads;     /* 0: all cores */
     uint32_t context;     /* 0: what requests need; without requests what the model can and the memory holds */

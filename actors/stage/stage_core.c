@@ -258,6 +258,15 @@ static void on_computed(tr_stage_core *s, const tr_event *ev, tr_effects *fx) {
     if (failed || s->config.last) step_done(s, ev, &k->msg, fx);
 }
 
+static void on_layers(tr_stage_core *s, const tr_event *ev, tr_effects *fx) {
+    if (s->current == NO_SLOT || s->stale || s->slots[s->current].msg.phase != TR_PHASE_PREFILL) return;
+    tr_msg_step_layers *m = &send(s, fx, TR_MSG_STEP_LAYERS)->as.step_layers;
+    m->epoch = s->epoch;
+    m->step = s->slots[s->current].msg.step;
+    m->lo = ev->as.layers.lo;
+    m->hi = ev->as.layers.hi;
+}
+
 static void on_msg(tr_stage_core *s, const tr_event *ev, tr_effects *fx) {
     if (ev->from != s->config.scheduler) {
         s->stats.protocol_errors++;
@@ -280,6 +289,7 @@ void tr_stage_core_step(tr_stage_core *s, const tr_event *event, tr_effects *fx)
         break;
     case TR_EVENT_OUTPUT_ROOM: s->has_room = true; break;
     case TR_EVENT_COMPUTED: on_computed(s, event, fx); break;
+    case TR_EVENT_LAYERS: on_layers(s, event, fx); break;
     default: return;
     }
     pump(s, fx);

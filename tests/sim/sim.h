@@ -136,6 +136,7 @@ typedef enum what {
     W_READY,
     W_OBSERVE,
     W_COMPUTED,
+    W_LAYERS,
     W_TIMER,
     W_CHILD_EXIT,
     W_CHILD_STATE,
@@ -222,6 +223,7 @@ bool sim_run(world *w); /* until everything has ended and is quiet; false never:
 /* sim_driver.c */
 void sim_driver_start(world *w, uint32_t actor);
 void sim_driver_event(world *w, uint32_t actor, tr_event *ev);
+void sim_driver_layers(world *w, uint32_t actor, uint64_t compute_no);
 void sim_driver_computed(world *w, uint32_t actor, uint64_t compute_no);
 void sim_driver_poll_channels(world *w, uint32_t actor);
 void sim_driver_supervisor(world *w, tr_event *ev);

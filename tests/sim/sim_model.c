@@ -146,12 +146,13 @@ uint64_t sim_model_reshard(world *w, const tr_msg_reshard *job, uint64_t max_ops
                                     .table = w->table[p],
                                     .slot = p == 0 ? job->src_slot : job->dst_slot,
                                     .n_stages = w->n_stages[w->n_pipelines == 1 ? 0 : p],
-                                    .layer_begin = w->split[w->n_pipelines == 1 ? 0 : p]};
+                                    .layer_begin = w->split[w->n_pipelines == 1 ? 0 : p],
+                                    .tp = 1};
+    const tr_reshard_range range = {job->tok0,   job->tok1,         job->layer0,
+                                    job->layer1, job->tok_min.data, job->tok_min.len};
     tr_reshard_plan plan;
     tr_error err;
-    if (tr_reshard_plan_init(&plan, &side[0], &side[1], job->tok0, job->tok1, job->tok_min.data, job->tok_min.len,
-                             &err) != TR_OK)
-        sim_fail(w, "%s", err.text);
+    if (tr_reshard_plan_init(&plan, &side[0], &side[1], &range, &err) != TR_OK) sim_fail(w, "%s", err.text);
     uint64_t n = 0;
     for (tr_reshard_op op; n < max_ops && tr_reshard_plan_next(&plan, &op); n++)
         for (uint32_t t = 0; t < op.n_tok; t++) {

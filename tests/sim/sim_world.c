@@ -258,6 +258,9 @@ static void dispatch(world *w, const event *e) {
         sim_publish_state(w, e->actor);
         break;
     case W_OBSERVE: observe(w, e->actor, e->other); break;
+    case W_LAYERS:
+        if (p->life == e->life) sim_driver_layers(w, e->actor, e->arg);
+        break;
     case W_COMPUTED:
         if (p->life == e->life) sim_driver_computed(w, e->actor, e->arg);
         break;

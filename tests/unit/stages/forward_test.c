@@ -88,18 +88,23 @@ static distance measure(const model *m, const rig_config *c) {
     return d;
 }
 
-/* Weights are bf16-exact, so what is rounded is K, V and the inputs of matmuls. A wrong window, base, norm or
- * permutation costs 0.01 or more (tests/tools/export_tiny_models.py checks that). */
+/* Weights are bf16-exact, so what is rounded is K, V and the inputs of matmuls (static: by steps of no calibration). A
+ * wrong window, base, norm or permutation costs 0.01 or more (tests/tools/export_tiny_models.py checks that). */
 static void equals_reference(void **state) {
     (void)state;
     static const struct {
         tr_precision precision;
         tr_kv_format kv;
         double kl;
-    } want[] = {{TR_PRECISION_BF16, TR_KV_BF16, 5e-4},    {TR_PRECISION_BF16, TR_KV_INT8, 2e-3},
-                {TR_PRECISION_INT8, TR_KV_BF16, 9e-3},    {TR_PRECISION_INT8, TR_KV_INT8, 9e-3},
-                {TR_PRECISION_INT8A16, TR_KV_BF16, 6e-3}, {TR_PRECISION_NATIVE, TR_KV_BF16, 5e-4},
-                {TR_PRECISION_INT4, TR_KV_BF16, 1},       {TR_PRECISION_NF4, TR_KV_BF16, 1}};
+    } want[] = {{TR_PRECISION_BF16, TR_KV_BF16, 5e-4},
+                {TR_PRECISION_BF16, TR_KV_INT8, 2e-3},
+                {TR_PRECISION_BF16, TR_KV_INT8_STATIC, 5e-3},
+                {TR_PRECISION_INT8, TR_KV_BF16, 9e-3},
+                {TR_PRECISION_INT8, TR_KV_INT8, 9e-3},
+                {TR_PRECISION_INT8A16, TR_KV_BF16, 6e-3},
+                {TR_PRECISION_NATIVE, TR_KV_BF16, 5e-4},
+                {TR_PRECISION_INT4, TR_KV_BF16, 1},
+                {TR_PRECISION_NF4, TR_KV_BF16, 1}};
     for (int i = 0; i < 2; i++)
         for (size_t j = 0; j < sizeof want / sizeof *want; j++) {
             rig_config c = plain(&models[i], want[j].precision, want[j].kv);
@@ -176,6 +181,10 @@ static void same_numbers_bf16(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++)
         vary(&models[i], TR_PRECISION_BF16, TR_KV_BF16), vary(&models[i], TR_PRECISION_BF16, TR_KV_INT8);
+}
+static void same_numbers_kv(void **state) {
+    (void)state;
+    for (int f = TR_KV_INT8 + 1; f < TR_KV_FORMAT_END; f++) vary(&models[f % 2], TR_PRECISION_BF16, (tr_kv_format)f);
 }
 static void same_numbers_int8(void **state) {
     (void)state;
@@ -293,6 +302,7 @@ static void long_sequences(void **state) {
         for (uint32_t workers = 1; workers <= 5; workers += 2) {
             long_of(&models[i], TR_PRECISION_BF16, TR_KV_BF16, workers);
             long_of(&models[i], TR_PRECISION_INT8, TR_KV_INT8, workers + 1);
+            long_of(&models[i], TR_PRECISION_INT8, TR_KV_INT8_STATIC, workers + 1);
         }
 }
 
@@ -421,7 +431,7 @@ static void forked_page(void **state) {
             }
             const uint32_t other[] = {ids[1], ids[0], ids[3], ids[2]};
             rig_rows(&r, 0, other - 40, 40, 4, 0); /* the first one has gone on already, in the same page */
-            const tr_kv_memory memory = {&r.layout, r.pool, r.table};
+            const tr_kv_memory memory = {.layout = &r.layout, .pool = r.pool, .table = r.table};
             assert_int_equal(tr_page_copy_run(&memory, 0, r.model->n_layers, copies, n), TR_OK);
             for (uint32_t pos = 40; pos < 60; pos++) {
                 rig_rows(&r, 1, ids, pos, 1, TR_SPAN_LOGITS);
@@ -532,12 +542,11 @@ static void window_pages_freed(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(equals_reference),    cmocka_unit_test(native_equals_bf16),
-                                       cmocka_unit_test(same_numbers_bf16),   cmocka_unit_test(same_numbers_int8),
-                                       cmocka_unit_test(same_numbers_others), cmocka_unit_test(batches),
-                                       cmocka_unit_test(idempotent),          cmocka_unit_test(draws),
-                                       cmocka_unit_test(draws_of_one_row),    cmocka_unit_test(forked_page),
-                                       cmocka_unit_test(no_heap_in_a_step),   cmocka_unit_test(refused),
-                                       cmocka_unit_test(window_pages_freed),  cmocka_unit_test(long_sequences)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equals_reference),  cmocka_unit_test(native_equals_bf16),  cmocka_unit_test(same_numbers_bf16),
+        cmocka_unit_test(same_numbers_int8), cmocka_unit_test(same_numbers_others), cmocka_unit_test(same_numbers_kv),
+        cmocka_unit_test(batches),           cmocka_unit_test(idempotent),          cmocka_unit_test(draws),
+        cmocka_unit_test(draws_of_one_row),  cmocka_unit_test(forked_page),         cmocka_unit_test(no_heap_in_a_step),
+        cmocka_unit_test(refused),           cmocka_unit_test(window_pages_freed),  cmocka_unit_test(long_sequences)};
     return cmocka_run_group_tests(tests, open_models, close_models);
 }
