@@ -314,12 +314,12 @@ bool tr_kernel_job_setup(tr_kernel_job *j, unsigned i) {
     case 23: setup_attn(j, TR_KV_BF16, 1, 1000, 3, 64, 0); return true;
     case 24: setup_attn(j, TR_KV_INT8, 1, 1000, 4, 256, 0); return true;
     case 25: setup_attn(j, TR_KV_INT8, 1, 1000, 3, 64, 0); return true;
-    case 54: setup_attn(j, TR_KV_INT8, 1, 262144, 3, 64, 0); return true; /* from memory */
-    case 55: setup_attn(j, TR_KV_INT8, 1, 65536, 4, 256, 0); return true;
-    case 56: setup_attn(j, TR_KV_BF16, 1, 131072, 3, 64, 0); return true;
-    case 57: setup_attn(j, TR_KV_INT8, 512, 2048, 3, 64, 0); return true;
-    case 58: setup_attn(j, TR_KV_BF16, 512, 2048, 3, 64, 0); return true;
-    case 59: setup_attn(j, TR_KV_BF16, 512, 2048, 4, 256, 0); return true;
+    case 39: setup_attn(j, TR_KV_INT8, 1, 262144, 3, 64, 0); return true; /* from memory */
+    case 40: setup_attn(j, TR_KV_INT8, 1, 65536, 4, 256, 0); return true;
+    case 41: setup_attn(j, TR_KV_BF16, 1, 131072, 3, 64, 0); return true;
+    case 42: setup_attn(j, TR_KV_INT8, 512, 2048, 3, 64, 0); return true;
+    case 43: setup_attn(j, TR_KV_BF16, 512, 2048, 3, 64, 0); return true;
+    case 44: setup_attn(j, TR_KV_BF16, 512, 2048, 4, 256, 0); return true;
     case 26: setup_rows(j, "rmsnorm", run_rmsnorm, 512, 640, 0, 8); return true;
     case 27: setup_rows(j, "quant_u8 (128)", run_quant, 512, 640, 128, 5); return true;
     case 28: setup_rows(j, "quant_u8 (128)", run_quant, 512, 2048, 128, 5); return true;
@@ -336,13 +336,13 @@ bool tr_kernel_job_setup(tr_kernel_job *j, unsigned i) {
     default: break;
     }
     /* Matmuls of one layer, by rows. */
-    static const uint16_t rows[] = {16, 32, 64, 128}, sides[][2] = {{640, 2048}, {2048, 640}, {640, 1536}, {1024, 640}};
-    if (i >= 55 && i < 59) {
-        setup_planes(j, i - 54, 640, 131072);
-        return true;
-    }
-    if (i - 39 >= 16) return setup_others(j, i - 59);
-    setup_i8(j, rows[(i - 39) / 4], sides[(i - 39) % 4][0], sides[(i - 39) % 4][1]);
+    static const uint16_t rows[] = {16, 32, 64, 128}, planes[] = {1, 2, 4, 8, 16},
+                          sides[][2] = {{640, 2048}, {2048, 640}, {640, 1536}, {1024, 640}};
+    if (i >= 66) return setup_others(j, i - 66);
+    if (i >= 61)
+        setup_planes(j, planes[i - 61], 640, 131072);
+    else
+        setup_i8(j, rows[(i - 45) / 4], sides[(i - 45) % 4][0], sides[(i - 45) % 4][1]);
     return true;
 }
 

@@ -22,7 +22,7 @@ struct tr_kernel_job {
     tr_gemm_groups_args groups;
     tr_attn_args attn;
     tr_planes planes_w;
-    tr_planes_query query[4];
+    tr_planes_query query[16];
     tr_planes_args planes;
     const uint8_t *mem; /* what TR_KERNEL_JOB_SUM reads */
     size_t mem_bytes;

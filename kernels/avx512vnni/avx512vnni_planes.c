@@ -48,7 +48,7 @@ INLINE void line_loop(const uint8_t *line, size_t lines, size_t step, const int8
         __m512i c[4];
 #pragma GCC unroll 4
         for (int v = 0; v < nv; v++) {
-            _mm_prefetch((const char *)next + (size_t)v * step, _MM_HINT_T0);
+            _mm_prefetch((const char *)next + (size_t)v * step, _MM_HINT_T1);
             c[v] = _mm512_loadu_si512(line + (size_t)v * step);
         }
         fetch->at = next + 64;
