@@ -40,10 +40,14 @@ static tr_port fma_port(const tr_ops *ops) {
 
 static void run_bf16(const tr_kernel_job *j) { j->ops->gemm_bf16(&j->bf16); }
 static void run_i8(const tr_kernel_job *j) { j->ops->gemm_i8(&j->i8); }
+enum { PLANES_SLICE = 32 }; /* blocks whose bounds are looked at before those of the next */
 static void run_planes(const tr_kernel_job *j) {
     tr_planes_args a = j->planes;
     a.w = &j->planes_w, a.query = j->query;
-    j->ops->planes_bound(&a);
+    for (size_t left = a.blocks; left > 0; left -= a.blocks, a.block0 += a.blocks) {
+        a.blocks = left < PLANES_SLICE ? left : PLANES_SLICE;
+        j->ops->planes_bound(&a);
+    }
 }
 static void run_i8a16(const tr_kernel_job *j) { j->ops->gemm_i8a16(&j->i8); }
 static void run_groups(const tr_kernel_job *j) { j->ops->gemm_groups(&j->groups); }
@@ -103,12 +107,17 @@ static void setup_planes(tr_kernel_job *j, size_t rows, uint32_t k, size_t n) {
     for (uint32_t i = 0; i < tr_planes_coords(k); i++) coord[i] = (uint16_t)(i * 7 % k);
     j->planes_w = (tr_planes){
         .upper = take_bytes(j, bytes), .scale = take_floats(j, n), .coord = coord, .k = k, .block = k & (~k + 1u)};
-    int8_t *memory = take(j, rows * tr_planes_query_bytes(k));
+    int8_t *memory = take(j, rows * tr_planes_query_bytes(k)), *quads = take(j, 8 * rows * tr_planes_lines(k));
     const uint8_t *x = take_bytes(j, rows * k);
     for (size_t r = 0; r < rows; r++)
-        tr_planes_query_init(&j->query[r], &j->planes_w, x + r * k, 1, memory + r * tr_planes_query_bytes(k));
-    j->planes = (tr_planes_args){
-        .bound = take_floats(j, rows * n), .coarse = take(j, rows * n * 4), .rows = rows, .ld = n, .blocks = n / 16};
+        tr_planes_query_init(&j->query[r], &j->planes_w, x + r * k, 1, memory + r * tr_planes_query_bytes(k),
+                             quads + 8 * r, 8 * rows);
+    j->planes = (tr_planes_args){.quads = quads,
+                                 .bound = take_floats(j, rows * 16 * PLANES_SLICE),
+                                 .coarse = take(j, rows * 16 * PLANES_SLICE * 4),
+                                 .rows = rows,
+                                 .ld = 16 * PLANES_SLICE,
+                                 .blocks = n / 16};
     j->macs = (double)rows * k * (double)n;
     j->bytes = (double)bytes;
     j->limit = TR_KERNEL_JOB_SUM;

@@ -91,17 +91,14 @@ static tr_status allocate_head(tr_forward *f) {
     f->asking_spans = calloc(f->config.max_spans, sizeof *f->asking_spans);
     const size_t shares = (size_t)tr_team_size(f->config.team) * f->config.max_spans;
     f->best = calloc(shares, sizeof *f->best);
-    f->guess = calloc(shares, sizeof *f->guess);
     const bool planes = f->head->kind == TR_IMAGE_INT8_PLANES;
-    if (planes) f->coarse = aligned_alloc(64, tr_align_up((size_t)TR_SCREEN_ROWS * f->n_vocab * sizeof *f->coarse, 64));
+    if (planes && tr_screen_rows_init(&f->screen, &f->head->planes) != TR_OK) return TR_UNAVAILABLE;
     /* Only evaluation ever asks for the logits of all rows: address space, not memory. */
     f->logits_bytes = rows * f->n_vocab * sizeof(float);
     void *logits =
         mmap(NULL, f->logits_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     f->logits = logits == MAP_FAILED ? NULL : logits;
-    return f->logit_row && f->asking_spans && f->best && f->guess && f->logits && (f->coarse || !planes)
-               ? TR_OK
-               : TR_UNAVAILABLE;
+    return f->logit_row && f->asking_spans && f->best && f->logits ? TR_OK : TR_UNAVAILABLE;
 }
 
 static tr_status allocate_workers(tr_forward *f) {
@@ -120,7 +117,7 @@ static tr_status allocate_workers(tr_forward *f) {
         w->gate_up = aligned_floats((size_t)rows * 2 * f->model->ffn);
         w->act = aligned_floats((size_t)rows * f->model->ffn);
         const bool planes = f->last && f->head->kind == TR_IMAGE_INT8_PLANES;
-        if (planes && tr_screen_init(&w->screen, f->ops, &f->head->planes) != TR_OK) return TR_UNAVAILABLE;
+        if (planes && tr_screen_init(&w->screen, f->ops) != TR_OK) return TR_UNAVAILABLE;
         w->sampler = f->last ? malloc(tr_sampler_scratch_bytes(f->model->vocab)) : NULL;
         if (tr_linear_rows_init(&w->ready, rows, (uint32_t)wide, a16(f)) != TR_OK || !w->panel || !w->scratch ||
             !w->tmp || !w->x || !w->norm || !w->proj || !w->gate_up || !w->act || (f->last && !w->sampler))
@@ -207,11 +204,10 @@ void tr_forward_destroy(tr_forward **forward) {
                      (void *)f->next_item,
                      (void *)f->next_block,
                      f->part,
-                     (void *)f->part_done,
-                     f->guess,
-                     f->coarse};
+                     (void *)f->part_done};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     tr_linear_rows_fini(&f->ready);
+    tr_screen_rows_fini(&f->screen);
     if (f->logits) munmap(f->logits, f->logits_bytes);
     free(f);
     *forward = NULL;

@@ -69,10 +69,10 @@ struct tr_forward {
     float *logits;         /* [rows, n_vocab]; pages are touched only when used */
     size_t logits_bytes;
     uint32_t *sampled;
-    tr_sampler_best *best, *guess; /* [workers, max_spans] */
-    int32_t *coarse;               /* [TR_SCREEN_ROWS, n_vocab] where the head has planes */
-    _Atomic uint32_t *next_item;   /* [hi - lo] attention items taken in this step */
-    _Atomic uint32_t *next_block;  /* [hi - lo + 1] blocks of rows taken before the first attention, after each */
+    tr_sampler_best *best;        /* [workers, max_spans] */
+    tr_screen_rows screen;        /* where the head has planes */
+    _Atomic uint32_t *next_item;  /* [hi - lo] attention items taken in this step */
+    _Atomic uint32_t *next_block; /* [hi - lo + 1] blocks of rows taken before the first attention, after each */
     /* attention of single rows, split by split */
     uint32_t n_parts;
     float *part;                 /* [n_parts, n_heads, part floats] */

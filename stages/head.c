@@ -4,6 +4,15 @@
 
 #include <math.h>
 
+static tr_sampler_params sampler_params(const tr_span *s) {
+    return (tr_sampler_params){.temperature = s->sampling.temperature,
+                               .top_p = s->sampling.top_p,
+                               .top_k = s->sampling.top_k,
+                               .sample = s->sampling.sample,
+                               .position = s->pos0 + s->rows - 1,
+                               .seed = s->sampling.seed};
+}
+
 /* Rows that ask for logits, ready for the head. */
 static void head_rows(const tr_step *c) {
     const tr_forward *f = c->f;
@@ -15,16 +24,6 @@ static void head_rows(const tr_step *c) {
         c->ops->rmsnorm(norm, c->x + (size_t)f->logit_row[i] * hidden, f->output_norm, hidden, f->model->rms_eps);
         tr_step_prepare(c, f->head, norm, i);
     }
-    tr_step_sync_rows(c);
-}
-
-static tr_sampler_params sampler_params(const tr_span *s) {
-    return (tr_sampler_params){.temperature = s->sampling.temperature,
-                               .top_p = s->sampling.top_p,
-                               .top_k = s->sampling.top_k,
-                               .sample = s->sampling.sample,
-                               .position = s->pos0 + s->rows - 1,
-                               .seed = s->sampling.seed};
 }
 
 /* Best of this worker's share of the vocabulary, where shares can be scanned apart. */
@@ -41,6 +40,7 @@ static tr_sampler_best scan(const tr_step *c, const tr_sampler_params *p, const 
 /* All logits; then all workers scan a share of every row. */
 static void dense(const tr_step *c) {
     const tr_forward *f = c->f;
+    tr_step_sync_rows(c);
     tr_step_matmul(c, f->head, f->logits, f->n_vocab, f->n_logit_rows), tr_step_sync(c);
     uint32_t at = 0; /* rows of logits so far */
     for (uint32_t i = 0; i < f->batch->n_spans; i++) {
@@ -64,33 +64,29 @@ static bool screens(const tr_forward *f) {
     return true;
 }
 
-/* The best of every worker's share of the ids, without the logits. */
+/* The best of every worker's share of the ids, without the logits. A row of the screen is a span that asks for a token;
+ * the worker that made it ready (in a narrow step one of those) makes the screen's row. */
 static void screen(const tr_step *c) {
-    const tr_forward *f = c->f;
-    tr_screen *s = &c->w->screen;
-    uint32_t begin, end;
-    tr_team_share(f->n_vocab / TR_OPS_BLOCK_N, c->id, c->n, &begin, &end);
-    tr_screen_bounds(s, c->ready, f->n_logit_rows, f->logits, f->coarse, f->n_vocab, begin, end - begin);
-    begin *= TR_OPS_BLOCK_N, end *= TR_OPS_BLOCK_N;
-    if (end > f->model->vocab) end = f->model->vocab;
-    for (uint32_t pass = 0; pass < 2; pass++) {
-        tr_screen_row row = {.bound = f->logits, .coarse = f->coarse};
-        for (uint32_t i = 0; i < f->batch->n_spans; i++) {
-            if (!(f->batch->spans[i].flags & TR_SPAN_SAMPLE)) continue;
-            const tr_sampler_params p = sampler_params(&f->batch->spans[i]);
-            const uint32_t mine = c->id * f->config.max_spans + i;
-            if (pass == 0) {
-                f->guess[mine] = tr_screen_guess(s, &row, &p, begin, end);
-            } else {
-                tr_sampler_best guess = TR_SAMPLER_NONE;
-                for (uint32_t w = 0; w < c->n; w++)
-                    guess = tr_sampler_merge(guess, f->guess[w * f->config.max_spans + i]);
-                f->best[mine] = tr_screen_scan(s, &row, &p, begin, end, guess.score);
-            }
-            row.bound += f->n_vocab, row.coarse += f->n_vocab, row.index++;
-        }
-        tr_step_sync(c);
+    tr_forward *f = c->f;
+    uint32_t begin, end, row = 0;
+    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
+        if (!(f->batch->spans[i].flags & TR_SPAN_SAMPLE)) continue;
+        const tr_sampler_params p = sampler_params(&f->batch->spans[i]);
+        tr_team_share(f->n_logit_rows, c->id, c->n, &begin, &end);
+        if (row >= begin && row < end)
+            tr_screen_rows_make(&f->screen, row, f->n_logit_rows, c->ready->x + (size_t)row * f->head->k,
+                                c->ready->scale[row], &p);
+        row++;
     }
+    tr_step_meet(c);
+    tr_team_share(f->n_vocab / TR_OPS_BLOCK_N, c->id, c->n, &begin, &end);
+    tr_screen_bounds(&c->w->screen, &f->screen, begin, end - begin, f->model->vocab);
+    tr_step_meet(c);
+    row = 0;
+    for (uint32_t i = 0; i < f->batch->n_spans; i++)
+        if (f->batch->spans[i].flags & TR_SPAN_SAMPLE)
+            f->best[c->id * f->config.max_spans + i] = tr_screen_scan(&c->w->screen, &f->screen, row++);
+    tr_step_meet(c);
 }
 
 /* Each row is settled by one worker. */
