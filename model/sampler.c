@@ -107,7 +107,7 @@ void tr_sampler_scan_ids(const tr_sampler_params *p, const uint32_t *ids, const 
     for (uint32_t i = 0; i < n; i++) {
         if (!greedy)
             consider(best, key, (double)logits[i] * inverse, ids[i]);
-        else if ((double)logits[i] > best->score)
+        else if ((double)logits[i] > best->score || ((double)logits[i] == best->score && ids[i] < best->id))
             *best = (tr_sampler_best){(double)logits[i], ids[i]};
     }
 }

@@ -39,7 +39,7 @@ float tr_sampler_bar(const tr_sampler_params *p, double least);
 /* Which of n ids may score `least` or more: their indices, ascending, to index_out [n]; returns how many. */
 uint32_t tr_sampler_reach(const tr_sampler_params *p, const uint32_t *ids, const float *bounds, uint32_t n,
                           double least, uint32_t *index_out);
-/* Goes on from *best with these ids, ascending and above those before. */
+/* Goes on from *best with these ids, in any order. */
 void tr_sampler_scan_ids(const tr_sampler_params *p, const uint32_t *ids, const float *logits, uint32_t n,
                          tr_sampler_best *best);
 tr_sampler_best tr_sampler_merge(tr_sampler_best a, tr_sampler_best b);

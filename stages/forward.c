@@ -59,12 +59,17 @@ static tr_status make_frequencies(tr_forward *f) {
 
 static bool a16(const tr_forward *f) { return f->config.precision == TR_PRECISION_INT8A16; }
 
+static size_t n_taken(const tr_forward *f) {
+    return ((size_t)(f->config.hi - f->config.lo) * TR_FORWARD_MATMULS + 1) * tr_team_size(f->config.team);
+}
+
 static tr_status allocate_step(tr_forward *f) {
     const size_t rows = f->config.max_rows, hidden = f->model->hidden;
     f->row_slot = calloc(rows, sizeof *f->row_slot);
     f->row_pos = calloc(rows, sizeof *f->row_pos);
     f->next_item = calloc(f->config.hi - f->config.lo, sizeof *f->next_item);
     f->next_block = calloc(f->config.hi - f->config.lo + 1, sizeof *f->next_block);
+    f->taken = aligned_alloc(64, n_taken(f) * sizeof *f->taken);
     f->slot_used = calloc(f->config.kv.layout->n_slots, sizeof *f->slot_used);
     const uint64_t splits = (f->config.context - 1) / TR_OPS_ATTN_SPLIT_TOK + 1;
     const uint64_t parts = tr_team_size(f->config.team) > 1 ? splits * f->config.max_spans : 0;
@@ -78,8 +83,8 @@ static tr_status allocate_step(tr_forward *f) {
     f->gate_up = aligned_floats(rows * 2 * f->model->ffn);
     f->act = aligned_floats(rows * f->model->ffn);
     if (tr_linear_rows_init(&f->ready, f->config.max_rows, widest(f), a16(f)) != TR_OK || !f->row_slot || !f->row_pos ||
-        !f->slot_used || !f->next_item || !f->next_block || !f->part || !f->part_done || !f->norm || !f->qkv ||
-        !f->attn || !f->proj || !f->gate_up || !f->act)
+        !f->slot_used || !f->next_item || !f->next_block || !f->taken || !f->part || !f->part_done || !f->norm ||
+        !f->qkv || !f->attn || !f->proj || !f->gate_up || !f->act)
         return TR_UNAVAILABLE;
     return TR_OK;
 }
@@ -203,6 +208,7 @@ void tr_forward_destroy(tr_forward **forward) {
                      f->slot_used,
                      (void *)f->next_item,
                      (void *)f->next_block,
+                     f->taken,
                      f->part,
                      (void *)f->part_done};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
@@ -281,6 +287,7 @@ tr_status tr_forward_run(tr_forward *f, const tr_micro_batch *batch, float *x, t
     const uint32_t layers = f->config.hi - f->config.lo; /* the start of the team publishes the counters */
     for (uint32_t i = 0; i < layers; i++) atomic_store_explicit(&f->next_item[i], 0, memory_order_relaxed);
     for (uint32_t i = 0; i <= layers; i++) atomic_store_explicit(&f->next_block[i], 0, memory_order_relaxed);
+    for (size_t i = 0; i < n_taken(f); i++) atomic_store_explicit(&f->taken[i].n, 0, memory_order_relaxed);
     uint64_t begin = tr_clock_now_ns();
     tr_team_run(f->config.team, tr_layers_run, f);
     output->kernel_ns = tr_clock_now_ns() - begin;

@@ -15,6 +15,7 @@ enum {
     TR_FORWARD_NARROW_ROWS = 2, /* up to these rows every worker does the work on rows for itself */
     TR_FORWARD_TAKEN_MIN = 24,  /* from these rows a worker on, workers take blocks of rows ... */
     TR_FORWARD_TAKEN_ROWS = 64, /* ... of so many rows at most */
+    TR_FORWARD_CHUNK = 65536,   /* bytes of int8 weights, about, that a worker takes of a shared matmul at a time */
     TR_FORWARD_ATTN_PAIRS = 48, /* (row, head) pairs that the attention kernels take together */
     TR_FORWARD_PARTS_MAX = 1024 /* splits of single rows that are shared among workers, in one layer */
 };
@@ -28,6 +29,15 @@ typedef struct tr_forward_layer {
     uint32_t group;  /* of the KV layout */
     uint32_t rope;   /* 0 global base, 1 local base */
 } tr_forward_layer;
+
+/* The matmuls of a stage, each shared anew in every step. */
+typedef enum tr_forward_matmul { TR_FORWARD_QKV, TR_FORWARD_O, TR_FORWARD_GATE_UP, TR_FORWARD_DOWN } tr_forward_matmul;
+enum { TR_FORWARD_MATMULS = 4 /* of a layer; behind the last layer's: the head */ };
+
+/* Chunks of one worker's share of a matmul that somebody has taken; in a cache line of its own. */
+typedef struct tr_forward_taken {
+    _Alignas(64) _Atomic uint32_t n;
+} tr_forward_taken;
 
 /* What one worker needs for itself. */
 typedef struct tr_forward_worker {
@@ -73,6 +83,7 @@ struct tr_forward {
     tr_screen_rows screen;        /* where the head has planes */
     _Atomic uint32_t *next_item;  /* [hi - lo] attention items taken in this step */
     _Atomic uint32_t *next_block; /* [hi - lo + 1] blocks of rows taken before the first attention, after each */
+    tr_forward_taken *taken;      /* [(hi - lo) * TR_FORWARD_MATMULS + 1, workers] */
     /* attention of single rows, split by split */
     uint32_t n_parts;
     float *part;                 /* [n_parts, n_heads, part floats] */

@@ -41,7 +41,7 @@ static tr_sampler_best scan(const tr_step *c, const tr_sampler_params *p, const 
 static void dense(const tr_step *c) {
     const tr_forward *f = c->f;
     tr_step_sync_rows(c);
-    tr_step_matmul(c, f->head, f->logits, f->n_vocab, f->n_logit_rows), tr_step_sync(c);
+    tr_step_matmul(c, tr_step_index_head(c), f->head, f->logits, f->n_vocab, f->n_logit_rows), tr_step_sync(c);
     uint32_t at = 0; /* rows of logits so far */
     for (uint32_t i = 0; i < f->batch->n_spans; i++) {
         const tr_span *s = &f->batch->spans[i];
@@ -79,8 +79,11 @@ static void screen(const tr_step *c) {
         row++;
     }
     tr_step_meet(c);
-    tr_team_share(f->n_vocab / TR_OPS_BLOCK_N, c->id, c->n, &begin, &end);
-    tr_screen_bounds(&c->w->screen, &f->screen, begin, end - begin, f->model->vocab);
+    tr_step_work work = tr_step_work_begin(c, tr_step_index_head(c), f->n_vocab / TR_OPS_BLOCK_N, f->head->k);
+    work.chunk = TR_SCREEN_IDS / TR_OPS_BLOCK_N;
+    tr_screen_begin(&c->w->screen, &f->screen);
+    while (tr_step_work_next(c, &work))
+        tr_screen_bounds(&c->w->screen, &f->screen, work.begin, work.end - work.begin, f->model->vocab);
     tr_step_meet(c);
     row = 0;
     for (uint32_t i = 0; i < f->batch->n_spans; i++)

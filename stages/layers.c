@@ -118,32 +118,34 @@ static void prepare_rows(const tr_step *c, const tr_image_tensor *w, const float
     for (uint32_t r = begin; r < end; r++) tr_step_prepare(c, w, in + (size_t)r * w->k, r);
 }
 
-/* act = act(gate) * up. Gate and up of a channel are made by one worker, a few at a time: read again while cached. */
-static void gate(const tr_step *c, const tr_image_tensor *gate_up) {
-    enum { SLICE = 16 }; /* blocks */
-    const uint32_t ffn = c->f->model->ffn, blocks = ffn / TR_OPS_BLOCK_N;
-    uint32_t begin, end;
-    tr_step_share(c, blocks, &begin, &end);
-    for (uint32_t b = begin, n; b < end; b += n) {
-        n = end - b < SLICE ? end - b : SLICE;
-        tr_step_matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, b, n);
-        tr_step_matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, blocks + b, n);
-        for (uint32_t r = 0; r < c->rows; r++) {
-            const float *in = c->gate_up + (size_t)r * 2 * ffn + b * TR_OPS_BLOCK_N;
-            float *out = c->act + (size_t)r * ffn + b * TR_OPS_BLOCK_N;
-            if (c->f->model->act == TR_MODEL_ACT_GELU_TANH)
-                c->ops->gelu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);
-            else
-                c->ops->silu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);
-        }
+static void gate_blocks(const tr_step *c, const tr_image_tensor *gate_up, uint32_t b, uint32_t n) {
+    const uint32_t ffn = c->f->model->ffn;
+    tr_step_matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, b, n);
+    tr_step_matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, ffn / TR_OPS_BLOCK_N + b, n);
+    for (uint32_t r = 0; r < c->rows; r++) {
+        const float *in = c->gate_up + (size_t)r * 2 * ffn + b * TR_OPS_BLOCK_N;
+        float *out = c->act + (size_t)r * ffn + b * TR_OPS_BLOCK_N;
+        if (c->f->model->act == TR_MODEL_ACT_GELU_TANH)
+            c->ops->gelu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);
+        else
+            c->ops->silu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);
     }
+}
+
+/* act = act(gate) * up. Gate and up of a channel are made by one worker, a few at a time: read again while cached. */
+static void gate(const tr_step *c, uint32_t index, const tr_image_tensor *gate_up) {
+    enum { SLICE = 16 }; /* blocks */
+    tr_step_work work = tr_step_work_begin(c, index, c->f->model->ffn / TR_OPS_BLOCK_N, gate_up->k);
+    while (tr_step_work_next(c, &work))
+        for (uint32_t b = work.begin; b < work.end; b += SLICE)
+            gate_blocks(c, gate_up, b, work.end - b < SLICE ? work.end - b : SLICE);
 }
 
 static void before_attention(const tr_step *c, uint32_t index) {
     const tr_forward *f = c->f;
     const tr_forward_layer *l = &f->layer[index - f->config.lo];
     norm_rows(c, l->attn_norm, l->qkv), tr_step_sync_rows(c);
-    tr_step_matmul(c, l->qkv, c->qkv, f->n_qkv, c->rows), tr_step_sync(c);
+    tr_step_matmul(c, tr_step_index(c, index, TR_FORWARD_QKV), l->qkv, c->qkv, f->n_qkv, c->rows), tr_step_sync(c);
     qk_rows(c, l, index);
 }
 
@@ -151,12 +153,13 @@ static void after_attention(const tr_step *c, uint32_t index) {
     const tr_forward *f = c->f;
     const tr_forward_layer *l = &f->layer[index - f->config.lo];
     prepare_rows(c, l->o, c->attn), tr_step_sync_rows(c);
-    tr_step_matmul(c, l->o, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
+    tr_step_matmul(c, tr_step_index(c, index, TR_FORWARD_O), l->o, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
     add_rows(c, l->attn_post_norm); /* the same rows as the norm that follows: no sync */
     norm_rows(c, l->ffn_norm, l->gate_up), tr_step_sync_rows(c);
-    gate(c, l->gate_up), tr_step_sync(c);
+    gate(c, tr_step_index(c, index, TR_FORWARD_GATE_UP), l->gate_up), tr_step_sync(c);
     prepare_rows(c, l->down, c->act), tr_step_sync_rows(c);
-    tr_step_matmul(c, l->down, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
+    tr_step_matmul(c, tr_step_index(c, index, TR_FORWARD_DOWN), l->down, c->proj, f->model->hidden, c->rows),
+        tr_step_sync(c);
     add_rows(c, l->ffn_post_norm); /* the next layer's norm takes the same rows */
 }
 

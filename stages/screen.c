@@ -114,10 +114,13 @@ static void list(const tr_screen *s, tr_screen_rows *rows, uint32_t row, uint32_
     if (l->n > TR_SCREEN_KEPT - TR_SCREEN_IDS) compute(s, rows, row);
 }
 
-void tr_screen_bounds(tr_screen *s, tr_screen_rows *rows, uint32_t block0, uint32_t blocks, uint32_t vocab) {
-    enum { BLOCKS = TR_SCREEN_IDS / TR_OPS_BLOCK_N };
+void tr_screen_begin(tr_screen *s, const tr_screen_rows *rows) {
     for (uint32_t r = 0; r < rows->n; r++)
         s->list[r].n = s->list[r].computed = 0, s->list[r].record = -INFINITY, s->list[r].best = TR_SAMPLER_NONE;
+}
+
+void tr_screen_bounds(tr_screen *s, tr_screen_rows *rows, uint32_t block0, uint32_t blocks, uint32_t vocab) {
+    enum { BLOCKS = TR_SCREEN_IDS / TR_OPS_BLOCK_N };
     for (uint32_t b = block0, n, end = block0 + blocks; b < end; b += n) {
         n = end - b < BLOCKS ? end - b : BLOCKS;
         s->ops->planes_bound(&(tr_planes_args){.w = rows->w,

@@ -55,7 +55,9 @@ void tr_screen_rows_make(tr_screen_rows *s, uint32_t row, uint32_t n, const uint
 
 tr_status tr_screen_init(tr_screen *s, const tr_ops *ops);
 void tr_screen_fini(tr_screen *s);
-/* All rows, ids of these blocks; those from `vocab` on do not exist. */
+/* Nothing is listed. */
+void tr_screen_begin(tr_screen *s, const tr_screen_rows *rows);
+/* All rows, ids of these blocks, in any order; those from `vocab` on do not exist. */
 void tr_screen_bounds(tr_screen *s, tr_screen_rows *rows, uint32_t block0, uint32_t blocks, uint32_t vocab);
 /* Best of these ids for one row, as far as it matters. */
 tr_sampler_best tr_screen_scan(tr_screen *s, tr_screen_rows *rows, uint32_t row);

@@ -33,7 +33,10 @@ static void screened(void *arg, uint32_t id, uint32_t n) {
         tr_screen_rows_make(&j->at, i, j->rows, j->x + (size_t)i * j->head->k, j->x_scale[i], &j->p[i]);
     tr_team_barrier(j->team, id);
     tr_team_share(j->ld / 16, id, n, &begin, &end);
-    tr_screen_bounds(s, &j->at, begin, end - begin, j->vocab);
+    const uint32_t half = begin + (end - begin) / 2; /* in any order */
+    tr_screen_begin(s, &j->at);
+    tr_screen_bounds(s, &j->at, half, end - half, j->vocab);
+    if (half > begin) tr_screen_bounds(s, &j->at, begin, half - begin, j->vocab);
     tr_team_barrier(j->team, id);
     for (uint32_t i = 0; i < j->rows; i++) {
         j->best[id][i] = tr_screen_scan(s, &j->at, i);
