@@ -117,14 +117,20 @@ typedef void tile_fn(const tile *a);
     NOINLINE void bound_##rows##x##nv(const tile *a) { bound_tile(a, rows, nv, true); }
 #define PASS(rows)                                                                                                     \
     NOINLINE void bound_pass_##rows(const tile *a) { bound_tile(a, rows, 2, false); }
-LONE(1, 1)
-LONE(2, 1)
-LONE(3, 1) LONE(4, 1) LONE(5, 1) LONE(6, 1) LONE(7, 1) LONE(8, 1) LONE(9, 1) LONE(10, 1) LONE(11, 1) LONE(12, 1)
-    LONE(1, 4) LONE(2, 4) LONE(3, 4) LONE(4, 4) LONE(5, 2) LONE(6, 2) LONE(7, 2) LONE(8, 2) LONE(9, 2) LONE(10, 2)
-        LONE(11, 2) LONE(12, 2) PASS(6) PASS(7) PASS(8) PASS(9) PASS(10) PASS(11) PASS(12) enum {
-            ROWS_MAX = 12,
-            FOUR = 4 /* rows that leave registers for four blocks side by side; else two */
-        };
+#define FEW(nv)  LONE(1, nv) LONE(2, nv) LONE(3, nv) LONE(4, nv)
+#define MANY(nv) LONE(5, nv) LONE(6, nv) LONE(7, nv) LONE(8, nv) LONE(9, nv) LONE(10, nv) LONE(11, nv) LONE(12, nv)
+FEW(1)
+MANY(1)
+FEW(4)
+MANY(2)
+PASS(6)
+PASS(7)
+PASS(8)
+PASS(9)
+PASS(10)
+PASS(11)
+PASS(12)
+enum { ROWS_MAX = 12, FOUR = 4 /* rows that leave registers for four blocks side by side; else two */ };
 static tile_fn *const one[ROWS_MAX + 1] = {NULL,       bound_1x1,  bound_2x1, bound_3x1, bound_4x1,
                                            bound_5x1,  bound_6x1,  bound_7x1, bound_8x1, bound_9x1,
                                            bound_10x1, bound_11x1, bound_12x1};
