@@ -52,16 +52,16 @@ static void consider(tr_sampler_best *best, uint64_t key, double logit, uint32_t
     if (score > best->score || (score == best->score && id < best->id)) *best = (tr_sampler_best){score, id};
 }
 
-tr_sampler_best tr_sampler_scan(const tr_sampler_params *p, const float *logits, uint32_t id0, uint32_t id1) {
+tr_sampler_best tr_sampler_scan(const tr_sampler_params *p, const float *logits, uint32_t id0, uint32_t n) {
     tr_sampler_best best = TR_SAMPLER_NONE;
     if (p->temperature <= 0) {
-        for (uint32_t i = id0; i < id1; i++)
-            if ((double)logits[i] > best.score) best = (tr_sampler_best){(double)logits[i], i};
+        for (uint32_t i = 0; i < n; i++)
+            if ((double)logits[i] > best.score) best = (tr_sampler_best){(double)logits[i], id0 + i};
         return best;
     }
     const uint64_t key = draw_key(p);
     const double inverse = 1.0 / (double)p->temperature;
-    for (uint32_t i = id0; i < id1; i++) consider(&best, key, (double)logits[i] * inverse, i);
+    for (uint32_t i = 0; i < n; i++) consider(&best, key, (double)logits[i] * inverse, id0 + i);
     return best;
 }
 

@@ -28,8 +28,8 @@ typedef struct tr_sampler_best {
 
 /* True when shares can be scanned apart (no top-k, no top-p). */
 bool tr_sampler_splits(const tr_sampler_params *p);
-/* Best of ids [id0, id1) of a row; logits points at id 0 of the row. */
-tr_sampler_best tr_sampler_scan(const tr_sampler_params *p, const float *logits, uint32_t id0, uint32_t id1);
+/* Best of n ids of a row from id0 on, where logits points at. */
+tr_sampler_best tr_sampler_scan(const tr_sampler_params *p, const float *logits, uint32_t id0, uint32_t n);
 /* What an id scores with this logit: what tr_sampler_scan compares. */
 double tr_sampler_score(const tr_sampler_params *p, float logit, uint32_t id);
 /* Where logits are dear and only bounds of them are known (bound >= logit where neither is a NaN): with `least` the

@@ -123,9 +123,11 @@ static tr_status allocate_workers(tr_forward *f) {
         w->act = aligned_floats((size_t)rows * f->model->ffn);
         const bool planes = f->last && f->head->kind == TR_IMAGE_INT8_PLANES;
         if (planes && tr_screen_init(&w->screen, f->ops) != TR_OK) return TR_UNAVAILABLE;
+        w->logits = f->last ? aligned_floats((size_t)f->config.max_spans * TR_FORWARD_HEAD_IDS) : NULL;
         w->sampler = f->last ? malloc(tr_sampler_scratch_bytes(f->model->vocab)) : NULL;
         if (tr_linear_rows_init(&w->ready, rows, (uint32_t)wide, a16(f)) != TR_OK || !w->panel || !w->scratch ||
-            !w->tmp || !w->x || !w->norm || !w->proj || !w->gate_up || !w->act || (f->last && !w->sampler))
+            !w->tmp || !w->x || !w->norm || !w->proj || !w->gate_up || !w->act ||
+            (f->last && !(w->sampler && w->logits)))
             return TR_UNAVAILABLE;
     }
     return f->worker ? TR_OK : TR_UNAVAILABLE;
@@ -183,7 +185,7 @@ void tr_forward_destroy(tr_forward **forward) {
     if (!f) return;
     for (uint32_t i = 0; f->worker && i < tr_team_size(f->config.team); i++) {
         tr_forward_worker *w = &f->worker[i];
-        void *own[] = {w->panel, w->scratch, w->tmp, w->x, w->norm, w->proj, w->gate_up, w->act, w->sampler};
+        void *own[] = {w->panel, w->scratch, w->tmp, w->x, w->norm, w->proj, w->gate_up, w->act, w->logits, w->sampler};
         for (size_t k = 0; k < sizeof own / sizeof *own; k++) free(own[k]);
         tr_linear_rows_fini(&w->ready);
         tr_screen_fini(&w->screen);

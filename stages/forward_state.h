@@ -16,6 +16,7 @@ enum {
     TR_FORWARD_TAKEN_MIN = 24,  /* from these rows a worker on, workers take blocks of rows ... */
     TR_FORWARD_TAKEN_ROWS = 64, /* ... of so many rows at most */
     TR_FORWARD_CHUNK = 65536,   /* bytes of int8 weights, about, that a worker takes of a shared matmul at a time */
+    TR_FORWARD_HEAD_IDS = 512,  /* whose logits are made and scanned at a time */
     TR_FORWARD_ATTN_PAIRS = 48, /* (row, head) pairs that the attention kernels take together */
     TR_FORWARD_PARTS_MAX = 1024 /* splits of single rows that are shared among workers, in one layer */
 };
@@ -46,7 +47,8 @@ typedef struct tr_forward_worker {
     float *tmp;     /* [widest row] */
     void *sampler;  /* last stage only */
     tr_screen screen;
-    float *x; /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] */
+    float *logits; /* [max_spans, TR_FORWARD_HEAD_IDS], last stage only */
+    float *x;      /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] */
     /* like the common ones, of the rows that this worker has taken: [own_rows, ...] */
     float *norm, *proj, *gate_up, *act;
     tr_linear_rows ready;

@@ -120,10 +120,11 @@ static void prepare_rows(const tr_step *c, const tr_image_tensor *w, const float
 
 static void gate_blocks(const tr_step *c, const tr_image_tensor *gate_up, uint32_t b, uint32_t n) {
     const uint32_t ffn = c->f->model->ffn;
-    tr_step_matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, b, n);
-    tr_step_matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, ffn / TR_OPS_BLOCK_N + b, n);
+    float *y = c->gate_up + (size_t)b * TR_OPS_BLOCK_N;
+    tr_step_matmul_blocks(c, gate_up, y, 2 * ffn, c->rows, b, n);
+    tr_step_matmul_blocks(c, gate_up, y + ffn, 2 * ffn, c->rows, ffn / TR_OPS_BLOCK_N + b, n);
     for (uint32_t r = 0; r < c->rows; r++) {
-        const float *in = c->gate_up + (size_t)r * 2 * ffn + b * TR_OPS_BLOCK_N;
+        const float *in = y + (size_t)r * 2 * ffn;
         float *out = c->act + (size_t)r * ffn + b * TR_OPS_BLOCK_N;
         if (c->f->model->act == TR_MODEL_ACT_GELU_TANH)
             c->ops->gelu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);

@@ -75,7 +75,9 @@ bool tr_step_work_next(const tr_step *c, tr_step_work *w) {
 
 void tr_step_matmul(const tr_step *c, uint32_t index, const tr_image_tensor *w, float *y, uint32_t ldy, uint32_t rows) {
     tr_step_work work = tr_step_work_begin(c, index, (w->n + TR_OPS_BLOCK_N - 1) / TR_OPS_BLOCK_N, w->k);
-    while (tr_step_work_next(c, &work)) tr_step_matmul_blocks(c, w, y, ldy, rows, work.begin, work.end - work.begin);
+    while (tr_step_work_next(c, &work))
+        tr_step_matmul_blocks(c, w, y + (size_t)work.begin * TR_OPS_BLOCK_N, ldy, rows, work.begin,
+                              work.end - work.begin);
 }
 
 tr_step tr_step_asking(const tr_step *c) {

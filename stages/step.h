@@ -52,7 +52,7 @@ static inline void tr_step_prepare(const tr_step *c, const tr_image_tensor *w, c
     tr_linear_prepare(c->ops, w, c->ready, row, in, c->w->tmp);
 }
 
-/* y[rows, n] = W * the rows that are ready, over `n` blocks of output channels. */
+/* y[rows, 16 n] = W * the rows that are ready, over `n` blocks of output channels. */
 static inline void tr_step_matmul_blocks(const tr_step *c, const tr_image_tensor *w, float *y, uint32_t ldy,
                                          uint32_t rows, uint32_t block0, uint32_t n) {
     tr_linear_matmul(c->ops, w, c->ready, rows, y, ldy, c->w->panel, block0, n);
