@@ -2,22 +2,8 @@
  * bytes of 16 times their value: they meet the even and the odd quads in one sum, three instructions a line and two dot
  * products a line and row. Micro-kernels as in avx512vnni_gemm_i8.c: functions of their own, sums in registers by
  * inline assembly. */
+#include "kernels/simd/vnni512.inc"
 #include "kernels/variants.h"
-
-#include <immintrin.h>
-#include <string.h>
-
-#define INLINE   static inline __attribute__((always_inline))
-#define NOINLINE static __attribute__((noinline))
-
-INLINE void dot(__m512i *acc, __m512i u8, __m512i s8) {
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(*acc) : "v"(u8), "v"(s8));
-}
-INLINE __m512i quad(const int8_t *x) {
-    int32_t q;
-    memcpy(&q, x, sizeof q);
-    return _mm512_set1_epi32(q);
-}
 
 typedef struct tile {
     const uint8_t *line; /* first line of the first block */
