@@ -11,8 +11,8 @@ typedef struct plan {
     uint32_t n_nodes;                         /* nodes that these touch, renumbered 0.. in order */
     uint32_t first[TR_MACHINE_NODES_MAX + 1]; /* first core of each node */
     uint32_t n_stages;
-    uint32_t node[2 * TR_PLACEMENT_STAGES_MAX]; /* node of each stage */
-    uint32_t load[TR_MACHINE_NODES_MAX];        /* stages of each node */
+    uint32_t node[2 * TR_PLACEMENT_RANKS_MAX]; /* node of each stage */
+    uint32_t load[TR_MACHINE_NODES_MAX];       /* stages of each node */
 } plan;
 
 static void find_nodes(plan *p) {
@@ -71,8 +71,8 @@ static void assign_nodes(plan *p, const tr_placement_want *want) {
     relieve(p);
 }
 
-/* Cores [begin, end) of the row become the stage's. */
-static void give(const plan *p, uint32_t begin, uint32_t end, tr_placement_stage *out) {
+/* Cores [begin, end) of the row become the rank's. */
+static void give_rank(const plan *p, uint32_t begin, uint32_t end, tr_placement_rank *out) {
     if (end - begin > TR_PLACEMENT_CPUS_MAX) end = begin + TR_PLACEMENT_CPUS_MAX;
     out->n_cpus = end - begin;
     out->numa_node = (int32_t)p->machine->node[p->machine->core[begin].node].os_index;
@@ -82,53 +82,64 @@ static void give(const plan *p, uint32_t begin, uint32_t end, tr_placement_stage
     }
 }
 
-static tr_placement_stage *stage_at(tr_placement *out, const tr_placement_want *want, uint32_t s) {
-    return s < want->n_stages[0] ? &out->stage[0][s] : &out->stage[1][s - want->n_stages[0]];
+static uint32_t ranks(const tr_placement_want *want, uint32_t pipe) { return want->tp[pipe] ? want->tp[pipe] : 1; }
+
+/* Cores [begin, end) of the row become those of stage s, its ranks divide them. */
+static void give(const plan *p, const tr_placement_want *want, uint32_t s, uint32_t begin, uint32_t end,
+                 tr_placement *out) {
+    const uint32_t pipe = s >= want->n_stages[0], stage = s - (pipe ? want->n_stages[0] : 0);
+    const uint32_t tp = ranks(want, pipe), n = end - begin;
+    for (uint32_t r = 0; r < tp; r++) {
+        const uint32_t from = begin + n * r / tp, to = begin + n * (r + 1) / tp;
+        give_rank(p, from, to > from ? to : from + 1, &out->rank[pipe][stage * tp + r]);
+    }
 }
 
 static void place_own(plan *p, const tr_placement_want *want, tr_placement *out) {
     for (uint32_t pipe = 0; pipe < want->n_pipelines; pipe++) out->max_in_flight[pipe] = want->n_stages[pipe];
     if (p->n_stages < p->n_nodes) { /* a stage over several nodes: whole nodes each */
         for (uint32_t s = 0; s < p->n_stages; s++)
-            give(p, p->first[(uint64_t)p->n_nodes * s / p->n_stages],
-                 p->first[(uint64_t)p->n_nodes * (s + 1) / p->n_stages], stage_at(out, want, s));
+            give(p, want, s, p->first[(uint64_t)p->n_nodes * s / p->n_stages],
+                 p->first[(uint64_t)p->n_nodes * (s + 1) / p->n_stages], out);
         return;
     }
     assign_nodes(p, want);
     uint32_t done[TR_MACHINE_NODES_MAX] = {0};
     for (uint32_t s = 0; s < p->n_stages; s++) {
         uint32_t node = p->node[s], cores = node_cores(p, node), i = done[node]++;
-        give(p, p->first[node] + cores * i / p->load[node], p->first[node] + cores * (i + 1) / p->load[node],
-             stage_at(out, want, s));
+        give(p, want, s, p->first[node] + cores * i / p->load[node], p->first[node] + cores * (i + 1) / p->load[node],
+             out);
     }
 }
 
 static void place_shared(plan *p, const tr_placement_want *want, tr_placement *out) {
     out->exclusive = p->n_stages > 1;
     for (uint32_t pipe = 0; pipe < want->n_pipelines; pipe++) out->max_in_flight[pipe] = 1;
-    for (uint32_t s = 0; s < p->n_stages; s++) give(p, 0, p->n_cores, stage_at(out, want, s));
+    for (uint32_t s = 0; s < p->n_stages; s++) give(p, want, s, 0, p->n_cores, out);
 }
 
 tr_status tr_placement_compute(const tr_machine *machine, const tr_placement_want *want, tr_placement *out,
                                tr_error *err) {
     plan p = {.machine = machine, .n_cores = tr_machine_usable_cores(machine)};
+    uint32_t n_ranks = 0;
     memset(out, 0, sizeof *out);
     if (want->n_pipelines < 1 || want->n_pipelines > 2 || p.n_cores == 0)
         return tr_error_set(err, TR_INVALID, "placement of %u pipelines on %u cores", want->n_pipelines, p.n_cores);
     for (uint32_t pipe = 0; pipe < want->n_pipelines; pipe++) {
-        if (want->n_stages[pipe] == 0 || want->n_stages[pipe] > TR_PLACEMENT_STAGES_MAX)
-            return tr_error_set(err, TR_CONFIG, "a pipeline of %u stages: 1 to %d are possible", want->n_stages[pipe],
-                                TR_PLACEMENT_STAGES_MAX);
-        p.n_stages += want->n_stages[pipe];
+        const uint32_t stages = want->n_stages[pipe], tp = ranks(want, pipe);
+        if (stages == 0 || stages > TR_PLACEMENT_RANKS_MAX || tp > TR_PLACEMENT_RANKS_MAX / stages)
+            return tr_error_set(err, TR_CONFIG, "a pipeline of %u stages with tp %u: 1 to %d ranks are possible in all",
+                                stages, tp, TR_PLACEMENT_RANKS_MAX);
+        p.n_stages += stages;
+        n_ranks += stages * tp;
     }
     if (want->max_cores && want->max_cores < p.n_cores) p.n_cores = want->max_cores;
     out->n_cores = p.n_cores;
     bool own = p.n_cores >= p.n_stages;
-    if (want->cores == TR_PLACEMENT_OWN && !own)
+    if (want->cores == TR_PLACEMENT_OWN && p.n_cores < n_ranks)
         return tr_error_set(err, TR_CONFIG,
-                            "%u stages cannot have cores of their own on %u cores: use fewer stages, or "
-                            "scheduler.cores: auto",
-                            p.n_stages, p.n_cores);
+                            "%u %s cannot have cores of their own on %u cores: use fewer, or scheduler.cores: auto",
+                            n_ranks, n_ranks > p.n_stages ? "ranks" : "stages", p.n_cores);
     find_nodes(&p);
     if (want->cores == TR_PLACEMENT_SHARED) own = false;
     /* On one node a lone stream would run on a fraction of the cores that could all serve it. */

@@ -5,7 +5,9 @@
  * stays on one node wherever stages are at least as many as nodes. All stages of a pipeline can run at once:
  * max_in_flight = its stages. Shared (fewer cores than that, or wished): every stage gets all cores, one stage computes
  * at a time (exclusive, max_in_flight 1): on a small machine that is the fastest, every step has the whole machine.
- * Errors: TR_CONFIG (more stages than bounds; own cores wished where there are too few). */
+ * Tensor parallel ranks divide the cores of their stage in runs, so that a rank tends to stay on one node; with fewer
+ * cores than ranks several ranks share one.
+ * Errors: TR_CONFIG (more ranks than bounds; own cores wished where there are too few). */
 #ifndef TR_PLACEMENT_H
 #define TR_PLACEMENT_H
 #include "affinity/machine.h"
@@ -14,28 +16,30 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { TR_PLACEMENT_STAGES_MAX = 64, TR_PLACEMENT_CPUS_MAX = 64 };
+enum { TR_PLACEMENT_RANKS_MAX = 64 /* of a pipeline */, TR_PLACEMENT_CPUS_MAX = 64 };
 
 typedef enum tr_placement_cores { TR_PLACEMENT_AUTO, TR_PLACEMENT_OWN, TR_PLACEMENT_SHARED } tr_placement_cores;
 
 typedef struct tr_placement_want {
     uint32_t n_pipelines; /* 1 or 2 */
     uint32_t n_stages[2];
+    uint32_t tp[2];     /* ranks a stage; 0 counts as 1 */
     uint32_t max_cores; /* over all stages; 0: what the machine grants */
     tr_placement_cores cores;
 } tr_placement_want;
 
-typedef struct tr_placement_stage {
+/* One rank of a stage. */
+typedef struct tr_placement_rank {
     uint32_t n_cpus;
     uint32_t cpus[TR_PLACEMENT_CPUS_MAX]; /* system numbers, ascending by node */
     int32_t numa_node;                    /* system number; -1: cores of several nodes */
-} tr_placement_stage;
+} tr_placement_rank;
 
 typedef struct tr_placement {
     bool exclusive;
     uint32_t n_cores; /* used, over all stages */
     uint32_t max_in_flight[2];
-    tr_placement_stage stage[2][TR_PLACEMENT_STAGES_MAX];
+    tr_placement_rank rank[2][TR_PLACEMENT_RANKS_MAX]; /* rank r of stage s: [pipeline][s * tp + r] */
 } tr_placement;
 
 tr_status tr_placement_compute(const tr_machine *machine, const tr_placement_want *want, tr_placement *placement_out,

@@ -51,6 +51,12 @@ static inline uint16_t tr_fixed_math_to_bf16(float f) {
     return (uint16_t)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
+/* An input of a bf16 product: the same, but fp32 denormals are zeros of their sign (what vcvtneps2bf16 gives). */
+static inline uint16_t tr_fixed_math_bf16_input(float f) {
+    uint32_t u = tr_fixed_math_bits(f);
+    return (u & 0x7f800000u) == 0 ? (uint16_t)(u >> 16 & 0x8000u) : tr_fixed_math_to_bf16(f);
+}
+
 static inline float tr_fixed_math_max(float a, float b) { return a > b ? a : b; }
 static inline float tr_fixed_math_min(float a, float b) { return a < b ? a : b; }
 

@@ -1,6 +1,7 @@
 #include "kernels/kernel_job.h"
 
 #include "base/rng.h"
+#include "kernels/kv_codec.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -33,9 +34,9 @@ static uint16_t *take_bf16(tr_kernel_job *j, size_t n) {
     return x;
 }
 
-/* Attention multiplies by FMA whatever the matmuls do. */
-static tr_port fma_port(const tr_ops *ops) {
-    return ops->bf16_port == TR_PORT_BF16_512 ? TR_PORT_FMA512 : ops->bf16_port;
+/* Attention over int8 pages is told in shares of the FMA peak: what it multiplies by has no port of its own. */
+static tr_port attn_port(const tr_ops *ops, tr_kv_format f) {
+    return f == TR_KV_INT8 && ops->bf16_port == TR_PORT_BF16_512 ? TR_PORT_FMA512 : ops->bf16_port;
 }
 
 static void run_bf16(const tr_kernel_job *j) { j->ops->gemm_bf16(&j->bf16); }
@@ -51,8 +52,7 @@ static void run_planes(const tr_kernel_job *j) {
 }
 static void run_i8a16(const tr_kernel_job *j) { j->ops->gemm_i8a16(&j->i8); }
 static void run_groups(const tr_kernel_job *j) { j->ops->gemm_groups(&j->groups); }
-static void run_attn_bf16(const tr_kernel_job *j) { j->ops->attn_bf16(&j->attn); }
-static void run_attn_int8(const tr_kernel_job *j) { j->ops->attn_int8(&j->attn); }
+static void run_attn(const tr_kernel_job *j) { tr_kv_codec_attend(j->ops, j->kv, &j->attn); }
 
 static void setup_bf16(tr_kernel_job *j, size_t rows, size_t k, size_t n) {
     snprintf(j->name, sizeof j->name, "gemm_bf16 %zux%zu->%zu", rows, k, n);
@@ -171,15 +171,17 @@ static void setup_attn(tr_kernel_job *j, tr_kv_format f, uint32_t rows, uint32_t
     size_t page_bytes = tr_kv_page_bytes(f, d, PAGE_TOK);
     uint8_t *base = take(j, pages * page_bytes);
     uint32_t *table = take(j, pages * 4);
-    float *k = take_floats(j, d), *v = take_floats(j, d), *tmp = take_floats(j, d);
+    float *k = take_floats(j, d), *v = take_floats(j, d), *tmp = take_floats(j, d), *step = take_floats(j, d);
+    j->kv = f;
+    j->head =
+        (tr_kv_head){.k_step = step, .v_step = step, .k_mul = step, .v_mul = step}; /* bounds 0: every slot is used */
     for (uint32_t p = 0; p < pages; p++) {
         table[p] = p * 7 % pages;
         if (pages % 7 == 0) table[p] = p;
-        for (uint32_t t = 0; t < PAGE_TOK; t++)
-            if (f == TR_KV_BF16)
-                j->ops->kv_store_bf16(base + p * page_bytes, t, k, v, d);
-            else
-                j->ops->kv_store_int8(base + p * page_bytes, t, k, v, d, tmp);
+        for (uint32_t t = 0; t < PAGE_TOK; t++) {
+            tr_kv_codec_store(j->ops, f, base + p * page_bytes, t, k, v, d, &j->head, tmp);
+            tr_kv_codec_correct(j->ops, f, base + p * page_bytes, t, k, v, d, &j->head, tmp);
+        }
     }
     j->attn = (tr_attn_args){.q = take_floats(j, (size_t)rows * heads * d),
                              .out = take_floats(j, (size_t)rows * heads * d),
@@ -194,6 +196,7 @@ static void setup_attn(tr_kernel_job *j, tr_kv_format f, uint32_t rows, uint32_t
                              .d = d,
                              .pos0 = pos0,
                              .window = window,
+                             .kv = &j->head,
                              .scale = 1.0f / sqrtf((float)d),
                              .scratch = take_floats(j, tr_ops_attn_scratch_floats(heads, d))};
     double seen = 0;
@@ -201,8 +204,8 @@ static void setup_attn(tr_kernel_job *j, tr_kv_format f, uint32_t rows, uint32_t
     j->macs = seen * heads * d * 2;
     j->bytes = (double)(pages * page_bytes);
     j->limit = TR_KERNEL_JOB_PORT;
-    j->port = fma_port(j->ops);
-    j->run = f == TR_KV_BF16 ? run_attn_bf16 : run_attn_int8;
+    j->port = attn_port(j->ops, f);
+    j->run = run_attn;
 }
 
 static void run_rmsnorm(const tr_kernel_job *j) {
@@ -290,6 +293,16 @@ static bool setup_others(tr_kernel_job *j, unsigned i) {
         setup_i8a16(j, 1, 640, 131072);
     else if (i == GROUPS + 3)
         setup_i8a16(j, 512, 640, 2048);
+    else if (i == GROUPS + 4)
+        setup_attn(j, TR_KV_INT8_STATIC, 512, 0, 4, 256, 0);
+    else if (i == GROUPS + 5)
+        setup_attn(j, TR_KV_INT8_STATIC, 1, 1000, 4, 256, 0);
+    else if (i == GROUPS + 6)
+        setup_attn(j, TR_KV_INT8_STATIC, 1, 1000, 3, 64, 0);
+    else if (i == GROUPS + 7)
+        setup_attn(j, TR_KV_INT8_RESIDUAL, 1, 1000, 4, 256, 0);
+    else if (i == GROUPS + 8)
+        setup_attn(j, TR_KV_INT8_RESIDUAL, 1, 1000, 3, 64, 0);
     else
         return false;
     return true;

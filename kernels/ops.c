@@ -30,6 +30,7 @@ typedef struct set {
 #define OPS_AVX512VNNI                                                                                                 \
     OPS_AVX512.gemm_i8 = tr_avx512vnni_gemm_i8, .gemm_i8a16 = tr_avx512vnni_gemm_i8a16,                                \
     .gemm_groups = tr_avx512vnni_gemm_groups, .attn_int8 = tr_avx512vnni_attn_int8,                                    \
+    .attn_int8_static = tr_avx512vnni_attn_int8_static, .attn_int8_residual = tr_avx512vnni_attn_int8_residual,        \
     .planes_bound = tr_avx512vnni_planes_bound, .planes_output = tr_avx512vnni_planes_output,
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverride-init"
@@ -42,7 +43,7 @@ static const set sets[] = {
     {AVX2 | AVX512 | VNNI, {"avx512vnni", TR_PORT_FMA512, TR_PORT_DOT512, OPS_AVX512VNNI}},
     {AVX2 | AVX512 | VNNI | BF16,
      {"avx512bf16", TR_PORT_BF16_512, TR_PORT_DOT512, OPS_AVX512VNNI.gemm_bf16 = tr_avx512bf16_gemm_bf16,
-      .bf16_row = tr_avx512bf16_bf16_row}},
+      .bf16_row = tr_avx512bf16_bf16_row, .attn_bf16 = tr_avx512bf16_attn_bf16}},
     {AVX2 | AVX512 | VNNI | AMX, {"amx", TR_PORT_FMA512, TR_PORT_TILE_U8, OPS_AVX512VNNI.gemm_i8 = tr_amx_gemm_i8}},
 };
 #pragma GCC diagnostic pop
@@ -175,5 +176,5 @@ size_t tr_ops_panel_floats(size_t k) { return tr_align_up(k, 16) * 64; }
 /* See kernels/simd/attn_common.inc for what lies there. */
 size_t tr_ops_attn_scratch_floats(uint32_t heads, uint32_t d) {
     const size_t pairs = heads > 48 ? heads : 48;
-    return pairs * (TR_OPS_ATTN_SPLIT_TOK + d + tr_ops_attn_part_floats(d) + 4) + 4096;
+    return pairs * (TR_OPS_ATTN_SPLIT_TOK + d + tr_ops_attn_part_floats(d) + 4);
 }

@@ -67,7 +67,7 @@ void tr_handoff_pump(tr_scheduler *s, tr_effects *fx) {
         job->tok0 = q->move_issued;
         job->tok1 = load(&entry_of(s, slot)->kv_prefilled);
         const tr_kv_layout *l = &s->config.layout[1];
-        for (uint32_t g = 0; g < l->n_groups; g++) job->tok_min[g] = window_begin(&l->group[g], q->prefill_end);
+        for (uint32_t g = 0; g < l->n_groups; g++) job->tok_min[g] = moved_from(s, g, q);
         if (hold_pages(s, slot, job->tok_min, job->tok1)) issue(s, slot, job, fx);
     }
 }

@@ -1,5 +1,7 @@
 #include "stages/attention.h"
 
+#include "kernels/kv_codec.h"
+
 /* Attention work is cut into items that the workers take as they become free: sequences differ in length, and late rows
  * of a chunk see more keys than early ones. Each worker walks over all items in the same order. */
 typedef struct items {
@@ -34,14 +36,12 @@ static tr_attn_args attn_args(const tr_step *c, const tr_forward_layer *l, uint3
                           .pos0 = s->pos0 + row,
                           .window = l->window,
                           .scale = f->model->attn_scale,
+                          .kv = tr_kv_memory_head(&f->config.kv, layer, kv_head),
                           .scratch = c->w->scratch};
 }
 
 static void attend(const tr_step *c, const tr_attn_args *a) {
-    if (c->f->config.kv.layout->format == TR_KV_INT8)
-        c->ops->attn_int8(a);
-    else
-        c->ops->attn_bf16(a);
+    tr_kv_codec_attend(c->ops, c->f->config.kv.layout->format, a);
 }
 
 /* Splits that the rows of a span see. */
@@ -75,7 +75,7 @@ static void attend_rows(const tr_step *c, const tr_forward_layer *l, uint32_t la
 static void attend_splits(const tr_step *c, const tr_forward_layer *l, uint32_t layer, uint32_t span, uint32_t part,
                           uint32_t step, items *t) {
     const tr_forward *f = c->f;
-    const tr_span *s = &c->batch->spans[span];
+    const tr_span *s = &c->spans[span];
     const uint32_t group = f->heads_a_kv, n = n_splits(l, s), heads = f->model->n_heads;
     const size_t ld = tr_ops_attn_part_floats(f->model->head_dim);
     for (uint32_t k = 0; k < f->model->n_kv_heads; k++)
@@ -99,18 +99,17 @@ static void attend_splits(const tr_step *c, const tr_forward_layer *l, uint32_t 
 
 void tr_attention_run(const tr_step *c, const tr_forward_layer *l, uint32_t layer) {
     tr_forward *f = c->f;
-    const tr_micro_batch *b = c->batch;
     items t = {.next = &f->next_item[layer - f->config.lo]};
     uint32_t n = 0, part = 0;
-    for (uint32_t i = 0; i < b->n_spans; i++)
-        n += b->spans[i].rows == 1 ? n_splits(l, &b->spans[i]) : (b->spans[i].rows - 1) / rows_a_run(f) + 1;
+    for (uint32_t i = 0; i < c->n_spans; i++)
+        n += c->spans[i].rows == 1 ? n_splits(l, &c->spans[i]) : (c->spans[i].rows - 1) / rows_a_run(f) + 1;
     /* Heads that share keys stay together where there are enough items for an even share. */
     const bool by_head = c->n > 1 && n * f->model->n_kv_heads < 4 * c->n;
     const uint32_t step = by_head ? (f->heads_a_kv + c->n - 1) / c->n : f->heads_a_kv;
-    for (uint32_t i = 0; i < b->n_spans; i++) {
-        const uint32_t splits = n_splits(l, &b->spans[i]);
-        if (c->n == 1 || b->spans[i].rows > 1 || splits == 1 || splits > f->n_parts - part) {
-            attend_rows(c, l, layer, &b->spans[i], step, &t);
+    for (uint32_t i = 0; i < c->n_spans; i++) {
+        const uint32_t splits = n_splits(l, &c->spans[i]);
+        if (c->n == 1 || c->spans[i].rows > 1 || splits == 1 || splits > f->n_parts - part) {
+            attend_rows(c, l, layer, &c->spans[i], step, &t);
         } else {
             attend_splits(c, l, layer, i, part, step, &t);
             part += splits;

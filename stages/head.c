@@ -4,43 +4,34 @@
 
 #include <math.h>
 
-static tr_sampler_params sampler_params(const tr_span *s) {
-    return (tr_sampler_params){.temperature = s->sampling.temperature,
-                               .top_p = s->sampling.top_p,
-                               .top_k = s->sampling.top_k,
-                               .sample = s->sampling.sample,
-                               .position = s->pos0 + s->rows - 1,
-                               .seed = s->sampling.seed};
-}
-
 /* Rows that ask for logits, ready for the head. */
 static void head_rows(const tr_step *c) {
     const tr_forward *f = c->f;
     const uint32_t hidden = f->model->hidden;
     uint32_t begin, end;
-    tr_step_rows(c, f->n_logit_rows, &begin, &end);
+    tr_step_rows(c, f->step->n_logit_rows, &begin, &end);
     for (uint32_t i = begin; i < end; i++) {
         float *norm = c->norm + (size_t)i * hidden;
         c->ops->rmsnorm(norm, c->x + (size_t)f->logit_row[i] * hidden, f->output_norm, hidden, f->model->rms_eps);
         tr_step_prepare(c, f->head, norm, i);
     }
+    tr_step_sync_rows(c);
 }
 
 /* Nothing but tokens is wanted, and shares of the ids can be scanned apart. */
 static bool tokens_only(const tr_forward *f) {
-    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
-        const tr_span *s = &f->batch->spans[i];
-        const tr_sampler_params p = sampler_params(s);
-        if ((s->flags & TR_SPAN_LOGITS) || ((s->flags & TR_SPAN_SAMPLE) && !tr_sampler_splits(&p))) return false;
-    }
+    for (uint32_t i = 0; i < f->step->n_spans; i++)
+        if (f->spans[i].flags & TR_SPAN_LOGITS) return false;
+    for (uint32_t i = 0; i < f->step->n_draws; i++)
+        if (!tr_sampler_splits(&f->draw[i].params)) return false;
     return true;
 }
 
-/* All logits, for who asked for them and for whole rows that one worker draws from. */
-static void dense(const tr_step *c) {
+/* All logits, for who asked for them and for whole rows that one worker draws from. False: a rank has left. */
+static bool dense(const tr_step *c) {
     const tr_forward *f = c->f;
-    tr_step_sync_rows(c);
-    tr_step_matmul(c, tr_step_index_head(c), f->head, f->logits, f->n_vocab, f->n_logit_rows), tr_step_sync(c);
+    tr_step_matmul(c, tr_step_index_last(c, TR_FORWARD_HEAD), f->head, f->logits, f->n_vocab, f->step->n_logit_rows);
+    return tr_step_meet(c);
 }
 
 /* Best of n ids from id0 on. */
@@ -52,96 +43,76 @@ static tr_sampler_best scan(const tr_step *c, const tr_sampler_params *p, const 
     return max > -INFINITY ? (tr_sampler_best){(double)max, id0 + (uint32_t)at} : TR_SAMPLER_NONE;
 }
 
-/* Best of the ids of some blocks, of every row, from logits that never leave the cache. */
+/* Best of the ids of some blocks for every draw, from logits that never leave the cache. */
 static void scan_blocks(const tr_step *c, uint32_t block0, uint32_t blocks) {
     const tr_forward *f = c->f;
     const uint32_t id0 = block0 * TR_OPS_BLOCK_N, end = id0 + blocks * TR_OPS_BLOCK_N;
     const uint32_t n = (end < f->model->vocab ? end : f->model->vocab) - id0;
-    const float *row = c->w->logits;
-    tr_step_matmul_blocks(c, f->head, c->w->logits, TR_FORWARD_HEAD_IDS, f->n_logit_rows, block0, blocks);
-    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
-        if (!(f->batch->spans[i].flags & TR_SPAN_SAMPLE)) continue;
-        const tr_sampler_params p = sampler_params(&f->batch->spans[i]);
+    tr_step_matmul_blocks(c, f->head, c->w->logits, TR_FORWARD_HEAD_IDS, f->step->n_logit_rows, block0, blocks);
+    for (uint32_t i = 0; i < f->step->n_draws; i++) {
+        const tr_forward_draw *d = &f->draw[i];
         tr_sampler_best *best = &f->best[c->id * f->config.max_spans + i];
-        *best = tr_sampler_merge(*best, scan(c, &p, row, id0, n));
-        row += TR_FORWARD_HEAD_IDS;
+        *best =
+            tr_sampler_merge(*best, scan(c, &d->params, c->w->logits + (size_t)d->row * TR_FORWARD_HEAD_IDS, id0, n));
     }
 }
 
-/* The best of what each worker takes of the ids. */
-static void tokens(const tr_step *c) {
+/* The best of what each worker takes of the ids. False: a rank has left. */
+static bool tokens(const tr_step *c) {
     const tr_forward *f = c->f;
-    for (uint32_t i = 0; i < f->batch->n_spans; i++) f->best[c->id * f->config.max_spans + i] = TR_SAMPLER_NONE;
-    tr_step_sync_rows(c);
-    tr_step_work work = tr_step_work_begin(c, tr_step_index_head(c), f->n_vocab / TR_OPS_BLOCK_N, f->head->k);
+    for (uint32_t i = 0; i < f->step->n_draws; i++) f->best[c->id * f->config.max_spans + i] = TR_SAMPLER_NONE;
+    tr_step_work work =
+        tr_step_work_begin(c, tr_step_index_last(c, TR_FORWARD_HEAD), f->n_vocab / TR_OPS_BLOCK_N, f->head->k);
     work.chunk = TR_FORWARD_HEAD_IDS / TR_OPS_BLOCK_N;
     while (tr_step_work_next(c, &work))
         for (uint32_t b = work.begin; b < work.end; b += work.chunk)
             scan_blocks(c, b, work.end - b < work.chunk ? work.end - b : work.chunk);
-    tr_step_sync(c);
+    return tr_step_meet(c);
 }
 
 /* Few rows and a head in planes need no logits (stages/screen.h). */
 static bool screens(const tr_forward *f) {
-    return f->head->kind == TR_IMAGE_INT8_PLANES && !f->ready.a16 && f->n_logit_rows <= TR_SCREEN_ROWS;
+    return f->head->kind == TR_IMAGE_INT8_PLANES && !f->ready.a16 && f->step->n_logit_rows <= TR_SCREEN_ROWS &&
+           f->step->n_draws <= TR_SCREEN_ROWS;
 }
 
-/* The best of every worker's share of the ids, without the logits. A row of the screen is a span that asks for a token;
- * the worker that made it ready (in a narrow step one of those) makes the screen's row. */
-static void screen(const tr_step *c) {
+/* The same from bounds. Each process has queries of its own, made by its workers. False: a rank has left. */
+static bool screen(const tr_step *c) {
     tr_forward *f = c->f;
-    uint32_t begin, end, row = 0;
-    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
-        if (!(f->batch->spans[i].flags & TR_SPAN_SAMPLE)) continue;
-        const tr_sampler_params p = sampler_params(&f->batch->spans[i]);
-        tr_team_share(f->n_logit_rows, c->id, c->n, &begin, &end);
-        if (row >= begin && row < end)
-            tr_screen_rows_make(&f->screen, row, f->n_logit_rows, c->ready->x + (size_t)row * f->head->k,
-                                c->ready->scale[row], &p);
-        row++;
-    }
-    tr_step_meet(c);
-    tr_step_work work = tr_step_work_begin(c, tr_step_index_head(c), f->n_vocab / TR_OPS_BLOCK_N, f->head->k);
+    const uint32_t local = c->id - f->first_worker, n = f->step->n_logit_rows;
+    for (uint32_t i = local; i < n; i += f->n_local)
+        tr_screen_rows_make(&f->screen, i, n, c->ready->x + (size_t)i * f->head->k, c->ready->scale[i]);
+    for (uint32_t i = 0; local == 0 && i < f->step->n_draws; i++)
+        tr_screen_rows_draw(&f->screen, i, f->step->n_draws, f->draw[i].row, &f->draw[i].params);
+    if (!tr_step_meet(c)) return false;
+    tr_step_work work =
+        tr_step_work_begin(c, tr_step_index_last(c, TR_FORWARD_HEAD), f->n_vocab / TR_OPS_BLOCK_N, f->head->k);
     work.chunk = TR_SCREEN_IDS / TR_OPS_BLOCK_N;
     tr_screen_begin(&c->w->screen, &f->screen);
     while (tr_step_work_next(c, &work))
         tr_screen_bounds(&c->w->screen, &f->screen, work.begin, work.end - work.begin, f->model->vocab);
-    tr_step_meet(c);
-    row = 0;
-    for (uint32_t i = 0; i < f->batch->n_spans; i++)
-        if (f->batch->spans[i].flags & TR_SPAN_SAMPLE)
-            f->best[c->id * f->config.max_spans + i] = tr_screen_scan(&c->w->screen, &f->screen, row++);
-    tr_step_meet(c);
+    if (!tr_step_meet(c)) return false;
+    for (uint32_t i = 0; i < f->step->n_draws; i++)
+        f->best[c->id * f->config.max_spans + i] = tr_screen_scan(&c->w->screen, &f->screen, i);
+    return tr_step_meet(c);
 }
 
-/* Each row is settled by one worker. */
-static void settle(const tr_step *c, bool only) {
+/* Each token is settled by one worker: the best of all shares, or drawn from the whole row. */
+static void settle(const tr_step *c, bool shares) {
     const tr_forward *f = c->f;
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < f->batch->n_spans; i++) {
-        const tr_span *s = &f->batch->spans[i];
-        at += (s->flags & TR_SPAN_LOGITS) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
-        if (!(s->flags & TR_SPAN_SAMPLE) || i % c->n != c->id) continue;
-        const tr_sampler_params p = sampler_params(s);
-        if (!only) {
-            f->sampled[i] =
-                tr_sampler_draw(&p, f->logits + (size_t)(at - 1) * f->n_vocab, f->model->vocab, c->w->sampler);
-            continue;
-        }
+    for (uint32_t i = c->id; i < f->step->n_draws; i += c->n) {
+        const tr_forward_draw *d = &f->draw[i];
         tr_sampler_best best = TR_SAMPLER_NONE;
-        for (uint32_t w = 0; w < c->n; w++) best = tr_sampler_merge(best, f->best[w * f->config.max_spans + i]);
-        f->sampled[i] = tr_sampler_id(best);
+        for (uint32_t w = 0; shares && w < c->n; w++)
+            best = tr_sampler_merge(best, f->best[w * f->config.max_spans + i]);
+        f->sampled[d->at] = shares ? tr_sampler_id(best)
+                                   : tr_sampler_draw(&d->params, f->logits + (size_t)d->row * f->n_vocab,
+                                                     f->model->vocab, c->w->sampler);
     }
 }
 
 void tr_head_run(const tr_step *c) {
     const bool only = tokens_only(c->f);
     head_rows(c);
-    if (!only)
-        dense(c);
-    else if (screens(c->f))
-        screen(c);
-    else
-        tokens(c);
-    settle(c, only);
+    if (!only ? dense(c) : screens(c->f) ? screen(c) : tokens(c)) settle(c, only);
 }

@@ -8,8 +8,10 @@
  *   logits = W_head rmsnorm(x)
  * [..]: Gemma only; the model's config says so by the tensors that it has. act: tanh-GELU (Gemma), SiLU (Llama).
  * How rows and workers come together: stages/step.h. Attention: stages/attention.c. The head: stages/head.c. */
+#include "kernels/kv_codec.h"
 #include "stages/attention.h"
 #include "stages/head.h"
+#include "stages/residual.h"
 #include "stages/rope.h"
 #include "stages/step.h"
 
@@ -21,7 +23,7 @@ static void embed(const tr_step *c) {
     tr_step_rows(c, c->rows, &begin, &end);
     for (uint32_t r = begin; r < end; r++) {
         float *x = c->x + (size_t)r * f->model->hidden;
-        uint32_t token = f->batch->tokens[c->row0 + r];
+        uint32_t token = f->tokens[c->row0 + r];
         if (f->embed->kind == TR_IMAGE_BF16_PACK)
             c->ops->embed_packed(x, f->embed->data, f->model->hidden, token, f->model->embed_scale);
         else if (f->embed->kind == TR_IMAGE_GROUPS)
@@ -84,31 +86,35 @@ static uint8_t *kv_tile(const tr_forward *f, uint32_t layer, uint32_t head, uint
            pos % l->page_tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(l->format, l->head_dim);
 }
 
+/* Of q heads and k heads, in this order: the ones that a pass before attention makes. v goes with k. */
+typedef struct heads {
+    uint32_t begin, end;
+} heads;
+
 /* Head norms, RoPE, K and V into their page, q ready for attention. */
-static void qk_rows(const tr_step *c, const tr_forward_layer *l, uint32_t layer) {
+static void qk_rows(const tr_step *c, const tr_forward_layer *l, uint32_t layer, heads of) {
     const tr_forward *f = c->f;
-    const uint32_t d = f->model->head_dim, units = f->model->n_heads + f->model->n_kv_heads;
-    const bool int8 = f->config.kv.layout->format == TR_KV_INT8;
+    const uint32_t d = f->model->head_dim, units = of.end - of.begin;
+    const tr_kv_format format = f->config.kv.layout->format;
+    const bool rotated = tr_kv_describe(format)->rotated;
     uint32_t begin, end;
     tr_step_share(c, c->rows * units, &begin, &end);
     for (uint32_t u = begin; u < end; u++) {
-        uint32_t h = u % units, r = c->row0 + u / units;
+        uint32_t h = of.begin + u % units, r = c->row0 + u / units;
         float *row = c->qkv + (size_t)(u / units) * f->n_qkv, *x = row + (size_t)h * d;
         bool key = h >= f->model->n_heads;
         const float *weight = key ? l->k_norm : l->q_norm;
         if (weight) c->ops->rmsnorm(x, x, weight, d, f->model->rms_eps);
         c->ops->rope(x, f->rope[l->rope] + (size_t)r * d, d);
         if (!key) {
-            if (int8) c->ops->hadamard(x, d, tr_kv_rotation(d));
+            if (rotated) c->ops->hadamard(x, d, tr_kv_rotation(d));
             continue;
         }
         uint32_t head = h - f->model->n_heads;
         uint8_t *tile = kv_tile(f, layer, head, r);
         const float *v = row + f->n_q + f->n_kv + (size_t)head * d;
-        if (int8)
-            c->ops->kv_store_int8(tile, f->row_pos[r] % TR_KV_TILE_TOK, x, v, d, c->w->tmp);
-        else
-            c->ops->kv_store_bf16(tile, f->row_pos[r] % TR_KV_TILE_TOK, x, v, d);
+        tr_kv_codec_store(c->ops, format, tile, f->row_pos[r] % TR_KV_TILE_TOK, x, v, d,
+                          tr_kv_memory_head(&f->config.kv, layer, head), c->w->tmp);
     }
 }
 
@@ -118,36 +124,62 @@ static void prepare_rows(const tr_step *c, const tr_image_tensor *w, const float
     for (uint32_t r = begin; r < end; r++) tr_step_prepare(c, w, in + (size_t)r * w->k, r);
 }
 
-static void gate_blocks(const tr_step *c, const tr_image_tensor *gate_up, uint32_t b, uint32_t n) {
-    const uint32_t ffn = c->f->model->ffn;
-    float *y = c->gate_up + (size_t)b * TR_OPS_BLOCK_N;
-    tr_step_matmul_blocks(c, gate_up, y, 2 * ffn, c->rows, b, n);
-    tr_step_matmul_blocks(c, gate_up, y + ffn, 2 * ffn, c->rows, ffn / TR_OPS_BLOCK_N + b, n);
-    for (uint32_t r = 0; r < c->rows; r++) {
-        const float *in = y + (size_t)r * 2 * ffn;
-        float *out = c->act + (size_t)r * ffn + b * TR_OPS_BLOCK_N;
-        if (c->f->model->act == TR_MODEL_ACT_GELU_TANH)
-            c->ops->gelu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);
-        else
-            c->ops->silu_mul(out, in, in + ffn, n * TR_OPS_BLOCK_N);
-    }
+/* act = act(gate) * up of one row's channels [n0, n0 + n). down: where the row is made ready for it at once. */
+static void act_row(const tr_step *c, const tr_image_tensor *down, uint32_t row, uint32_t n0, uint32_t n) {
+    const tr_forward *f = c->f;
+    const uint32_t ffn = f->model->ffn;
+    const float *in = c->gate_up + (size_t)row * 2 * ffn + n0;
+    float *out = down ? c->w->tmp : c->act + (size_t)row * ffn + n0;
+    if (f->model->act == TR_MODEL_ACT_GELU_TANH)
+        c->ops->gelu_mul(out, in, in + ffn, n);
+    else
+        c->ops->silu_mul(out, in, in + ffn, n);
+    if (down) tr_linear_prepare_piece(c->ops, down, &c->w->act_ready, row, n0, n, out);
 }
 
-/* act = act(gate) * up. Gate and up of a channel are made by one worker, a few at a time: read again while cached. */
-static void gate(const tr_step *c, uint32_t index, const tr_image_tensor *gate_up) {
+/* Gate and up of a channel are made by one worker, a few at a time: read again while cached. */
+static void gate(const tr_step *c, uint32_t index, const tr_image_tensor *gate_up, const tr_image_tensor *down) {
     enum { SLICE = 16 }; /* blocks */
-    tr_step_work work = tr_step_work_begin(c, index, c->f->model->ffn / TR_OPS_BLOCK_N, gate_up->k);
+    const uint32_t ffn = c->f->model->ffn, blocks = ffn / TR_OPS_BLOCK_N;
+    tr_step_work work = tr_step_work_begin(c, index, blocks, gate_up->k);
     while (tr_step_work_next(c, &work))
-        for (uint32_t b = work.begin; b < work.end; b += SLICE)
-            gate_blocks(c, gate_up, b, work.end - b < SLICE ? work.end - b : SLICE);
+        for (uint32_t b = work.begin, n; b < work.end; b += n) {
+            float *y = c->gate_up + (size_t)b * TR_OPS_BLOCK_N;
+            n = work.end - b < SLICE ? work.end - b : SLICE;
+            tr_step_matmul_blocks(c, gate_up, y, 2 * ffn, c->rows, b, n);
+            tr_step_matmul_blocks(c, gate_up, y + ffn, 2 * ffn, c->rows, blocks + b, n);
+            for (uint32_t r = 0; r < c->rows; r++) act_row(c, down, r, b * TR_OPS_BLOCK_N, n * TR_OPS_BLOCK_N);
+        }
+}
+
+static void project(const tr_step *c, uint32_t index, uint32_t matmul, heads of) {
+    const tr_forward *f = c->f;
+    const tr_forward_layer *l = &f->layer[index - f->config.lo];
+    const uint32_t channels = f->model->head_dim, to = of.end > f->model->n_heads ? f->n_qkv : of.end * channels;
+    norm_rows(c, l->attn_norm, l->qkv), tr_step_sync_rows(c);
+    tr_step_matmul_range(c, matmul, l->qkv, c->qkv, f->n_qkv, c->rows, of.begin * channels, to), tr_step_sync(c);
+    qk_rows(c, l, index, of);
+}
+
+/* In the last layer most rows of a prompt need their keys and values only. */
+static bool only_keys(const tr_step *c, uint32_t index) {
+    return c->f->last && index + 1 == c->f->config.hi && tr_step_asks_fewer(c);
 }
 
 static void before_attention(const tr_step *c, uint32_t index) {
-    const tr_forward *f = c->f;
-    const tr_forward_layer *l = &f->layer[index - f->config.lo];
-    norm_rows(c, l->attn_norm, l->qkv), tr_step_sync_rows(c);
-    tr_step_matmul(c, tr_step_index(c, index, TR_FORWARD_QKV), l->qkv, c->qkv, f->n_qkv, c->rows), tr_step_sync(c);
-    qk_rows(c, l, index);
+    const tr_model_config *m = c->f->model;
+    project(c, index, tr_step_index(c, index, TR_FORWARD_QKV),
+            (heads){only_keys(c, index) ? m->n_heads : 0, m->n_heads + m->n_kv_heads});
+}
+
+/* What the last layer works on: the rows that ask, with their queries. */
+static tr_step asking(const tr_step *c, uint32_t index) {
+    const bool missing = only_keys(c, index);
+    const tr_step fewer = tr_step_asking(c);
+    if (!missing || fewer.rows == 0) return fewer;
+    tr_step shared = tr_step_make(c->f, c->id, c->n, fewer.rows, TR_STEP_SHARED);
+    project(&shared, index, tr_step_index_last(c, TR_FORWARD_LAST_Q), (heads){0, c->f->model->n_heads});
+    return tr_step_meet(c) ? fewer : (tr_step){.rows = 0};
 }
 
 static void after_attention(const tr_step *c, uint32_t index) {
@@ -157,16 +189,20 @@ static void after_attention(const tr_step *c, uint32_t index) {
     tr_step_matmul(c, tr_step_index(c, index, TR_FORWARD_O), l->o, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
     add_rows(c, l->attn_post_norm); /* the same rows as the norm that follows: no sync */
     norm_rows(c, l->ffn_norm, l->gate_up), tr_step_sync_rows(c);
-    gate(c, tr_step_index(c, index, TR_FORWARD_GATE_UP), l->gate_up), tr_step_sync(c);
-    prepare_rows(c, l->down, c->act), tr_step_sync_rows(c);
-    tr_step_matmul(c, tr_step_index(c, index, TR_FORWARD_DOWN), l->down, c->proj, f->model->hidden, c->rows),
+    /* With whole rows in one hand, they are ready for the next matmul as they come. */
+    const bool pieces = c->form == TR_STEP_TAKEN && tr_linear_by_pieces(l->down);
+    gate(c, tr_step_index(c, index, TR_FORWARD_GATE_UP), l->gate_up, pieces ? l->down : NULL), tr_step_sync(c);
+    if (!pieces) prepare_rows(c, l->down, c->act), tr_step_sync_rows(c);
+    tr_step down = *c;
+    if (pieces) down.ready = &c->w->act_ready;
+    tr_step_matmul(&down, tr_step_index(c, index, TR_FORWARD_DOWN), l->down, c->proj, f->model->hidden, c->rows),
         tr_step_sync(c);
     add_rows(c, l->ffn_post_norm); /* the next layer's norm takes the same rows */
 }
 
 void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     tr_forward *f = forward;
-    const uint32_t lo = f->config.lo, hi = f->config.hi, rows = f->batch->n_rows;
+    const uint32_t lo = f->config.lo, hi = f->config.hi, rows = f->step->n_rows;
     tr_step c = tr_step_make(f, worker, n_workers, rows, tr_step_form_of(rows, n_workers));
     if (!f->first && c.x != f->x) /* worker 0 writes to it only after a sync */
         memcpy(c.x, f->x, (size_t)c.rows * f->model->hidden * sizeof(float));
@@ -176,17 +212,23 @@ void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
         before_attention(&b, lo);
     }
     for (uint32_t i = lo; i < hi; i++) {
-        tr_step_meet(&c);
-        if (f->last && i + 1 == hi) c = tr_step_asking(&c);
+        if (!tr_step_meet(&c)) return;
+        if (f->config.kv.layout->format == TR_KV_INT8_RESIDUAL) {
+            tr_residual_run(&c, i);
+            if (!tr_step_meet(&c)) return;
+        }
+        if (f->last && i + 1 == hi) c = asking(&c, i);
         if (c.rows == 0) return;
-        tr_attention_run(&c, &f->layer[i - lo], i), tr_step_meet(&c);
+        tr_attention_run(&c, &f->layer[i - lo], i);
+        if (!tr_step_meet(&c)) return;
         for (tr_step b = {0}; tr_step_next(&c, i - lo + 1, &b);) {
             after_attention(&b, i);
             if (i + 1 < hi) before_attention(&b, i + 1);
         }
-        if (worker == 0 && f->config.beat) atomic_fetch_add_explicit(f->config.beat, 1, memory_order_relaxed);
+        if (worker == f->first_worker && f->config.beat)
+            atomic_fetch_add_explicit(f->config.beat, 1, memory_order_relaxed);
     }
-    if (f->last && f->n_logit_rows > 0) {
+    if (f->last && f->step->n_logit_rows > 0) {
         if (c.form == TR_STEP_TAKEN)
             c = tr_step_make(f, worker, n_workers, c.rows, TR_STEP_SHARED); /* blocks of rows are over */
         tr_step_sync_rows(&c);

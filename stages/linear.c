@@ -4,8 +4,14 @@
 
 #include <stdlib.h>
 
+enum { ROW_GAP = 64 }; /* bytes between bf16 rows: rows a power of two apart would meet in few sets of the cache */
+
+static size_t bf16_stride(const tr_ops *ops, const tr_image_tensor *w) {
+    return w->k * tr_ops_bf16_row_bytes(ops) + ROW_GAP;
+}
+
 tr_status tr_linear_rows_init(tr_linear_rows *r, uint32_t rows, uint32_t k_max, bool a16) {
-    r->x = aligned_alloc(64, tr_align_up((size_t)rows * k_max * sizeof(float), 64));
+    r->x = aligned_alloc(64, tr_align_up((size_t)rows * (k_max * sizeof(float) + ROW_GAP), 64));
     r->scale = aligned_alloc(64, tr_align_up((size_t)rows * sizeof(float), 64));
     r->a16 = a16;
     return r->x && r->scale ? TR_OK : TR_UNAVAILABLE;
@@ -22,12 +28,21 @@ void tr_linear_prepare(const tr_ops *ops, const tr_image_tensor *w, tr_linear_ro
     const size_t k = w->k;
     if (w->kind == TR_IMAGE_GROUPS)
         ops->quant_groups(to->x + row * tr_groups_x_bytes(k), in, tmp, k, w->rotation);
-    else if (w->kind != TR_IMAGE_INT8_PACK && w->kind != TR_IMAGE_INT8_PLANES)
-        ops->bf16_row(to->x + row * k * sizeof *in, in, k);
+    else if (tr_linear_by_pieces(w))
+        ops->bf16_row(to->x + row * bf16_stride(ops, w), in, k);
     else if (to->a16)
         ops->quant_u16(to->x + row * 2 * k, k, &to->scale[row], in, tmp, k, w->rotation);
     else
         ops->quant_u8(to->x + row * k, &to->scale[row], in, tmp, k, w->rotation);
+}
+
+bool tr_linear_by_pieces(const tr_image_tensor *w) {
+    return w->kind != TR_IMAGE_GROUPS && w->kind != TR_IMAGE_INT8_PACK && w->kind != TR_IMAGE_INT8_PLANES;
+}
+
+void tr_linear_prepare_piece(const tr_ops *ops, const tr_image_tensor *w, tr_linear_rows *to, uint32_t row, uint32_t k0,
+                             uint32_t k, const float *in) {
+    ops->bf16_row(to->x + row * bf16_stride(ops, w) + k0 * tr_ops_bf16_row_bytes(ops), in, k);
 }
 
 /* The share falls into the parts that it touches. */
@@ -100,7 +115,7 @@ void tr_linear_matmul(const tr_ops *ops, const tr_image_tensor *w, const tr_line
                                .panel = panel,
                                .rows = rows,
                                .k = w->k,
-                               .ldx = w->k * sizeof(float),
+                               .ldx = bf16_stride(ops, w),
                                .ldy = ldy,
                                .blocks = blocks};
         ops->gemm_bf16(&a);

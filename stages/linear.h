@@ -13,7 +13,7 @@
 
 /* Rows that are ready for a matmul; one at a time, overwritten by the next matmul's. Owns its memory. */
 typedef struct tr_linear_rows {
-    uint8_t *x;   /* [rows, 4 * k_max bytes at most] */
+    uint8_t *x;   /* [rows, 4 * k_max + 64 bytes at most] */
     float *scale; /* int8: [rows] */
     bool a16;     /* int8 weights meet activations of 16 bits, in two planes */
 } tr_linear_rows;
@@ -25,6 +25,11 @@ void tr_linear_rows_fini(tr_linear_rows *r);
 /* Make row `row` ready for w. in: [w->k]; tmp: [w->k] scratch. */
 void tr_linear_prepare(const tr_ops *ops, const tr_image_tensor *w, tr_linear_rows *to, uint32_t row, const float *in,
                        float *tmp);
+/* Whether rows for w may be made ready piece by piece: no number of a row depends on the others. */
+bool tr_linear_by_pieces(const tr_image_tensor *w);
+/* Elements [k0, k0 + k) of a row, both multiples of 32. in: these [k]. */
+void tr_linear_prepare_piece(const tr_ops *ops, const tr_image_tensor *w, tr_linear_rows *to, uint32_t row, uint32_t k0,
+                             uint32_t k, const float *in);
 /* y[rows, 16 * blocks] of the channels from 16 * block0 on. y: row stride ldy. panel: tr_ops_panel_floats(w->k) floats
  * of this worker. */
 void tr_linear_matmul(const tr_ops *ops, const tr_image_tensor *w, const tr_linear_rows *x, uint32_t rows, float *y,

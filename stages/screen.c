@@ -6,8 +6,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-tr_status tr_screen_rows_init(tr_screen_rows *s, const tr_planes *w) {
+tr_status tr_screen_rows_init(tr_screen_rows *s, const tr_planes *w, _Atomic double *floor) {
     *s = (tr_screen_rows){.w = w,
+                          .floor = floor,
                           .memory = aligned_alloc(64, TR_SCREEN_ROWS * tr_planes_query_bytes(w->k)),
                           .quads = aligned_alloc(64, tr_align_up(TR_SCREEN_ROWS * 8 * tr_planes_lines(w->k), 64))};
     return s->memory && s->quads ? TR_OK : TR_UNAVAILABLE;
@@ -19,13 +20,16 @@ void tr_screen_rows_fini(tr_screen_rows *s) {
     *s = (tr_screen_rows){0};
 }
 
-void tr_screen_rows_make(tr_screen_rows *s, uint32_t row, uint32_t n, const uint8_t *x, float scale,
-                         const tr_sampler_params *sampling) {
+void tr_screen_rows_make(tr_screen_rows *s, uint32_t row, uint32_t n, const uint8_t *x, float scale) {
     if (row == 0) s->n = n;
     tr_planes_query_init(&s->query[row], s->w, x, scale, s->memory + row * tr_planes_query_bytes(s->w->k),
                          s->quads + 8 * (size_t)row, 8 * (size_t)n);
-    s->sampling[row] = *sampling;
-    atomic_store_explicit(&s->floor[row], TR_SAMPLER_NONE.score, memory_order_relaxed);
+}
+
+void tr_screen_rows_draw(tr_screen_rows *s, uint32_t i, uint32_t n, uint32_t row, const tr_sampler_params *params) {
+    if (i == 0) s->n_draws = n;
+    s->row[i] = row;
+    s->params[i] = *params;
 }
 
 tr_status tr_screen_init(tr_screen *s, const tr_ops *ops) {
@@ -44,28 +48,28 @@ void tr_screen_fini(tr_screen *s) {
     *s = (tr_screen){0};
 }
 
-static double floor_of(tr_screen_rows *rows, uint32_t row) {
-    return atomic_load_explicit(&rows->floor[row], memory_order_relaxed);
+static double floor_of(tr_screen_rows *rows, uint32_t draw) {
+    return atomic_load_explicit(&rows->floor[draw], memory_order_relaxed);
 }
 
-static void raise_floor(tr_screen_rows *rows, uint32_t row, double score) {
-    double seen = floor_of(rows, row);
-    while (score > seen && !atomic_compare_exchange_weak_explicit(&rows->floor[row], &seen, score, memory_order_relaxed,
-                                                                  memory_order_relaxed)) {
+static void raise_floor(tr_screen_rows *rows, uint32_t draw, double score) {
+    double seen = floor_of(rows, draw);
+    while (score > seen && !atomic_compare_exchange_weak_explicit(&rows->floor[draw], &seen, score,
+                                                                  memory_order_relaxed, memory_order_relaxed)) {
     }
 }
 
-static float logit(const tr_screen *s, const tr_screen_rows *rows, uint32_t row, uint32_t id, int32_t coarse) {
-    s->list[row].computed++;
-    return s->ops->planes_output(rows->w, &rows->query[row], id, coarse);
+static float logit(const tr_screen *s, const tr_screen_rows *rows, uint32_t draw, uint32_t id, int32_t coarse) {
+    s->list[draw].computed++;
+    return s->ops->planes_output(rows->w, &rows->query[rows->row[draw]], id, coarse);
 }
 
 /* Of the list from `from` on, what can still score the floor. */
-static void drop(const tr_screen *s, tr_screen_rows *rows, uint32_t row, uint32_t from) {
-    tr_screen_list *l = &s->list[row];
+static void drop(const tr_screen *s, tr_screen_rows *rows, uint32_t draw, uint32_t from) {
+    tr_screen_list *l = &s->list[draw];
     uint32_t index[TR_SCREEN_KEPT];
     const uint32_t kept =
-        tr_sampler_reach(&rows->sampling[row], l->id + from, l->bound + from, l->n - from, floor_of(rows, row), index);
+        tr_sampler_reach(&rows->params[draw], l->id + from, l->bound + from, l->n - from, floor_of(rows, draw), index);
     for (uint32_t i = 0; i < kept; i++) { /* never past what is still to move */
         l->id[from + i] = l->id[from + index[i]];
         l->bound[from + i] = l->bound[from + index[i]];
@@ -75,9 +79,9 @@ static void drop(const tr_screen *s, tr_screen_rows *rows, uint32_t row, uint32_
 }
 
 /* Computes all that is listed; what follows is fetched meanwhile. */
-static void compute(const tr_screen *s, tr_screen_rows *rows, uint32_t row) {
+static void compute(const tr_screen *s, tr_screen_rows *rows, uint32_t draw) {
     enum { RUN = 256, AHEAD = 8 };
-    tr_screen_list *l = &s->list[row];
+    tr_screen_list *l = &s->list[draw];
     const size_t bytes = rows->w->k / 2;
     float logits[RUN];
     for (uint32_t i = 0, n; i < l->n; i += n) {
@@ -85,22 +89,23 @@ static void compute(const tr_screen *s, tr_screen_rows *rows, uint32_t row) {
         for (uint32_t j = i; j < i + n; j++) {
             const uint8_t *next = rows->w->lower + l->id[j + AHEAD < l->n ? j + AHEAD : j] * bytes;
             for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(next + at);
-            logits[j - i] = logit(s, rows, row, l->id[j], l->coarse[j]);
+            logits[j - i] = logit(s, rows, draw, l->id[j], l->coarse[j]);
         }
-        tr_sampler_scan_ids(&rows->sampling[row], l->id + i, logits, n, &l->best);
+        tr_sampler_scan_ids(&rows->params[draw], l->id + i, logits, n, &l->best);
     }
     l->n = 0;
-    raise_floor(rows, row, l->best.score);
+    raise_floor(rows, draw, l->best.score);
 }
 
 /* Lists of n ids from id0 on those that can score the floor. */
-static void list(const tr_screen *s, tr_screen_rows *rows, uint32_t row, uint32_t id0, uint32_t n) {
-    tr_screen_list *l = &s->list[row];
-    const tr_sampler_params *p = &rows->sampling[row];
-    const float *bound = s->bound + (size_t)row * TR_SCREEN_IDS;
-    const int32_t *coarse = s->coarse + (size_t)row * TR_SCREEN_IDS;
+static void list(const tr_screen *s, tr_screen_rows *rows, uint32_t draw, uint32_t id0, uint32_t n) {
+    tr_screen_list *l = &s->list[draw];
+    const tr_sampler_params *p = &rows->params[draw];
+    const size_t cells = (size_t)rows->row[draw] * TR_SCREEN_IDS;
+    const float *bound = s->bound + cells;
+    const int32_t *coarse = s->coarse + cells;
     uint32_t index[TR_SCREEN_IDS + 16], top = UINT32_MAX;
-    const uint32_t found = (uint32_t)s->ops->at_least(bound, n, tr_sampler_bar(p, floor_of(rows, row)), index);
+    const uint32_t found = (uint32_t)s->ops->at_least(bound, n, tr_sampler_bar(p, floor_of(rows, draw)), index);
     const uint32_t from = l->n;
     for (uint32_t i = 0; i < found; i++, l->n++) {
         const uint32_t at = index[i];
@@ -108,15 +113,15 @@ static void list(const tr_screen *s, tr_screen_rows *rows, uint32_t row, uint32_
         if (bound[at] > l->record) l->record = bound[at], top = at;
     }
     if (top != UINT32_MAX)
-        raise_floor(rows, row, tr_sampler_score(p, logit(s, rows, row, id0 + top, coarse[top]), id0 + top));
-    if (top != UINT32_MAX || p->temperature > 0) drop(s, rows, row, from);
-    if (l->n > TR_SCREEN_KEPT - TR_SCREEN_IDS) drop(s, rows, row, 0);
-    if (l->n > TR_SCREEN_KEPT - TR_SCREEN_IDS) compute(s, rows, row);
+        raise_floor(rows, draw, tr_sampler_score(p, logit(s, rows, draw, id0 + top, coarse[top]), id0 + top));
+    if (top != UINT32_MAX || p->temperature > 0) drop(s, rows, draw, from);
+    if (l->n > TR_SCREEN_KEPT - TR_SCREEN_IDS) drop(s, rows, draw, 0);
+    if (l->n > TR_SCREEN_KEPT - TR_SCREEN_IDS) compute(s, rows, draw);
 }
 
 void tr_screen_begin(tr_screen *s, const tr_screen_rows *rows) {
-    for (uint32_t r = 0; r < rows->n; r++)
-        s->list[r].n = s->list[r].computed = 0, s->list[r].record = -INFINITY, s->list[r].best = TR_SAMPLER_NONE;
+    for (uint32_t i = 0; i < rows->n_draws; i++)
+        s->list[i].n = s->list[i].computed = 0, s->list[i].record = -INFINITY, s->list[i].best = TR_SAMPLER_NONE;
 }
 
 void tr_screen_bounds(tr_screen *s, tr_screen_rows *rows, uint32_t block0, uint32_t blocks, uint32_t vocab) {
@@ -133,12 +138,12 @@ void tr_screen_bounds(tr_screen *s, tr_screen_rows *rows, uint32_t block0, uint3
                                                .block0 = b,
                                                .blocks = n});
         const uint32_t id = b * TR_OPS_BLOCK_N, ids = n * TR_OPS_BLOCK_N;
-        for (uint32_t r = 0; r < rows->n; r++) list(s, rows, r, id, vocab - id < ids ? vocab - id : ids);
+        for (uint32_t i = 0; i < rows->n_draws; i++) list(s, rows, i, id, vocab - id < ids ? vocab - id : ids);
     }
 }
 
-tr_sampler_best tr_screen_scan(tr_screen *s, tr_screen_rows *rows, uint32_t row) {
-    drop(s, rows, row, 0);
-    compute(s, rows, row);
-    return s->list[row].best;
+tr_sampler_best tr_screen_scan(tr_screen *s, tr_screen_rows *rows, uint32_t draw) {
+    drop(s, rows, draw, 0);
+    compute(s, rows, draw);
+    return s->list[draw].best;
 }

@@ -5,30 +5,31 @@
  * the row has: where a bound is a record, its id is computed and may raise the floor, for all workers. When all shares
  * are through, tr_screen_scan drops what the last floor rules out and computes the rest. Neither shares nor the moment
  * when a floor rises ever change a token: the argument is that of tr_sampler_reach.
- * Threads: rows are made by one worker each and read by all after a barrier; one screen a worker, with a barrier
- * between its passes. No heap after init. */
+ * Threads: rows and draws are made by one worker each and read by all after a barrier; one screen a worker, with a
+ * barrier between its passes. The floors alone are common to workers of several processes. No heap after init. */
 #ifndef TR_SCREEN_H
 #define TR_SCREEN_H
 #include "kernels/ops.h"
 #include "model/sampler.h"
 
 enum {
-    TR_SCREEN_ROWS = 32,  /* a step that asks for more rows computes all logits */
+    TR_SCREEN_ROWS = 32,  /* a step that asks for more rows, or tokens, computes all logits */
     TR_SCREEN_IDS = 512,  /* whose bounds are made at a time */
-    TR_SCREEN_KEPT = 8192 /* ids of a row that a worker lists at most; then it computes them at once */
+    TR_SCREEN_KEPT = 8192 /* ids that a worker lists at most for a token; then it computes them at once */
 };
 
-/* Rows that want a token. Owns its memory. */
+/* Rows, and the tokens to draw from them. Owns its memory. */
 typedef struct tr_screen_rows {
     const tr_planes *w;
-    uint32_t n;
+    uint32_t n, n_draws;
     int8_t *memory, *quads; /* of the queries */
     tr_planes_query query[TR_SCREEN_ROWS];
-    tr_sampler_params sampling[TR_SCREEN_ROWS];
-    _Atomic double floor[TR_SCREEN_ROWS];
+    uint32_t row[TR_SCREEN_ROWS]; /* [n_draws] */
+    tr_sampler_params params[TR_SCREEN_ROWS];
+    _Atomic double *floor; /* [n_draws], borrowed */
 } tr_screen_rows;
 
-/* What one worker lists of one row, and the best of what it computed. */
+/* What one worker lists for one draw, and the best of what it computed. */
 typedef struct tr_screen_list {
     uint32_t n, computed; /* computed: ids so far */
     float record;         /* largest bound so far */
@@ -43,15 +44,17 @@ typedef struct tr_screen {
     const tr_ops *ops;
     float *bound;         /* [TR_SCREEN_ROWS, TR_SCREEN_IDS] */
     int32_t *coarse;      /* the same */
-    tr_screen_list *list; /* [TR_SCREEN_ROWS] */
+    tr_screen_list *list; /* [TR_SCREEN_ROWS], one a draw */
 } tr_screen;
 
-/* TR_UNAVAILABLE without memory; fini is safe then. */
-tr_status tr_screen_rows_init(tr_screen_rows *s, const tr_planes *w);
+/* TR_UNAVAILABLE without memory; fini is safe then. floor: [TR_SCREEN_ROWS], before a first pass TR_SAMPLER_NONE.score.
+ */
+tr_status tr_screen_rows_init(tr_screen_rows *s, const tr_planes *w, _Atomic double *floor);
 void tr_screen_rows_fini(tr_screen_rows *s);
 /* Row `row` of n: x [k] as quant_u8 gives it. */
-void tr_screen_rows_make(tr_screen_rows *s, uint32_t row, uint32_t n, const uint8_t *x, float scale,
-                         const tr_sampler_params *sampling);
+void tr_screen_rows_make(tr_screen_rows *s, uint32_t row, uint32_t n, const uint8_t *x, float scale);
+/* Draw i of n. */
+void tr_screen_rows_draw(tr_screen_rows *s, uint32_t i, uint32_t n, uint32_t row, const tr_sampler_params *params);
 
 tr_status tr_screen_init(tr_screen *s, const tr_ops *ops);
 void tr_screen_fini(tr_screen *s);
@@ -59,6 +62,6 @@ void tr_screen_fini(tr_screen *s);
 void tr_screen_begin(tr_screen *s, const tr_screen_rows *rows);
 /* All rows, ids of these blocks, in any order; those from `vocab` on do not exist. */
 void tr_screen_bounds(tr_screen *s, tr_screen_rows *rows, uint32_t block0, uint32_t blocks, uint32_t vocab);
-/* Best of these ids for one row, as far as it matters. */
-tr_sampler_best tr_screen_scan(tr_screen *s, tr_screen_rows *rows, uint32_t row);
+/* Best of these ids for one draw, as far as it matters. */
+tr_sampler_best tr_screen_scan(tr_screen *s, tr_screen_rows *rows, uint32_t draw);
 #endif

@@ -4,10 +4,11 @@
 
 tr_step tr_step_make(tr_forward *f, uint32_t worker, uint32_t n_workers, uint32_t rows, tr_step_form form) {
     const bool taken = form == TR_STEP_TAKEN, shared = form == TR_STEP_SHARED;
-    tr_forward_worker *w = &f->worker[worker];
+    tr_forward_worker *w = &f->worker[worker - f->first_worker];
     return (tr_step){.f = f,
                      .ops = f->ops,
-                     .batch = f->batch,
+                     .spans = f->spans,
+                     .n_spans = f->step->n_spans,
                      .id = worker,
                      .n = n_workers,
                      .form = form,
@@ -73,38 +74,46 @@ bool tr_step_work_next(const tr_step *c, tr_step_work *w) {
     return false;
 }
 
-void tr_step_matmul(const tr_step *c, uint32_t index, const tr_image_tensor *w, float *y, uint32_t ldy, uint32_t rows) {
-    tr_step_work work = tr_step_work_begin(c, index, (w->n + TR_OPS_BLOCK_N - 1) / TR_OPS_BLOCK_N, w->k);
-    while (tr_step_work_next(c, &work))
-        tr_step_matmul_blocks(c, w, y + (size_t)work.begin * TR_OPS_BLOCK_N, ldy, rows, work.begin,
-                              work.end - work.begin);
+void tr_step_matmul_range(const tr_step *c, uint32_t index, const tr_image_tensor *w, float *y, uint32_t ldy,
+                          uint32_t rows, uint32_t from, uint32_t to) {
+    tr_step_work work = tr_step_work_begin(c, index, (to - from) / TR_OPS_BLOCK_N, w->k);
+    while (tr_step_work_next(c, &work)) {
+        const uint32_t block0 = from / TR_OPS_BLOCK_N + work.begin;
+        tr_step_matmul_blocks(c, w, y + (size_t)block0 * TR_OPS_BLOCK_N, ldy, rows, block0, work.end - work.begin);
+    }
+}
+
+bool tr_step_asks_fewer(const tr_step *c) {
+    return c->form != TR_STEP_NARROW && c->f->step->n_logit_rows != c->f->step->n_rows;
 }
 
 tr_step tr_step_asking(const tr_step *c) {
     tr_forward *f = c->f;
-    const uint32_t rows = f->n_logit_rows;
-    if (c->form == TR_STEP_NARROW || rows == c->rows) return *c;
+    const uint32_t rows = f->step->n_logit_rows;
+    if (!tr_step_asks_fewer(c)) return *c;
     if (c->id == 0) {
         uint32_t row = 0, n = 0;
-        for (uint32_t i = 0; i < f->batch->n_spans; i++) {
-            tr_span s = f->batch->spans[i];
+        for (uint32_t i = 0; i < f->step->n_spans; i++) {
+            tr_span s = f->spans[i];
             uint32_t skip = s.flags & TR_SPAN_LOGITS ? 0 : s.flags & TR_SPAN_SAMPLE ? s.rows - 1 : s.rows;
             s.pos0 += skip, s.rows -= skip, s.row0 = row;
             row += s.rows;
             if (s.rows > 0) f->asking_spans[n++] = s;
         }
-        f->asking = (tr_micro_batch){.n_rows = rows, .n_spans = n, .spans = f->asking_spans};
-        const size_t hidden = f->model->hidden;
+        f->step->n_asking = n;
+        const size_t hidden = f->model->hidden, d = f->model->head_dim;
         for (uint32_t i = 0; i < rows; i++) { /* never past a row that is still to move */
             const uint32_t from = f->logit_row[i];
             memmove(f->x + i * hidden, f->x + from * hidden, hidden * sizeof(float));
-            memmove(f->qkv + (size_t)i * f->n_qkv, f->qkv + (size_t)from * f->n_qkv, f->n_q * sizeof(float));
+            for (uint32_t k = 0; k < 2; k++)
+                if (f->rope[k]) memmove(f->rope[k] + i * d, f->rope[k] + from * d, d * sizeof(float));
             f->logit_row[i] = i;
         }
     }
-    tr_step_meet(c);
+    if (!tr_step_meet(c)) return (tr_step){.rows = 0};
     tr_step asking =
         tr_step_make(f, c->id, c->n, rows, rows >= c->n * TR_FORWARD_TAKEN_MIN ? TR_STEP_TAKEN : TR_STEP_SHARED);
-    asking.batch = &f->asking;
+    asking.spans = f->asking_spans;
+    asking.n_spans = f->step->n_asking;
     return asking;
 }

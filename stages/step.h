@@ -19,8 +19,9 @@ typedef enum tr_step_form { TR_STEP_TAKEN, TR_STEP_SHARED, TR_STEP_NARROW } tr_s
 typedef struct tr_step {
     tr_forward *f;
     const tr_ops *ops;
-    const tr_micro_batch *batch; /* whose queries attend */
-    uint32_t id, n;              /* this worker of n */
+    const tr_span *spans; /* whose queries attend */
+    uint32_t n_spans;
+    uint32_t id, n; /* this worker of n */
     tr_step_form form;
     uint32_t row0, rows;
     tr_forward_worker *w;
@@ -29,7 +30,9 @@ typedef struct tr_step {
     tr_linear_rows *ready;
 } tr_step;
 
-static inline void tr_step_meet(const tr_step *c) { tr_team_barrier(c->f->config.team, c->id); }
+/* False: a rank has left, and what others should have written may be missing. Until its next look a worker goes on
+ * with that: shares and rows stay in bounds whatever the values are. */
+static inline bool tr_step_meet(const tr_step *c) { return tr_team_barrier(c->f->config.team, c->id); }
 static inline void tr_step_sync(const tr_step *c) {
     if (c->form != TR_STEP_TAKEN) tr_step_meet(c);
 }
@@ -66,19 +69,24 @@ typedef struct tr_step_work {
     uint32_t begin, end;
 } tr_step_work;
 
-/* index: of the matmul in the stage; blocks of k inputs. */
+/* index: which matmul of the stage, one of the two below; k: its inputs. */
 tr_step_work tr_step_work_begin(const tr_step *c, uint32_t index, uint32_t blocks, uint32_t k);
 /* False: nothing is left. Else blocks [begin, end). */
 bool tr_step_work_next(const tr_step *c, tr_step_work *w);
-
-/* y[rows, n] = W * the rows that are ready, shared with the other workers. */
-void tr_step_matmul(const tr_step *c, uint32_t index, const tr_image_tensor *w, float *y, uint32_t ldy, uint32_t rows);
-
 static inline uint32_t tr_step_index(const tr_step *c, uint32_t layer, tr_forward_matmul which) {
     return (layer - c->f->config.lo) * TR_FORWARD_MATMULS + which;
 }
-static inline uint32_t tr_step_index_head(const tr_step *c) {
-    return (c->f->config.hi - c->f->config.lo) * TR_FORWARD_MATMULS;
+static inline uint32_t tr_step_index_last(const tr_step *c, tr_forward_last which) {
+    return (c->f->config.hi - c->f->config.lo) * TR_FORWARD_MATMULS + which;
+}
+
+/* y[rows, n] = W * the rows that are ready, for the channels [from, to), multiples of a block; shared with the other
+ * workers. */
+void tr_step_matmul_range(const tr_step *c, uint32_t index, const tr_image_tensor *w, float *y, uint32_t ldy,
+                          uint32_t rows, uint32_t from, uint32_t to);
+static inline void tr_step_matmul(const tr_step *c, uint32_t index, const tr_image_tensor *w, float *y, uint32_t ldy,
+                                  uint32_t rows) {
+    tr_step_matmul_range(c, index, w, y, ldy, rows, 0, (w->n + TR_OPS_BLOCK_N - 1) / TR_OPS_BLOCK_N * TR_OPS_BLOCK_N);
 }
 
 /* The first `rows` rows of the step, for this worker. */
@@ -87,6 +95,8 @@ tr_step_form tr_step_form_of(uint32_t rows, uint32_t n_workers);
 /* The next rows to work on between attentions `pass` and pass + 1: a block that nobody has taken, or once the whole
  * step. b: what was worked on before, rows 0 at first. False: none is left. */
 bool tr_step_next(const tr_step *step, uint32_t pass, tr_step *b);
-/* Only the rows that ask for logits need the last layer beyond its keys and values: they move to the front. */
+/* Only the rows that ask for logits need the last layer beyond its keys and values: they move to the front, with their
+ * angles (their queries are not there yet), when they are fewer than all. No rows: none ask, or a rank has left. */
+bool tr_step_asks_fewer(const tr_step *c);
 tr_step tr_step_asking(const tr_step *c);
 #endif

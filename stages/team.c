@@ -1,3 +1,6 @@
+/* I1: run is raised only while every worker of every rank is done with the runs before, so a barrier's memory belongs
+ * to one run. I2: the bit of an abort is cleared only by the leader, before a run, and only for good when all ranks are
+ * present: a rank is marked absent before the bit is set, so either the leader sees the one or the bit stays. */
 #include "stages/team.h"
 
 #include "affinity/bind.h"
@@ -12,46 +15,81 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { TEAM_MAX = 256, LOOKS = 16 /* at the word between two readings of the clock */ };
+enum { TEAM_MAX = 256, LOOKS = 16 /* at the word between two readings of the clock */, ABORT = 1, NEXT = 2 };
 
 typedef struct worker {
     _Alignas(64) tr_team *team;
     uint32_t index;
-    uint32_t sense; /* generation of the barrier that this worker waits for next */
     tr_spin_policy spin;
     _Atomic uint64_t lost_ns; /* in waits that outlasted their budget, since the last settle */
+    _Atomic uint32_t done;    /* last run that it has left */
     int32_t tid;
     pthread_t thread;
 } worker;
 
 struct tr_team {
-    uint32_t n;
+    uint32_t n, first, total; /* workers of this process, the first one's index, of all ranks */
+    uint32_t rank, n_ranks;
     bool spin;      /* every worker may have a core of its own */
-    uint32_t *cpus; /* [n] or NULL */
+    int private;    /* flag of futexes that no other process waits on */
+    uint32_t *cpus; /* [total] or NULL */
     tr_crowd crowd;
     uint64_t run_ns; /* of runs since the last settle */
     tr_team_fn fn;
     void *arg;
-    _Alignas(64) _Atomic uint32_t run; /* raised to start a run; workers sleep on it */
-    _Atomic uint32_t quit;
-    _Alignas(64) _Atomic uint32_t arrived;    /* workers at the barrier */
-    _Alignas(64) _Atomic uint32_t generation; /* raised by the last to arrive */
-    _Atomic uint32_t sleepers;
+    _Atomic uint64_t *beat;
+    tr_team_meeting *m, own;
+    _Alignas(64) _Atomic uint32_t started, gone; /* threads that look for runs; that have ended */
+    _Atomic uint32_t quit, waiting;              /* waiting: workers of this process that sleep at the barrier */
     worker w[];
 };
 
-static void futex_wait(_Atomic uint32_t *word, uint32_t seen) {
-    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+/* ---- meeting --------------------------------------------------------------------------------------------------------
+ */
+
+static void futex_wait(const tr_team *t, _Atomic uint32_t *word, uint32_t seen, const struct timespec *timeout) {
+    syscall(SYS_futex, word, FUTEX_WAIT | t->private, seen, timeout, NULL, 0);
 }
 
-static void futex_wake_all(_Atomic uint32_t *word) {
-    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+static void futex_wake_all(int private, _Atomic uint32_t *word) {
+    syscall(SYS_futex, word, FUTEX_WAKE | private, INT_MAX, NULL, NULL, 0);
 }
+
+void tr_team_meeting_init(tr_team_meeting *m) { atomic_store(&m->generation, ABORT); }
+
+void tr_team_meeting_leave(tr_team_meeting *m, uint32_t rank) {
+    atomic_store(&m->present[rank], 0);
+    atomic_fetch_or(&m->generation, ABORT);
+    futex_wake_all(0, &m->generation);
+    futex_wake_all(0, &m->run); /* who raised it may have died before it woke anybody */
+}
+
+/* Before a run: what an aborted one left behind is cleared. False: somebody is missing. */
+static bool assemble(tr_team *t) {
+    const uint32_t generation = atomic_load(&t->m->generation);
+    if (!(generation & ABORT)) return true;
+    atomic_store(&t->m->arrived, 0);
+    atomic_store(&t->m->sleepers, 0);
+    atomic_store(&t->m->generation, (generation + NEXT) & ~(uint32_t)ABORT);
+    for (uint32_t r = 0; r < t->n_ranks; r++)
+        if (!atomic_load(&t->m->present[r])) {
+            atomic_fetch_or(&t->m->generation, ABORT);
+            return false;
+        }
+    return true;
+}
+
+bool tr_team_aborted(const tr_team *t) {
+    return (atomic_load_explicit(&t->m->generation, memory_order_acquire) & ABORT) != 0;
+}
+
+/* ---- barrier --------------------------------------------------------------------------------------------------------
+ */
 
 /* True when *word differs from seen; false when the budget is spent. */
 static bool spin(tr_spin_policy *policy, _Atomic uint32_t *word, uint32_t seen, uint32_t budget_ns) {
@@ -68,35 +106,48 @@ static bool spin(tr_spin_policy *policy, _Atomic uint32_t *word, uint32_t seen, 
     return false;
 }
 
-static void sleep_until_change(tr_team *t, _Atomic uint32_t *word, uint32_t seen) {
-    atomic_fetch_add(&t->sleepers, 1);
-    while (atomic_load(word) == seen) futex_wait(word, seen);
-    atomic_fetch_sub(&t->sleepers, 1);
+/* Once a second one looks up: a rank whose workers all wait is not the one that hangs. */
+static void sleep_at_barrier(tr_team *t, uint32_t seen) {
+    const struct timespec second = {.tv_sec = 1};
+    atomic_fetch_add(&t->waiting, 1);
+    atomic_fetch_add(&t->m->sleepers, 1);
+    while (atomic_load(&t->m->generation) == seen) {
+        futex_wait(t, &t->m->generation, seen, t->beat ? &second : NULL);
+        if (t->beat && atomic_load(&t->waiting) == t->n) atomic_fetch_add_explicit(t->beat, 1, memory_order_relaxed);
+    }
+    atomic_fetch_sub(&t->m->sleepers, 1);
+    atomic_fetch_sub(&t->waiting, 1);
 }
 
-void tr_team_barrier(tr_team *t, uint32_t index) {
-    if (t->n == 1) return;
-    worker *w = &t->w[index];
-    uint32_t generation = w->sense;
-    w->sense = generation + 1;
-    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == t->n) {
-        atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
-        atomic_store(&t->generation, generation + 1);
-        if (atomic_load(&t->sleepers)) futex_wake_all(&t->generation);
-        return;
+bool tr_team_barrier(tr_team *t, uint32_t index) {
+    if (t->total == 1) return true;
+    worker *w = &t->w[index - t->first];
+    tr_team_meeting *m = t->m;
+    const uint32_t generation = atomic_load_explicit(&m->generation, memory_order_acquire);
+    if (generation & ABORT) return false;
+    if (atomic_fetch_add_explicit(&m->arrived, 1, memory_order_acq_rel) + 1 == t->total) {
+        atomic_store_explicit(&m->arrived, 0, memory_order_relaxed);
+        atomic_fetch_add(&m->generation, NEXT);
+        if (atomic_load(&m->sleepers)) futex_wake_all(t->private, &m->generation);
+        return true;
     }
     const uint32_t budget_ns = t->spin ? tr_spin_policy_budget(&w->spin) : 0;
-    if (budget_ns > 0 && spin(&w->spin, &t->generation, generation, budget_ns)) return;
-    if (t->spin) tr_spin_policy_miss(&w->spin);
-    const uint64_t begin = tr_clock_now_ns();
-    sleep_until_change(t, &t->generation, generation);
-    atomic_fetch_add_explicit(&w->lost_ns, tr_clock_now_ns() - begin, memory_order_relaxed);
+    if (budget_ns == 0 || !spin(&w->spin, &m->generation, generation, budget_ns)) {
+        if (t->spin) tr_spin_policy_miss(&w->spin);
+        const uint64_t begin = tr_clock_now_ns();
+        sleep_at_barrier(t, generation);
+        atomic_fetch_add_explicit(&w->lost_ns, tr_clock_now_ns() - begin, memory_order_relaxed);
+    }
+    return !tr_team_aborted(t);
 }
+
+/* ---- workers --------------------------------------------------------------------------------------------------------
+ */
 
 /* One core for each worker, or in a crowd all cores for all: see crowd.h. */
 static bool bind(const tr_team *t, const worker *w) {
     if (!t->cpus) return true;
-    return (t->crowd.crowded ? tr_bind_task(w->tid, t->cpus, t->n) : tr_bind_task(w->tid, &t->cpus[w->index], 1)) ==
+    return (t->crowd.crowded ? tr_bind_task(w->tid, t->cpus, t->total) : tr_bind_task(w->tid, &t->cpus[w->index], 1)) ==
            TR_OK;
 }
 
@@ -107,18 +158,32 @@ static void begin_worker(worker *w) {
     tr_ops_thread_init();
 }
 
+static void run_once(tr_team *t, worker *w) {
+    const uint64_t begin = tr_clock_now_ns();
+    t->fn(t->arg, w->index, t->total);
+    tr_team_barrier(t, w->index);
+    if (t->rank == 0 || w != &t->w[0]) return;
+    t->run_ns += tr_clock_now_ns() - begin;
+    tr_team_settle(t);
+}
+
 static void *worker_main(void *arg) {
     worker *w = arg;
     tr_team *t = w->team;
     begin_worker(w);
-    tr_team_barrier(t, w->index); /* all are where they belong */
-    for (uint32_t seen = 0;;) {
-        sleep_until_change(t, &t->run, seen);
-        seen = atomic_load(&t->run);
-        if (atomic_load(&t->quit)) return NULL;
-        t->fn(t->arg, w->index, t->n);
-        tr_team_barrier(t, w->index);
+    uint32_t seen = atomic_load(&t->m->run);
+    atomic_store(&w->done, seen);
+    atomic_fetch_add(&t->started, 1);
+    futex_wake_all(FUTEX_PRIVATE_FLAG, &t->started);
+    for (;;) {
+        while (atomic_load(&t->m->run) == seen && !atomic_load(&t->quit)) futex_wait(t, &t->m->run, seen, NULL);
+        if (atomic_load(&t->quit)) break;
+        seen = atomic_load(&t->m->run);
+        if (!tr_team_aborted(t)) run_once(t, w);
+        atomic_store(&w->done, seen);
     }
+    atomic_fetch_add(&t->gone, 1);
+    return NULL;
 }
 
 /* Cores that n workers stand on: of the list, or those that this thread may use. */
@@ -134,58 +199,106 @@ static uint32_t cores(uint32_t n, const uint32_t *cpus) {
     return distinct;
 }
 
-tr_status tr_team_create(uint32_t n, const uint32_t *cpus, tr_team **team_out, tr_error *err) {
-    if (n == 0 || n > TEAM_MAX) return tr_error_set(err, TR_CONFIG, "a stage has 1 to %d workers, not %u", TEAM_MAX, n);
-    tr_team *t = aligned_alloc(64, (sizeof *t + n * sizeof(worker) + 63) / 64 * 64);
-    if (!t) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %u workers", n);
-    *t = (tr_team){.n = n};
-    t->cpus = cpus ? malloc(n * sizeof *cpus) : NULL;
-    for (uint32_t i = 0; t->cpus && i < n; i++) t->cpus[i] = cpus[i];
-    t->spin = cores(n, cpus) >= n;
-    for (uint32_t i = 0; i < n; i++) t->w[i] = (worker){.team = t, .index = i};
-    begin_worker(&t->w[0]);
-    for (uint32_t i = 1; i < n; i++)
-        if (pthread_create(&t->w[i].thread, NULL, worker_main, &t->w[i]) != 0) {
-            t->n = i; /* the ones that run, and wait at the first barrier */
-            tr_team_barrier(t, 0);
-            tr_team_destroy(&t);
-            return tr_error_set(err, TR_UNAVAILABLE, "cannot start %u worker threads", n);
-        }
-    tr_team_barrier(t, 0);
+/* First of its workers that is a thread of the team: a leader's first worker is the caller. */
+static uint32_t first_thread(const tr_team *t) { return t->rank == 0; }
+
+static tr_status start_threads(tr_team *t, tr_error *err) {
+    uint32_t n = 0;
+    if (t->rank == 0) begin_worker(&t->w[0]);
+    for (uint32_t i = first_thread(t); i < t->n; i++, n++)
+        if (pthread_create(&t->w[i].thread, NULL, worker_main, &t->w[i]) != 0) break;
+    for (uint32_t seen = atomic_load(&t->started); seen < n; seen = atomic_load(&t->started))
+        syscall(SYS_futex, &t->started, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+    if (n == t->n - first_thread(t)) return TR_OK;
+    const uint32_t wanted = t->n;
+    t->n = first_thread(t) + n; /* those that run */
+    return tr_error_set(err, TR_UNAVAILABLE, "cannot start %u worker threads", wanted);
+}
+
+tr_status tr_team_join(const tr_team_config *c, tr_team **team_out, tr_error *err) {
+    if (c->n_workers == 0 || c->total > TEAM_MAX || c->first + c->n_workers > c->total ||
+        c->n_ranks > TR_TEAM_RANKS_MAX || c->rank >= c->n_ranks)
+        return tr_error_set(err, TR_CONFIG, "a stage has 1 to %d workers, not %u", TEAM_MAX, c->total);
+    tr_team *t = aligned_alloc(64, (sizeof *t + c->n_workers * sizeof(worker) + 63) / 64 * 64);
+    if (!t) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %u workers", c->n_workers);
+    *t = (tr_team){.n = c->n_workers, .first = c->first, .total = c->total, .rank = c->rank, .n_ranks = c->n_ranks};
+    t->m = c->meeting ? c->meeting : &t->own;
+    t->private = c->meeting ? 0 : FUTEX_PRIVATE_FLAG;
+    t->beat = c->beat;
+    t->fn = c->follow;
+    t->arg = c->arg;
+    t->cpus = c->cpus ? malloc(c->total * sizeof *c->cpus) : NULL;
+    for (uint32_t i = 0; t->cpus && i < c->total; i++) t->cpus[i] = c->cpus[i];
+    t->spin = cores(c->total, c->cpus) >= c->total;
+    for (uint32_t i = 0; i < t->n; i++) t->w[i] = (worker){.team = t, .index = t->first + i};
+    tr_status status = start_threads(t, err);
+    if (status != TR_OK) {
+        tr_team_destroy(&t);
+        return status;
+    }
     *team_out = t;
     return TR_OK;
+}
+
+void tr_team_enter(tr_team *t) { atomic_store(&t->m->present[t->rank], 1); }
+
+tr_status tr_team_create(uint32_t n, const uint32_t *cpus, tr_team **team_out, tr_error *err) {
+    return tr_team_join(&(tr_team_config){.n_ranks = 1, .n_workers = n, .total = n, .cpus = cpus}, team_out, err);
 }
 
 void tr_team_destroy(tr_team **team) {
     tr_team *t = *team;
     if (!t) return;
+    if (t->m != &t->own) tr_team_meeting_leave(t->m, t->rank);
     atomic_store(&t->quit, 1);
-    atomic_fetch_add(&t->run, 1);
-    futex_wake_all(&t->run);
-    for (uint32_t i = 1; i < t->n; i++) pthread_join(t->w[i].thread, NULL);
+    while (atomic_load(&t->gone) < t->n - first_thread(t)) { /* one may be about to sleep */
+        futex_wake_all(t->private, &t->m->run);
+        sched_yield();
+    }
+    for (uint32_t i = first_thread(t); i < t->n; i++) pthread_join(t->w[i].thread, NULL);
     free(t->cpus);
     free(t);
     *team = NULL;
 }
 
-uint32_t tr_team_size(const tr_team *t) { return t->n; }
+uint32_t tr_team_size(const tr_team *t) { return t->total; }
 
-void tr_team_run(tr_team *t, tr_team_fn fn, void *arg) {
+uint32_t tr_team_local(const tr_team *t, uint32_t *first_out) {
+    *first_out = t->first;
+    return t->n;
+}
+
+/* ---- runs -----------------------------------------------------------------------------------------------------------
+ */
+
+bool tr_team_idle(const tr_team *t) {
+    for (uint32_t i = first_thread(t); i < t->n; i++)
+        if (atomic_load(&t->w[i].done) != atomic_load(&t->m->run)) return false;
+    return true;
+}
+
+bool tr_team_run(tr_team *t, tr_team_fn fn, void *arg, uint32_t what) {
     const uint64_t begin = tr_clock_now_ns();
+    if (!assemble(t)) return false;
     t->fn = fn;
     t->arg = arg;
-    if (t->n > 1) {
-        atomic_fetch_add(&t->run, 1);
-        if (atomic_load(&t->sleepers)) futex_wake_all(&t->run);
+    atomic_store_explicit(&t->m->what, what, memory_order_relaxed);
+    if (t->total > 1) {
+        atomic_fetch_add(&t->m->run, 1);
+        futex_wake_all(t->private, &t->m->run);
     }
-    fn(arg, 0, t->n);
-    tr_team_barrier(t, 0);
+    fn(arg, 0, t->total);
+    const bool whole = tr_team_barrier(t, 0);
+    while (!whole && !tr_team_idle(t)) sched_yield(); /* a death is rare */
     t->run_ns += tr_clock_now_ns() - begin;
+    return whole;
 }
+
+uint32_t tr_team_what(const tr_team *t) { return atomic_load_explicit(&t->m->what, memory_order_relaxed); }
 
 void tr_team_settle(tr_team *t) {
     uint64_t most = 0;
-    if (t->n == 1 || !t->spin || !t->cpus) return;
+    if (t->total == 1 || !t->spin || !t->cpus) return;
     for (uint32_t i = 0; i < t->n; i++) {
         const uint64_t lost = atomic_exchange_explicit(&t->w[i].lost_ns, 0, memory_order_relaxed);
         most = lost > most ? lost : most;

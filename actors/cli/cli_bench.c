@@ -201,6 +201,7 @@ static tr_status choose(bench *b, tr_error *err) {
     if (longest > most)
         return tr_error_set(err, TR_DATA, "the tests need %u tokens, the context has %u: lower -d, -p or -n", longest,
                             most);
+    w->prefix_cache = false; /* every repetition computes its prompts */
     w->n_requests = batch;
     w->request_tokens = longest;
     b->tokens = malloc((size_t)longest * sizeof *b->tokens);
@@ -236,7 +237,7 @@ static uint32_t threads(const tr_cli_session *s) {
     uint32_t most = 0, sum = 0;
     for (uint32_t a = 0; a < s->company.n_actors; a++) {
         sum += s->company.actor[a].workers;
-        if (s->company.actor[a].workers > most) most = s->company.actor[a].workers;
+        if (s->company.actor[a].team_workers > most) most = s->company.actor[a].team_workers;
     }
     return s->company.exclusive ? most : sum;
 }

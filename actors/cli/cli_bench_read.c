@@ -88,7 +88,7 @@ static void *run_passes(void *arg) {
     for (int i = 0; i < PASSES; i++) {
         p->n_streams = i % 2 ? 1 : 4;
         uint64_t start = tr_clock_now_ns();
-        tr_team_run(team, read_share, p);
+        tr_team_run(team, read_share, p, 0);
         double rate = (double)r->bytes * 1e9 / (double)(tr_clock_now_ns() - start);
         if (rate > p->best) p->best = rate;
     }

@@ -37,6 +37,7 @@ static tr_status measure(const tr_cli_session *s, memory *m, tr_error *err) {
     m->kv[0] = c->segment[TR_SEGMENT_POOL_PREFILL].bytes;
     m->kv[1] = c->segment[TR_SEGMENT_POOL_DECODE].bytes;
     for (uint32_t i = 0; i < TR_SEGMENT_POOL_PREFILL; i++) m->other += c->segment[i].bytes;
+    m->other += c->segment[TR_SEGMENT_TEAMS].bytes - c->segment[TR_SEGMENT_TEAMS].sparse;
     return TR_OK;
 }
 
@@ -59,11 +60,11 @@ static void cpu_text(const uint32_t *cpus, uint32_t n, char *out, size_t cap) {
 }
 
 /* What the stages of the plan would get on the planned machine, also where it is not this one. */
-static const tr_placement_stage *placed(const tr_placement *p, const tr_company_actor *a) {
-    return &p->stage[a->pipeline][a->stage];
+static const tr_placement_rank *placed(const tr_placement *p, const tr_company_actor *a) {
+    return &p->rank[a->pipeline][a->stage * a->tp + a->rank];
 }
 
-static void print_stage(const tr_company *c, const tr_company_actor *a, const tr_placement_stage *at) {
+static void print_stage(const tr_company_actor *a, const tr_placement_rank *at) {
     char cores[256], node[16] = "-", what[64] = "";
     cpu_text(at->cpus, at->n_cpus, cores, sizeof cores);
     if (at->numa_node >= 0) snprintf(node, sizeof node, "%d", at->numa_node);
@@ -71,8 +72,8 @@ static void print_stage(const tr_company *c, const tr_company_actor *a, const tr
         if (a->phase[p].active)
             snprintf(what + strlen(what), sizeof what - strlen(what), "%s%s", what[0] ? "/" : "",
                      tr_precision_name((tr_precision)a->phase[p].precision));
-    printf("  %-12s layers %3u..%-3u  %-10s cores %-12s numa %s\n", a->name, a->lo, a->hi - 1, what, cores, node);
-    (void)c;
+    printf("  %-12s layers %3u..%-3u  %-10s cores %-12s numa %s", a->name, a->lo, a->hi - 1, what, cores, node);
+    printf(a->tp > 1 ? "  rank %u of %u\n" : "\n", a->rank, a->tp);
 }
 
 static void print_text(const tr_cli_session *s, const tr_placement *placement, const memory *m) {
@@ -86,7 +87,7 @@ static void print_text(const tr_cli_session *s, const tr_placement *placement, c
     printf("context    %u tokens, chunk %u, batch %u, transport %s\n", c->context, c->chunk, c->max_batch,
            c->transport_zmq ? "zmq" : "shm");
     for (uint32_t a = 0; a < c->n_actors; a++)
-        if (c->actor[a].role == TR_ROLE_STAGE) print_stage(c, &c->actor[a], placed(placement, &c->actor[a]));
+        if (c->actor[a].role == TR_ROLE_STAGE) print_stage(&c->actor[a], placed(placement, &c->actor[a]));
     if (c->exclusive)
         puts("  stages share cores: one computes at a time, on all of them");
     else if (c->unified)
@@ -116,14 +117,14 @@ static void print_text(const tr_cli_session *s, const tr_placement *placement, c
         putchar('\n');
     }
     printf("hand-off   %s\n", c->one_pool ? "pages change owner, nothing is copied" : "copied by the resharder");
-    printf("other      shared %9.1f MiB (rings, tables, journal)\n", mib(m->other));
+    printf("other      shared %9.1f MiB (rings, tables, journal, rows of tp ranks)\n", mib(m->other));
     printf("in all     %17.1f MiB of %.1f MiB\n", mib(sum), mib(s->machine.memory_bytes));
 }
 
 /* ---- JSON -----------------------------------------------------------------------------------------------------------
  */
 
-static json_t *stage_json(const tr_company_actor *a, const tr_placement_stage *at) {
+static json_t *stage_json(const tr_company_actor *a, const tr_placement_rank *at) {
     json_t *j = json_object(), *cores = json_array(), *dtype = json_object();
     for (uint32_t i = 0; i < at->n_cpus; i++) json_array_append_new(cores, json_integer(at->cpus[i]));
     if (a->phase[0].active)
@@ -132,6 +133,7 @@ static json_t *stage_json(const tr_company_actor *a, const tr_placement_stage *a
         json_object_set_new(dtype, "decode", json_string(tr_precision_name((tr_precision)a->phase[1].precision)));
     json_object_set_new(j, "name", json_string(a->name));
     json_object_set_new(j, "layers", json_pack("[i,i]", (int)a->lo, (int)a->hi));
+    json_object_set_new(j, "tp", json_pack("[i,i]", (int)a->rank, (int)a->tp));
     json_object_set_new(j, "dtype", dtype);
     json_object_set_new(j, "cores", cores);
     json_object_set_new(j, "numa", at->numa_node >= 0 ? json_integer(at->numa_node) : json_null());
@@ -202,7 +204,7 @@ static uint32_t *make_table(const tr_kv_layout *l, uint32_t tokens, uint32_t ste
 static uint32_t layer_begins(const tr_company *c, uint32_t pipeline, uint32_t *begin) {
     uint32_t n = 0;
     for (uint32_t a = 0; a < c->n_actors; a++)
-        if (c->actor[a].role == TR_ROLE_STAGE && c->actor[a].pipeline == pipeline) {
+        if (c->actor[a].role == TR_ROLE_STAGE && c->actor[a].pipeline == pipeline && c->actor[a].rank == 0) {
             begin[n++] = c->actor[a].lo;
             begin[n] = c->actor[a].hi;
         }
@@ -286,6 +288,7 @@ static tr_status show(tr_cli_session *s, tr_options *o, tr_error *err) {
     TR_TRY(measure(s, &m, err));
     tr_placement_want want = {.n_pipelines = w->unified ? 1 : 2,
                               .n_stages = {w->side[0].pp, w->unified ? 0 : w->side[1].pp},
+                              .tp = {w->side[0].tp, w->side[1].tp},
                               .max_cores = w->threads,
                               .cores = w->cores};
     TR_TRY(tr_placement_compute(&s->machine, &want, &placement, err));

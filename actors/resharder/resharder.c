@@ -18,8 +18,9 @@ typedef struct driver {
     uint8_t *pool[2];
     tr_reshard_side side[2];
     uint32_t layer_begin[2][MAX_STAGES + 1];
-    float *tmp;   /* one head */
-    bool pending; /* job is to be run */
+    float *tmp;                     /* one head */
+    tr_kv_calibration *calibration; /* NULL: no pool needs one */
+    bool pending;                   /* job is to be run */
     tr_msg_reshard job;
     tr_resharder_core core;
     tr_effects effects;
@@ -33,9 +34,10 @@ static uint8_t *tile(const driver *d, uint32_t pool, const tr_reshard_op *op, ui
 
 static uint64_t copy(driver *d, const tr_reshard_op *op) {
     const tr_kv_layout *src = d->side[0].layout, *dst = d->side[1].layout;
+    const tr_kv_head *heads = d->calibration ? tr_kv_calibration_heads(d->calibration) : NULL;
     tr_kv_convert(d->ops, dst->format, tile(d, 1, op, op->dst_page, op->dst_tok), op->dst_tok % TR_KV_TILE_TOK,
                   src->format, tile(d, 0, op, op->src_page, op->src_tok), op->src_tok % TR_KV_TILE_TOK, op->n_tok,
-                  src->head_dim, d->tmp);
+                  src->head_dim, heads ? &heads[op->layer * src->n_kv_heads + op->kv_head] : NULL, d->tmp);
     return tr_kv_convert_bytes(dst->format, op->n_tok, dst->head_dim);
 }
 
@@ -111,6 +113,7 @@ tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
     if (!d->ops || !d->tmp)
         status = tr_error_set(err, TR_UNAVAILABLE, "this machine cannot run the kernel set %s of the plan",
                               rt->company->ops);
+    if (status == TR_OK) status = tr_company_calibration(rt->company, &d->calibration, err);
     if (status == TR_OK) {
         tr_ops_thread_init();
         init_side(d, 0);
@@ -128,6 +131,7 @@ tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
                 tr_runtime_wait(rt, seen, UINT64_MAX, NULL);
         }
     }
+    tr_kv_calibration_destroy(&d->calibration);
     free(d->tmp);
     free(d);
     return status;

@@ -4,9 +4,11 @@
  * are memfds with fixed descriptor numbers in every process of the company. */
 #ifndef TR_COMPANY_H
 #define TR_COMPANY_H
+#include "base/siphash.h"
 #include "base/status.h"
 #include "kv/kv_layout.h"
 #include "model/image.h"
+#include "model/kv_calibration.h"
 
 #include <stdint.h>
 
@@ -27,7 +29,8 @@ typedef enum tr_role {
     TR_ROLE_FRONTEND,
     TR_ROLE_SCHEDULER,
     TR_ROLE_RESHARDER,
-    TR_ROLE_STAGE
+    TR_ROLE_STAGE,
+    TR_ROLE_GATEWAY
 } tr_role;
 
 /* What a stage runs for one phase (index TR_PHASE_* - 1). */
@@ -38,17 +41,23 @@ typedef struct tr_company_phase {
 } tr_company_phase;
 
 typedef struct tr_company_actor {
-    char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "prefill.0", "decode.2", "unified.0" */
+    char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "gateway", "prefill.0", "decode.2",
+                          "unified.0";     rank 1 of a stage: "decode.2.1" */
     uint32_t role;     /* tr_role */
     uint32_t pipeline; /* stage: 0 or 1, index of the scheduler's pipeline */
     uint32_t stage, n_stages;
+    uint32_t rank,
+        tp;          /* tensor parallel: rank of the stage's tp, 0 leads and alone has channels; its ranks follow it */
     uint32_t lo, hi; /* layers */
     tr_company_phase phase[2];
     uint32_t n_cpus;                    /* workers of a stage: one a CPU; 0: not pinned */
     uint32_t cpus[TR_COMPANY_CPUS_MAX]; /* logical CPU numbers */
     uint32_t workers;                   /* threads of a stage (n_cpus when pinned) */
-    int32_t numa_node;                  /* -1: not bound */
-    uint32_t spin_ns;                   /* how long it may spin before it sleeps; 0 where cores are shared */
+    uint32_t worker0, team_workers;     /* of all ranks: index of its first one, how many in all */
+    /* tp > 1: of the stage in TR_SEGMENT_TEAMS, whole pages; the rest behind the filled part is a hole */
+    uint64_t team_offset, team_bytes, team_filled;
+    int32_t numa_node; /* -1: not bound */
+    uint32_t spin_ns;  /* how long it may spin before it sleeps; 0 where cores are shared */
 } tr_company_actor;
 
 typedef enum tr_link_kind { TR_LINK_CONTROL = 1, TR_LINK_ACTIVATION = 2, TR_LINK_LOGITS = 3 } tr_link_kind;
@@ -70,12 +79,14 @@ typedef enum tr_segment_id {
     TR_SEGMENT_TABLES,  /* page tables and bitmaps of both pools */
     TR_SEGMENT_POOL_PREFILL,
     TR_SEGMENT_POOL_DECODE, /* bytes 0 when one_pool */
+    TR_SEGMENT_TEAMS,       /* a stage of several ranks: tr_team_meeting, then what its forward passes share */
     TR_SEGMENT_COUNT
 } tr_segment_id;
 
 typedef struct tr_company_segment {
     char name[32];
     uint64_t bytes;
+    uint64_t sparse; /* of these: holes, which have no memory before somebody writes there */
 } tr_company_segment;
 
 typedef struct tr_company {
@@ -90,9 +101,13 @@ typedef struct tr_company {
     char endpoint[TR_COMPANY_PATH_MAX];                     /* ZeroMQ endpoint of the frontend */
     char image_path[TR_PRECISION_END][TR_COMPANY_PATH_MAX]; /* index: precision of the image; empty: not needed */
     int32_t image_fd[TR_PRECISION_END];                     /* or a descriptor (cache could not be written); -1: none */
-    char ops[16];                                           /* kernel set, tr_ops_find */
-    uint32_t transport_zmq;                                 /* 1: transport.local: zmq */
+    char kv_calibration[TR_COMPANY_PATH_MAX]; /* file of the calibrated KV formats; empty: none is in use */
+    uint32_t kv_calibration_crc;
+    char ops[16];           /* kernel set, tr_ops_find */
+    uint32_t transport_zmq; /* 1: transport.local: zmq */
     uint32_t unified, exclusive, one_pool;
+    uint32_t prefix_cache, one_path, watermark; /* as in tr_scheduler_config */
+    tr_siphash_key prefix_key;                  /* random, of this start */
     uint32_t context, chunk, max_rows, max_batch, max_waiting, n_slots;
     uint32_t max_in_flight[2];
     uint32_t vocab, hidden, instruct;
@@ -102,6 +117,9 @@ typedef struct tr_company {
     uint64_t table_offset[2], bitmap_offset[2]; /* inside TR_SEGMENT_TABLES */
     uint32_t n_actors, n_links;
     uint32_t frontend, scheduler, resharder; /* actor indices; resharder TR_NOBODY when one_pool */
+    char http_host[64];                      /* of the gateway, where there is one */
+    uint32_t http_port;                      /* 0: any free one */
+    char api_key_file[TR_COMPANY_PATH_MAX];
     tr_company_actor actor[TR_COMPANY_ACTORS_MAX];
     tr_company_link link[TR_COMPANY_LINKS_MAX];
     tr_company_segment segment[TR_SEGMENT_COUNT];
@@ -110,4 +128,8 @@ typedef struct tr_company {
 /* Link of that kind between two actors, or NULL. */
 const tr_company_link *tr_company_find_link(const tr_company *c, tr_link_kind kind, uint32_t from, uint32_t to);
 const tr_company_actor *tr_company_find_actor(const tr_company *c, const char *name);
+/* Does a pool have a calibrated format? */
+bool tr_company_calibrated(const tr_company *c);
+/* The calibration that the plan names, NULL where none is in use. TR_DATA: another file lies there by now. */
+tr_status tr_company_calibration(const tr_company *c, tr_kv_calibration **out, tr_error *err);
 #endif

@@ -4,6 +4,7 @@
 #include "base/checked.h"
 #include "kv/kv_pool.h"
 #include "scheduler/journal.h"
+#include "stages/forward.h"
 #include "stages/layer_split.h"
 #include "transport/codec.h"
 #include "transport/ring.h"
@@ -205,7 +206,7 @@ static tr_company_actor *add_actor(tr_company *c, tr_role role, const char *name
     return a;
 }
 
-static void place(const build *b, const tr_placement_stage *p, tr_company_actor *a) {
+static void place(const build *b, const tr_placement_rank *p, tr_company_actor *a) {
     a->workers = p->n_cpus;
     if (!b->machine->is_this_system) { /* planned for another machine: run unbound on what there is */
         long online = sysconf(_SC_NPROCESSORS_ONLN);
@@ -215,7 +216,19 @@ static void place(const build *b, const tr_placement_stage *p, tr_company_actor 
     a->n_cpus = p->n_cpus;
     memcpy(a->cpus, p->cpus, p->n_cpus * sizeof p->cpus[0]);
     a->numa_node = p->numa_node;
-    a->spin_ns = b->placement.exclusive ? 0 : SPIN_NS;
+    a->spin_ns = b->placement.exclusive || a->rank > 0 ? 0 : SPIN_NS; /* a follower's cores are its workers' */
+}
+
+/* Of the last n actors, which are stages rank by rank. */
+static void number_workers(tr_company *c, uint32_t n) {
+    for (tr_company_actor *lead = c->actor + c->n_actors - n; lead < c->actor + c->n_actors; lead += lead->tp) {
+        uint32_t sum = 0;
+        for (uint32_t r = 0; r < lead->tp; r++) {
+            lead[r].worker0 = sum;
+            sum += lead[r].workers;
+        }
+        for (uint32_t r = 0; r < lead->tp; r++) lead[r].team_workers = sum;
+    }
 }
 
 static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_error *err) {
@@ -223,22 +236,26 @@ static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_
     uint32_t begin[TR_COMPANY_BUILD_STAGES_MAX + 1];
     bool prefill_only = !b->want->unified && pipeline == 0;
     TR_TRY(split(b, side, name, prefill_only ? b->want->chunk : 1, begin, err));
-    for (uint32_t i = 0; i < side->pp; i++) {
+    for (uint32_t i = 0; i < side->pp * side->tp; i++) {
+        const uint32_t stage = i / side->tp, rank = i % side->tp;
         char label[32];
-        snprintf(label, sizeof label, "%s.%u", name, i);
+        snprintf(label, sizeof label, rank ? "%.8s.%u.%u" : "%.8s.%u", name, stage, rank);
         tr_company_actor *a = add_actor(b->c, TR_ROLE_STAGE, label);
         a->pipeline = pipeline;
-        a->stage = i;
+        a->stage = stage;
         a->n_stages = side->pp;
-        a->lo = begin[i];
-        a->hi = begin[i + 1];
+        a->rank = rank;
+        a->tp = side->tp;
+        a->lo = begin[stage];
+        a->hi = begin[stage + 1];
         for (uint32_t phase = 0; phase < 2; phase++) {
             if (!b->want->unified && phase != pipeline) continue;
             a->phase[phase] = (tr_company_phase){
                 .active = 1, .precision = b->want->side[phase].dtype, .pool = b->c->one_pool ? 0 : phase};
         }
-        place(b, &b->placement.stage[pipeline][i], a);
+        place(b, &b->placement.rank[pipeline][i], a);
     }
+    number_workers(b->c, side->pp * side->tp);
     return TR_OK;
 }
 
@@ -254,6 +271,7 @@ static tr_status add_actors(build *b, tr_error *err) {
         c->resharder = c->n_actors;
         add_actor(c, TR_ROLE_RESHARDER, "resharder");
     }
+    if (b->want->http) add_actor(c, TR_ROLE_GATEWAY, "gateway");
     if (b->want->unified) return add_pipeline(b, 0, "unified", err);
     TR_TRY(add_pipeline(b, 0, "prefill", err));
     return add_pipeline(b, 1, "decode", err);
@@ -284,6 +302,7 @@ static void add_control_links(tr_company *c) {
     uint64_t flights = (uint64_t)c->max_in_flight[0] + c->max_in_flight[1];
     uint64_t step = tr_codec_type_bound(TR_MSG_STEP, c->max_rows, min_u32(c->max_batch, TR_MAX_SPANS));
     uint64_t done = tr_codec_type_bound(TR_MSG_STEP_DONE, TR_MAX_SPANS, 0);
+    uint64_t reset = tr_codec_type_bound(TR_MSG_RESET, 0, 0); /* and its answer: all that a follower gets */
     uint64_t job = tr_codec_type_bound(TR_MSG_RESHARD, 8, 0);
     uint64_t job_done = tr_codec_type_bound(TR_MSG_RESHARD_DONE, 0, 0);
     uint64_t extra = small * 4 * c->n_slots / submit + 2;
@@ -291,8 +310,9 @@ static void add_control_links(tr_company *c) {
     add_link(c, TR_LINK_CONTROL, c->scheduler, c->frontend, 2 + extra, output);
     for (uint32_t a = 0; a < c->n_actors; a++) {
         if (c->actor[a].role != TR_ROLE_STAGE) continue;
-        add_link(c, TR_LINK_CONTROL, c->scheduler, a, 2 * flights + 8, step);
-        add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, done);
+        const bool follows = c->actor[a].rank > 0;
+        add_link(c, TR_LINK_CONTROL, c->scheduler, a, 2 * flights + 8, follows ? reset : step);
+        add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, follows ? reset : done);
     }
     if (c->resharder == TR_NOBODY) return;
     add_link(c, TR_LINK_CONTROL, c->scheduler, c->resharder, 2 * (uint64_t)c->n_slots + 64, job);
@@ -304,9 +324,9 @@ static void add_data_links(const build *b, tr_company *c) {
     uint64_t logits = sizeof(tr_wire_header) + tr_align_up(c->vocab, 16) * sizeof(float);
     for (uint32_t a = 0; a < c->n_actors; a++) {
         const tr_company_actor *actor = &c->actor[a];
-        if (actor->role != TR_ROLE_STAGE) continue;
+        if (actor->role != TR_ROLE_STAGE || actor->rank > 0) continue;
         if (actor->stage + 1 < actor->n_stages)
-            add_link(c, TR_LINK_ACTIVATION, a, a + 1, 2, activation);
+            add_link(c, TR_LINK_ACTIVATION, a, a + actor->tp, 2, activation);
         else
             add_link(c, TR_LINK_LOGITS, a, c->frontend, b->want->logits ? 8 : 2, logits);
     }
@@ -315,9 +335,43 @@ static void add_data_links(const build *b, tr_company *c) {
 /* ---- segments -------------------------------------------------------------------------------------------------------
  */
 
+/* What the ranks of a stage share, of the phase that wants more. */
+static void size_team(const tr_model_config *m, const tr_company *c, tr_company_actor *lead) {
+    for (uint32_t phase = 0; phase < 2; phase++) {
+        if (!lead->phase[phase].active) continue;
+        const tr_forward_config f = {.precision = (tr_precision)lead->phase[phase].precision,
+                                     .lo = lead->lo,
+                                     .hi = lead->hi,
+                                     .max_rows = c->max_rows,
+                                     .max_spans = TR_MAX_SPANS,
+                                     .context = c->context};
+        uint64_t filled = 0, bytes = tr_forward_common_bytes(m, &f, lead->team_workers, &filled);
+        lead->team_bytes = max_u64(lead->team_bytes, tr_align_up(sizeof(tr_team_meeting) + bytes, 4096));
+        lead->team_filled = max_u64(lead->team_filled, tr_align_up(sizeof(tr_team_meeting) + filled, 4096));
+    }
+}
+
+static void size_teams(const tr_model_config *m, tr_company *c) {
+    uint64_t at = 0, sparse = 0;
+    for (uint32_t a = 0; a < c->n_actors; a++) {
+        tr_company_actor *actor = &c->actor[a];
+        if (actor->role != TR_ROLE_STAGE || actor->tp == 1) continue;
+        if (actor->rank == 0) size_team(m, c, actor);
+        const tr_company_actor *lead = actor - actor->rank;
+        actor->team_bytes = lead->team_bytes;
+        actor->team_filled = lead->team_filled;
+        actor->team_offset = at;
+        if (actor->rank + 1 < actor->tp) continue;
+        at += actor->team_bytes;
+        sparse += actor->team_bytes - actor->team_filled;
+    }
+    c->segment[TR_SEGMENT_TEAMS].bytes = at;
+    c->segment[TR_SEGMENT_TEAMS].sparse = sparse;
+}
+
 static tr_status size_segments(tr_company *c, tr_error *err) {
-    static const char *const names[TR_SEGMENT_COUNT] = {"control", "links",      "journal",
-                                                        "tables",  "prefill-kv", "decode-kv"};
+    static const char *const names[TR_SEGMENT_COUNT] = {"control",    "links",     "journal", "tables",
+                                                        "prefill-kv", "decode-kv", "teams"};
     uint64_t at = 0;
     for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++)
         snprintf(c->segment[i].name, sizeof c->segment[i].name, "troupe-%s", names[i]);
@@ -346,18 +400,21 @@ static tr_status size_segments(tr_company *c, tr_error *err) {
  */
 
 static tr_status check_want(const tr_company_build_want *w, const tr_model_config *m, tr_error *err) {
-    uint32_t stages = 0;
+    uint32_t ranks = 0;
     for (uint32_t p = 0; p < (w->unified ? 1u : 2u); p++) {
         const tr_company_build_side *s = &w->side[p];
         const char *name = w->unified ? "unified" : p == 0 ? "prefill" : "decode";
         if (s->pp == 0 || s->pp > m->n_layers)
             return tr_error_set(err, TR_CONFIG, "%s.pp: %u stages for the %u layers of the model: give at most %u",
                                 name, s->pp, m->n_layers, m->n_layers);
-        stages += s->pp;
+        if (s->tp == 0 || s->tp > TR_COMPANY_BUILD_RANKS_MAX)
+            return tr_error_set(err, TR_CONFIG, "%s.tp: %u ranks a stage: 1 to %d are possible", name, s->tp,
+                                TR_COMPANY_BUILD_RANKS_MAX);
+        ranks += s->pp * s->tp;
     }
-    if (stages > TR_COMPANY_BUILD_STAGES_MAX)
-        return tr_error_set(err, TR_CONFIG, "%u stages in all: at most %d are possible", stages,
-                            TR_COMPANY_BUILD_STAGES_MAX);
+    if (ranks > TR_COMPANY_BUILD_RANKS_MAX)
+        return tr_error_set(err, TR_CONFIG, "%u ranks of stages in all: at most %d are possible", ranks,
+                            TR_COMPANY_BUILD_RANKS_MAX);
     for (uint32_t p = 0; p < 2; p++) {
         uint32_t page = w->side[p].page;
         if (page != 16 && page != 32 && page != 64)
@@ -371,6 +428,7 @@ static tr_status check_want(const tr_company_build_want *w, const tr_model_confi
 static tr_status place_stages(build *b, tr_error *err) {
     tr_placement_want want = {.n_pipelines = b->want->unified ? 1 : 2,
                               .n_stages = {b->want->side[0].pp, b->want->unified ? 0 : b->want->side[1].pp},
+                              .tp = {b->want->side[0].tp, b->want->side[1].tp},
                               .max_cores = b->want->threads,
                               .cores = b->want->cores};
     TR_TRY(tr_placement_compute(b->machine, &want, &b->placement, err));
@@ -397,7 +455,7 @@ static void copy_model(const tr_model_config *m, tr_company *c) {
  * and that tells nobody why. */
 static tr_status check_memory(const build *b, tr_error *err) {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++) sum += b->c->segment[i].bytes;
+    for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++) sum += b->c->segment[i].bytes - b->c->segment[i].sparse;
     if (!b->machine->is_this_system || b->machine->memory_bytes == 0 || sum < b->machine->memory_bytes) return TR_OK;
     return tr_error_set(err, TR_CONFIG,
                         "the company needs %" PRIu64 " MiB of shared memory, %" PRIu64
@@ -418,6 +476,9 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     TR_TRY(check_want(want, model, err));
     TR_TRY(kv_model(model, &b.kv, err));
     c->one_pool = same_pool(&b);
+    c->prefix_cache = want->prefix_cache;
+    c->one_path = want->side[0].dtype == want->side[1].dtype && want->side[0].kv == want->side[1].kv;
+    c->watermark = want->watermark;
     copy_model(model, c);
     TR_TRY(place_stages(&b, err));
     choose_batch(&b);
@@ -426,6 +487,7 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     TR_TRY(add_actors(&b, err));
     add_control_links(c);
     add_data_links(&b, c);
+    size_teams(model, c);
     TR_TRY(size_segments(c, err));
     return check_memory(&b, err);
 }

@@ -37,24 +37,25 @@ static tr_status new_memfd(const char *name, uint64_t bytes, int *fd_out, tr_err
     return TR_OK;
 }
 
-static tr_status allocate(int fd, const char *name, uint64_t bytes, tr_error *err) {
-    int e = bytes ? posix_fallocate(fd, 0, (off_t)bytes) : 0;
-    if (e != 0)
-        return tr_error_set(err, TR_UNAVAILABLE,
-                            "not enough memory for %s: %" PRIu64 " MiB wanted (%s); lower --kv-memory or -c", name,
-                            bytes >> 20, strerror(e));
-    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW);
-    return TR_OK;
+static tr_status allocate(int fd, const char *name, uint64_t offset, uint64_t bytes, tr_error *err) {
+    int e = bytes ? posix_fallocate(fd, (off_t)offset, (off_t)bytes) : 0;
+    if (e == 0) return TR_OK;
+    return tr_error_set(err, TR_UNAVAILABLE,
+                        "not enough memory for %s: %" PRIu64 " MiB wanted (%s); lower --kv-memory or -c", name,
+                        bytes >> 20, strerror(e));
 }
+
+static void seal(int fd) { fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW); }
 
 tr_status tr_segment_create(const char *name, uint64_t bytes, int fd, tr_error *err) {
     int made = -1;
     TR_TRY(new_memfd(name, bytes, &made, err));
-    tr_status status = allocate(made, name, bytes, err);
+    tr_status status = allocate(made, name, 0, bytes, err);
     if (status != TR_OK) {
         close(made);
         return status;
     }
+    seal(made);
     return place_fd(made, fd, err);
 }
 
@@ -77,7 +78,7 @@ static void bind_pool(const tr_company *c, uint32_t pool, uint8_t *base) {
     const tr_kv_layout *l = &c->layout[pool];
     for (uint32_t a = 0; a < c->n_actors; a++) {
         const tr_company_actor *actor = &c->actor[a];
-        if (actor->role != TR_ROLE_STAGE || actor->numa_node < 0) continue;
+        if (actor->role != TR_ROLE_STAGE || actor->rank > 0 || actor->numa_node < 0) continue;
         for (uint32_t p = 0; p < 2; p++) {
             if (!actor->phase[p].active || actor->phase[p].pool != pool) continue;
             for (uint32_t layer = actor->lo; layer < actor->hi; layer++)
@@ -87,8 +88,25 @@ static void bind_pool(const tr_company *c, uint32_t pool, uint8_t *base) {
     }
 }
 
-static tr_status create_pool(const tr_company *c, uint32_t pool, tr_error *err) {
-    uint32_t id = pool == 0 ? TR_SEGMENT_POOL_PREFILL : TR_SEGMENT_POOL_DECODE;
+static tr_status fill_pool(const tr_company *c, uint32_t id, int fd, uint8_t *base, tr_error *err) {
+    bind_pool(c, id == TR_SEGMENT_POOL_DECODE, base);
+    return allocate(fd, c->segment[id].name, 0, c->segment[id].bytes, err);
+}
+
+/* The memory of a stage's ranks lies on the node of the first; what is logits alone stays a hole. */
+static tr_status fill_teams(const tr_company *c, int fd, uint8_t *base, tr_error *err) {
+    for (uint32_t a = 0; a < c->n_actors; a++) {
+        const tr_company_actor *actor = &c->actor[a];
+        if (actor->role != TR_ROLE_STAGE || actor->tp == 1 || actor->rank > 0) continue;
+        tr_bind_memory(base + actor->team_offset, actor->team_bytes, actor->numa_node);
+        TR_TRY(allocate(fd, c->segment[TR_SEGMENT_TEAMS].name, actor->team_offset, actor->team_filled, err));
+        tr_team_meeting_init(tr_segment_meeting(base, actor));
+    }
+    return TR_OK;
+}
+
+/* Memory whose place matters: it is bound before its pages exist. */
+static tr_status create_placed(const tr_company *c, uint32_t id, tr_error *err) {
     uint64_t bytes = c->segment[id].bytes;
     int fd = -1;
     TR_TRY(new_memfd(c->segment[id].name, bytes, &fd, err));
@@ -96,14 +114,14 @@ static tr_status create_pool(const tr_company *c, uint32_t pool, tr_error *err) 
         void *base = NULL;
         tr_status status = tr_segment_map(fd, bytes, true, &base, err);
         if (status == TR_OK) {
-            bind_pool(c, pool, base);
-            status = allocate(fd, c->segment[id].name, bytes, err);
+            status = id == TR_SEGMENT_TEAMS ? fill_teams(c, fd, base, err) : fill_pool(c, id, fd, base, err);
             munmap(base, bytes);
         }
         if (status != TR_OK) {
             close(fd);
             return status;
         }
+        seal(fd);
     }
     return place_fd(fd, TR_COMPANY_FD_SEGMENT + (int)id, err);
 }
@@ -125,8 +143,8 @@ static tr_status init_bells(const tr_company *c, tr_control *control, tr_error *
 
 tr_status tr_segment_create_all(const tr_company *c, void *segment_out[TR_SEGMENT_COUNT], tr_error *err) {
     for (uint32_t id = 0; id < TR_SEGMENT_COUNT; id++) {
-        if (id == TR_SEGMENT_POOL_PREFILL || id == TR_SEGMENT_POOL_DECODE)
-            TR_TRY(create_pool(c, id == TR_SEGMENT_POOL_DECODE, err));
+        if (id == TR_SEGMENT_POOL_PREFILL || id == TR_SEGMENT_POOL_DECODE || id == TR_SEGMENT_TEAMS)
+            TR_TRY(create_placed(c, id, err));
         else
             TR_TRY(tr_segment_create(c->segment[id].name, c->segment[id].bytes, TR_COMPANY_FD_SEGMENT + (int)id, err));
     }

@@ -6,11 +6,20 @@
 #define TR_SEGMENT_H
 #include "actors/runtime/company.h"
 #include "base/status.h"
+#include "stages/team.h"
 
 #include <stdbool.h>
 
 /* Descriptor of the eventfd of an actor's bell. */
 static inline int tr_segment_bell_fd(uint32_t actor) { return TR_COMPANY_FD_SEGMENT + TR_SEGMENT_COUNT + (int)actor; }
+
+/* Where the ranks of a stage meet, and the memory that their forward passes share, in a mapping of TR_SEGMENT_TEAMS. */
+static inline tr_team_meeting *tr_segment_meeting(void *teams, const tr_company_actor *rank) {
+    return (tr_team_meeting *)(void *)((char *)teams + rank->team_offset);
+}
+static inline void *tr_segment_common(void *teams, const tr_company_actor *rank) {
+    return tr_segment_meeting(teams, rank) + 1;
+}
 
 /* Anonymous file of that size with its pages allocated, placed at descriptor number fd. TR_UNAVAILABLE: no memory. */
 tr_status tr_segment_create(const char *name, uint64_t bytes, int fd, tr_error *err);

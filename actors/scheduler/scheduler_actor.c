@@ -17,12 +17,13 @@ typedef struct driver {
 } driver;
 
 static void fill_pipeline(const tr_company *c, uint32_t index, tr_scheduler_pipeline *out) {
-    for (uint32_t a = 0; a < c->n_actors; a++) {
-        const tr_company_actor *actor = &c->actor[a];
-        if (actor->role != TR_ROLE_STAGE || actor->pipeline != index) continue;
-        out->stage[actor->stage] = a;
-        out->n_stages++;
-    }
+    for (int lead = 1; lead >= 0; lead--)
+        for (uint32_t a = 0; a < c->n_actors; a++) {
+            const tr_company_actor *actor = &c->actor[a];
+            if (actor->role != TR_ROLE_STAGE || actor->pipeline != index || (actor->rank == 0) != (lead == 1)) continue;
+            out->stage[out->n_ranks++] = a; /* the plan has the stages in order */
+            out->n_stages += (uint32_t)lead;
+        }
     out->max_in_flight = c->max_in_flight[index];
 }
 
@@ -37,6 +38,10 @@ static void fill_config(tr_runtime *rt, tr_scheduler_config *config) {
                                     .max_batch = c->max_batch,
                                     .max_waiting = c->max_waiting,
                                     .one_pool = c->one_pool,
+                                    .prefix_cache = c->prefix_cache,
+                                    .one_path = c->one_path,
+                                    .prefix_key = c->prefix_key,
+                                    .watermark = c->watermark,
                                     .context = c->context,
                                     .vocab = c->vocab,
                                     .n_eos = c->n_eos,

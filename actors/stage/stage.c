@@ -1,14 +1,14 @@
-/* actors/stage/stage.c - real driver of stage_core.h: layers [lo, hi) of the model on pinned workers.
+/* actors/stage/stage.c - real driver of stage_core.h: layers [lo, hi) of the model on pinned workers. With tensor
+ * parallelism this is rank 0, which alone has channels; follower.c is the others.
  * Activations arrive in a record of the input channel and leave in a record of the output channel that the forward pass
- * works in directly. KV pages and weights are memory of the supervisor and of the page cache: a new incarnation finds
- * both. */
+ * works in directly. */
 #include "actors/actors.h"
+#include "actors/stage/passes.h"
 #include "actors/stage/stage_core.h"
 #include "affinity/bind.h"
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "stages/forward.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -18,9 +18,7 @@
 typedef struct driver {
     tr_runtime *rt;
     const tr_company_actor *me;
-    tr_team *team;
-    tr_image *image[TR_PRECISION_END]; /* index: precision of the image */
-    tr_forward *forward[2];            /* index phase - 1 */
+    tr_passes passes;
     tr_channel *in, *out, *logits;
     float *x;            /* last stage: residual stream of its own [max_rows, hidden] */
     tr_span *spans;      /* [TR_MAX_SPANS] */
@@ -96,6 +94,7 @@ static void convert_spans(const tr_msg_step *m, tr_span *out) {
         out[i].sampling = (tr_sampling){.temperature = s->temperature,
                                         .top_p = s->top_p > 0 ? s->top_p : 1,
                                         .top_k = s->top_k,
+                                        .draws = s->draws,
                                         .sample = s->sample,
                                         .seed = s->seed};
         row += s->rows;
@@ -154,16 +153,23 @@ static float *residual(driver *d, uint32_t rows) {
 
 static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_error *err) {
     uint32_t rows = m->tokens.len;
-    tr_forward *forward = m->phase >= 1 && m->phase <= 2 ? d->forward[m->phase - 1] : NULL;
+    tr_forward *forward = m->phase >= 1 && m->phase <= 2 ? d->passes.forward[m->phase - 1] : NULL;
     if (!forward || rows > d->rt->company->max_rows || m->spans.len > TR_MAX_SPANS)
         return tr_error_set(err, TR_INVALID, "step %" PRIu64 " does not fit this stage", m->step);
     float *x = residual(d, rows);
     if (!x) return tr_error_set(err, TR_INVALID, "step %" PRIu64 ": activations do not have its shape", m->step);
     convert_spans(m, d->spans);
-    memset(d->sampled, 0, m->spans.len * sizeof *d->sampled);
-    tr_micro_batch batch = {.n_rows = rows, .n_spans = m->spans.len, .spans = d->spans, .tokens = m->tokens.data};
+    memset(d->sampled, 0, TR_MAX_SPANS * sizeof *d->sampled);
+    tr_micro_batch batch = {.n_rows = rows,
+                            .n_spans = m->spans.len,
+                            .spans = d->spans,
+                            .tokens = m->tokens.data,
+                            .copies = m->copies.data,
+                            .n_copies = m->copies.len};
     tr_forward_output output = {.sampled = d->sampled};
     tr_status status = tr_forward_run(forward, &batch, x, &output);
+    done->as.computed.aborted = status == TR_PEER;
+    if (done->as.computed.aborted) return TR_OK;
     if (status != TR_OK) return tr_error_set(err, status, "step %" PRIu64 " was refused by the forward pass", m->step);
     if (d->out) {
         tr_wire_header h = {.kind = TR_WIRE_ACTIVATION,
@@ -197,48 +203,9 @@ static void compute(driver *d) {
     done.as.computed.total_ns = done.now_ns - begin;
     atomic_fetch_add(&block->kernel_ns, done.as.computed.kernel_ns);
     atomic_fetch_add(&block->step_ns, done.as.computed.total_ns);
-    atomic_fetch_add(&block->progress, 1);
+    if (!done.as.computed.aborted) atomic_fetch_add(&block->progress, 1);
     atomic_store(&block->busy, 0);
     on_event(d, &done);
-}
-
-static tr_status open_image(driver *d, tr_precision precision, tr_error *err) {
-    const tr_company *c = d->rt->company;
-    tr_image **image = &d->image[precision];
-    if (*image) return TR_OK;
-    char path[TR_COMPANY_PATH_MAX];
-    if (c->image_fd[precision] >= 0)
-        snprintf(path, sizeof path, "/proc/self/fd/%d", c->image_fd[precision]);
-    else
-        snprintf(path, sizeof path, "%s", c->image_path[precision]);
-    TR_TRY(tr_image_open(path, image, err));
-    if (tr_image_model_hash(*image) != c->model_hash || tr_image_precision(*image) != precision)
-        return tr_error_set(err, TR_DATA, "%s is not the packed image that the plan names", path);
-    return TR_OK;
-}
-
-static tr_status open_phase(driver *d, uint32_t phase, const tr_ops *ops, tr_error *err) {
-    const tr_company *c = d->rt->company;
-    const tr_company_phase *p = &d->me->phase[phase - 1];
-    if (!p->active) return TR_OK;
-    const tr_precision precision = (tr_precision)p->precision;
-    TR_TRY(open_image(d, tr_precision_image(precision), err));
-    const uint8_t *tables = d->rt->segment[TR_SEGMENT_TABLES];
-    tr_forward_config config = {
-        .image = d->image[tr_precision_image(precision)],
-        .precision = precision,
-        .ops = ops,
-        .team = d->team,
-        .kv = {.layout = &c->layout[p->pool],
-               .pool = d->rt->segment[p->pool == 0 ? TR_SEGMENT_POOL_PREFILL : TR_SEGMENT_POOL_DECODE],
-               .table = (const uint32_t *)(const void *)(tables + c->table_offset[p->pool])},
-        .lo = d->me->lo,
-        .hi = d->me->hi,
-        .max_rows = c->max_rows,
-        .max_spans = TR_MAX_SPANS,
-        .context = c->context,
-        .beat = &d->rt->block->beat};
-    return tr_forward_create(&config, &d->forward[phase - 1], err);
 }
 
 static tr_status open_core(driver *d, tr_error *err) {
@@ -257,29 +224,20 @@ static tr_status open_core(driver *d, tr_error *err) {
 
 static tr_status open_stage(driver *d, tr_error *err) {
     tr_runtime *rt = d->rt;
-    const tr_ops *ops = tr_ops_find(rt->company->ops);
-    if (!ops)
-        return tr_error_set(err, TR_UNAVAILABLE, "this machine cannot run the kernel set %s of the plan",
-                            rt->company->ops);
     d->in = tr_runtime_data_in(rt, TR_LINK_ACTIVATION);
     d->out = tr_runtime_data_out(rt, TR_LINK_ACTIVATION);
     d->logits = tr_runtime_data_out(rt, TR_LINK_LOGITS);
-    TR_TRY(tr_team_create(d->me->workers, d->me->n_cpus ? d->me->cpus : NULL, &d->team, err));
-    tr_ops_thread_init();
+    TR_TRY(tr_passes_open(rt, NULL, NULL, &d->passes, err));
     atomic_store(&rt->block->placed, d->me->n_cpus && tr_bind_thread_verify(d->me->cpus, 1) ? 1 : 2);
     d->x = aligned_alloc(64, tr_align_up((size_t)rt->company->max_rows * rt->company->hidden * sizeof(float), 64));
     d->spans = calloc(TR_MAX_SPANS, sizeof *d->spans);
     d->sampled = calloc(TR_MAX_SPANS, sizeof *d->sampled);
     if (!d->x || !d->spans || !d->sampled) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %s", d->me->name);
-    TR_TRY(open_phase(d, TR_PHASE_PREFILL, ops, err));
-    TR_TRY(open_phase(d, TR_PHASE_DECODE, ops, err));
     return open_core(d, err);
 }
 
 static void close_stage(driver *d) {
-    for (int i = 0; i < 2; i++) tr_forward_destroy(&d->forward[i]);
-    for (int i = 0; i < TR_PRECISION_END; i++) tr_image_close(&d->image[i]);
-    tr_team_destroy(&d->team);
+    tr_passes_close(&d->passes);
     free(d->core);
     free(d->x);
     free(d->spans);
@@ -302,7 +260,7 @@ tr_status tr_stage_run(tr_runtime *rt, tr_error *err) {
             any |= pump_channels(d);
             if (d->pending) {
                 compute(d);
-                tr_team_settle(d->team); /* the answer is out */
+                tr_team_settle(d->passes.team); /* the answer is out */
             } else if (!any)
                 tr_runtime_wait(rt, seen, UINT64_MAX, NULL);
         }

@@ -12,7 +12,8 @@
  * PUBLISH as soon as it fits); it holds until the next PUBLISH. Extra OUTPUT_ROOM and repeated INPUT are harmless.
  * Input older than the epoch, or of a step that is done or was dropped, is released; newer input waits for its RESET.
  * RESET during a computation: the queue is cleared at once, RESET_DONE follows when the computation ends; its result is
- * thrown away (input released, nothing published).
+ * thrown away (input released, nothing published). A computation that was aborted, because another rank of the stage
+ * died, ends with the RESET that follows, in the same way.
  * The message of a COMPUTE effect stays valid until its COMPUTED event (longer than the usual next step).
  * A failed computation (status != 0) publishes nothing: STEP_DONE with status goes to the scheduler, from any stage. */
 #ifndef TR_STAGE_CORE_H

@@ -155,9 +155,11 @@ static void see_exit(uint32_t a, int status) {
     e.as.child_exit.ours = c->signalled;
     /* A child that ends by itself before the company was ready has said why. */
     bool expected = self.core.state == TR_ACTOR_DRAINING || (self.core.state == TR_ACTOR_INIT && WIFEXITED(status));
+    const tr_company_actor *actor = &self.company->actor[a];
+    if (actor->role == TR_ROLE_STAGE && actor->tp > 1) /* before it can live again */
+        tr_team_meeting_leave(tr_segment_meeting(self.segment[TR_SEGMENT_TEAMS], actor), actor->rank);
     tr_log(expected ? TR_LOG_DEBUG : TR_LOG_WARN, "child_exit", "child=%s pid=%d exit=%d signal=%d ours=%d",
-           self.company->actor[a].name, (int)c->pid, e.as.child_exit.exit_code, e.as.child_exit.signal,
-           (int)c->signalled);
+           actor->name, (int)c->pid, e.as.child_exit.exit_code, e.as.child_exit.signal, (int)c->signalled);
     if (c->pid_fd >= 0) close(c->pid_fd);
     *c = (child){.pid_fd = -1};
     atomic_store(&self.control->actor[a].pid, 0);

@@ -4,9 +4,11 @@
 #define FN(name) tr_avx2_##name
 #include "kernels/simd/attn_common.inc"
 
-#define PANEL_NV  1
-#define ONE_TILES 1
-#define ONE_NV    1
+#include "kernels/simd/attn_bf16_fma.inc"
+
+#define BF16_PAIRS 4
+#define BF16_TILES 1
+#define BF16_NV    1
 #include "kernels/simd/attn_bf16.inc"
 
 #define I8_PAIRS 2
@@ -15,3 +17,5 @@
 #include "kernels/simd/attn_int8_widen.inc"
 
 #include "kernels/simd/attn_int8.inc"
+
+#include "kernels/simd/attn_merge.inc"

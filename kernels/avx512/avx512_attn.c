@@ -4,9 +4,11 @@
 #define FN(name) tr_avx512_##name
 #include "kernels/simd/attn_common.inc"
 
-#define PANEL_NV  4
-#define ONE_TILES 4
-#define ONE_NV    4
+#include "kernels/simd/attn_bf16_fma.inc"
+
+#define BF16_PAIRS 5
+#define BF16_TILES 4
+#define BF16_NV    4
 #include "kernels/simd/attn_bf16.inc"
 
 #define I8_PAIRS 3
@@ -15,3 +17,5 @@
 #include "kernels/simd/attn_int8_widen.inc"
 
 #include "kernels/simd/attn_int8.inc"
+
+#include "kernels/simd/attn_merge.inc"

@@ -25,37 +25,56 @@ static const uint8_t *tile_at(tr_kv_format f, const tr_attn_args *a, uint32_t po
     return page + pos % a->page_tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(f, a->d);
 }
 
-/* Scores of the keys seen, to s->weight. */
+static float round_bf16(float x) { return tr_fixed_math_from_bf16(tr_fixed_math_bf16_input(x)); }
+
+/* Scores of the keys seen, to s->weight. Of each pair of dimensions the odd one, then the even one. */
 static void scores_bf16(const tr_attn_args *a, const float *q, split *s) {
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
         const uint8_t *tile = tile_at(TR_KV_BF16, a, pos);
         float chain = 0.0f;
         for (uint32_t i = 0; i < a->d; i++)
-            chain = fmaf(q[i], load_bf16(tile + tr_kv_bf16_k(a->d, pos % 16, i)), chain);
+            chain = fmaf(round_bf16(q[i ^ 1]), load_bf16(tile + tr_kv_bf16_k(a->d, pos % 16, i ^ 1)), chain);
         s->weight[pos % TR_OPS_ATTN_SPLIT_TOK] = chain * a->scale;
     }
 }
-static void scores_int8(const tr_attn_args *a, const float *q, split *s) {
+static float query(tr_kv_format f, const tr_attn_args *a, const float *q, uint32_t i) {
+    return f == TR_KV_INT8_STATIC ? q[i] * a->kv->k_step[i] : q[i];
+}
+/* q times the residual of a token's K; lanes as in every reduction. */
+static float residual_dot(const tr_attn_args *a, const float *q, const uint8_t *slot) {
+    float sum[16] = {0};
+    for (uint32_t i = 0; i < a->d; i++) sum[i % 16] = fmaf(q[i], (float)tr_kv_residual_code(slot, i), sum[i % 16]);
+    for (int half = 8; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) sum[l] = sum[l] + sum[l + half];
+    return sum[0];
+}
+static void scores_int8(tr_kv_format f, const tr_attn_args *a, const float *q, split *s) {
     uint32_t absmax = 0;
     for (uint32_t i = 0; i < a->d; i++) {
-        uint32_t bits = tr_fixed_math_bits(q[i]) & 0x7fffffffu;
+        uint32_t bits = tr_fixed_math_bits(query(f, a, q, i)) & 0x7fffffffu;
         if (bits > absmax) absmax = bits;
     }
     float q_scale, mul = tr_fixed_math_scale_to(TR_OPS_ATTN_Q_MAX, absmax, &q_scale);
     float scale = q_scale * a->scale;
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
-        const uint8_t *tile = tile_at(TR_KV_INT8, a, pos);
+        const uint8_t *tile = tile_at(f, a, pos);
         int32_t sum = 0;
         for (uint32_t i = 0; i < a->d; i++)
-            sum += tr_fixed_math_round_to(TR_OPS_ATTN_Q_MAX, q[i], mul) *
+            sum += tr_fixed_math_round_to(TR_OPS_ATTN_Q_MAX, query(f, a, q, i), mul) *
                    (tile[tr_kv_int8_k(a->d, pos % 16, i)] - TR_KV_INT8_K_ZERO);
-        float k_scale = load_f32(tile + tr_kv_int8_k_scale(a->d, pos % 16));
-        s->weight[pos % TR_OPS_ATTN_SPLIT_TOK] = ((float)sum * k_scale) * scale;
+        float k_scale = f == TR_KV_INT8_STATIC ? 1.0f : load_f32(tile + tr_kv_int8_k_scale(a->d, pos % 16));
+        float *score = &s->weight[pos % TR_OPS_ATTN_SPLIT_TOK];
+        *score = ((float)sum * k_scale) * scale;
+        if (f != TR_KV_INT8_RESIDUAL) continue;
+        tr_kv_residual r = tr_kv_residual_of(tile, a->d);
+        if (!(r.k >> pos % 16 & 1)) continue;
+        const uint8_t *slot = tile + tr_kv_residual_slot(a->d, tr_kv_residual_k_slot(r, pos % 16));
+        *score = fmaf(residual_dot(a, q, slot), (k_scale * 0.0625f) * a->scale, *score);
     }
 }
 
 /* Scores to weights exp(score - max). Maximum and sum keep 16 lanes, like every reduction. */
-static void softmax(split *s) {
+static void softmax(split *s, tr_kv_format f) {
     float top[16], sum[16] = {0};
     for (int l = 0; l < 16; l++) top[l] = -INFINITY;
     for (uint32_t pos = s->first / 16 * 16; pos <= (s->last | 15); pos++) {
@@ -68,6 +87,7 @@ static void softmax(split *s) {
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
         float *w = &s->weight[pos % TR_OPS_ATTN_SPLIT_TOK];
         *w = tr_fixed_math_exp(*w - s->max);
+        if (f == TR_KV_BF16) *w = round_bf16(*w);
         sum[pos % 16] = sum[pos % 16] + *w;
     }
     for (int half = 8; half > 0; half /= 2)
@@ -75,20 +95,37 @@ static void softmax(split *s) {
     s->sum = sum[0];
 }
 
+/* Of each pair of tokens the odd one, then the even one; one that is not seen beside one that is counts as 0 * 0. */
 static void values_bf16(const tr_attn_args *a, split *s) {
     for (uint32_t i = 0; i < a->d; i++) {
         s->out[i] = 0.0f;
-        for (uint32_t pos = s->first; pos <= s->last; pos++) {
-            float v = load_bf16(tile_at(TR_KV_BF16, a, pos) + tr_kv_bf16_v(a->d, pos % 16, i));
-            s->out[i] = fmaf(s->weight[pos % TR_OPS_ATTN_SPLIT_TOK], v, s->out[i]);
+        for (uint32_t n = s->first / 2 * 2; n <= (s->last | 1); n++) {
+            const uint32_t pos = n ^ 1;
+            float p = 0.0f, v = 0.0f;
+            if (pos >= s->first && pos <= s->last) {
+                p = s->weight[pos % TR_OPS_ATTN_SPLIT_TOK];
+                v = load_bf16(tile_at(TR_KV_BF16, a, pos) + tr_kv_bf16_v(a->d, pos % 16, i));
+            }
+            s->out[i] = fmaf(p, v, s->out[i]);
         }
     }
 }
-static void values_int8(const tr_attn_args *a, split *s) {
+/* Residuals of the tokens seen, added to dimension i. */
+static float residual_values(const tr_attn_args *a, const split *s, uint32_t i, float out) {
+    for (uint32_t pos = s->first; pos <= s->last; pos++) {
+        const uint8_t *tile = tile_at(TR_KV_INT8_RESIDUAL, a, pos);
+        tr_kv_residual r = tr_kv_residual_of(tile, a->d);
+        if (!(r.v >> pos % 16 & 1)) continue;
+        const uint8_t *slot = tile + tr_kv_residual_slot(a->d, tr_kv_residual_v_slot(r, pos % 16));
+        out = fmaf(s->weight[pos % TR_OPS_ATTN_SPLIT_TOK] * 0.0625f, (float)tr_kv_residual_code(slot, i), out);
+    }
+    return out;
+}
+static void values_int8(tr_kv_format f, const tr_attn_args *a, split *s) {
     uint32_t absmax = 0;
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
         float *w = &s->weight[pos % TR_OPS_ATTN_SPLIT_TOK];
-        *w = *w * load_f32(tile_at(TR_KV_INT8, a, pos) + tr_kv_int8_v_scale(a->d, pos % 16));
+        if (f != TR_KV_INT8_STATIC) *w = *w * load_f32(tile_at(f, a, pos) + tr_kv_int8_v_scale(a->d, pos % 16));
         uint32_t bits = tr_fixed_math_bits(*w) & 0x7fffffffu;
         if (bits > absmax) absmax = bits;
     }
@@ -97,9 +134,11 @@ static void values_int8(const tr_attn_args *a, split *s) {
         int32_t sum = 0;
         for (uint32_t pos = s->first; pos <= s->last; pos++) {
             int32_t p = tr_fixed_math_round_positive(s->weight[pos % TR_OPS_ATTN_SPLIT_TOK], mul);
-            sum += p * (int8_t)tile_at(TR_KV_INT8, a, pos)[tr_kv_int8_v(a->d, pos % 16, i)];
+            sum += p * (int8_t)tile_at(f, a, pos)[tr_kv_int8_v(a->d, pos % 16, i)];
         }
         s->out[i] = (float)sum * scale;
+        if (f == TR_KV_INT8_RESIDUAL) s->out[i] = residual_values(a, s, i, s->out[i]);
+        if (f == TR_KV_INT8_STATIC) s->out[i] = s->out[i] * a->kv->v_step[i];
     }
 }
 
@@ -139,9 +178,9 @@ static void attend(tr_kv_format f, const tr_attn_args *a, uint32_t row, uint32_t
         split s = {.first = lo > begin ? lo : begin, .last = pos < end ? pos : end};
         s.out = a->part ? a->part + head * tr_ops_attn_part_floats(d) : a->scratch;
         if (f == TR_KV_BF16)
-            scores_bf16(a, q, &s), softmax(&s), values_bf16(a, &s);
+            scores_bf16(a, q, &s), softmax(&s, f), values_bf16(a, &s);
         else
-            scores_int8(a, q, &s), softmax(&s), values_int8(a, &s);
+            scores_int8(f, a, q, &s), softmax(&s, f), values_int8(f, a, &s);
         s.out[d] = s.max;
         s.out[d + 1] = s.sum;
         if (!a->part) merge(out, s.out, d, n == lo / TR_OPS_ATTN_SPLIT_TOK, &max, &sum);
@@ -156,3 +195,5 @@ static void attend_all(tr_kv_format f, const tr_attn_args *a) {
 
 void tr_ref_attn_bf16(const tr_attn_args *a) { attend_all(TR_KV_BF16, a); }
 void tr_ref_attn_int8(const tr_attn_args *a) { attend_all(TR_KV_INT8, a); }
+void tr_ref_attn_int8_static(const tr_attn_args *a) { attend_all(TR_KV_INT8_STATIC, a); }
+void tr_ref_attn_int8_residual(const tr_attn_args *a) { attend_all(TR_KV_INT8_RESIDUAL, a); }

@@ -4,7 +4,7 @@
 
 void tr_ref_bf16_row(void *row, const float *x, size_t k) {
     float *to = row;
-    for (size_t i = 0; i < k; i++) to[i] = tr_fixed_math_from_bf16(tr_fixed_math_to_bf16(x[i]));
+    for (size_t i = 0; i < k; i++) to[i] = tr_fixed_math_from_bf16(tr_fixed_math_bf16_input(x[i]));
 }
 
 void tr_ref_gemm_bf16(const tr_gemm_bf16_args *a) {

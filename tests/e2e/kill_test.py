@@ -17,6 +17,7 @@ SEED = int(os.environ.get("TROUPE_TEST_SEED", "0")) or random.SystemRandom().ran
 N = int(os.environ.get("TROUPE_TEST_TOKENS", "300"))
 SPLIT = ("-c", "512", "--prefill", "pp=2", "--decode", "pp=3")
 UNIFIED = ("-c", "512", "--unified", "pp=3")
+RANKS = ("-c", "512", "--prefill", "pp=1,tp=2", "--decode", "pp=2,tp=2")
 REPLACEMENT = "\ufffd".encode()
 CRASH = signal.SIGABRT  # unlike SIGSEGV, no sanitizer takes it for a finding of its own
 HOW = ("--temp", "1", "--seed", "3", "--ignore-eos")
@@ -91,6 +92,12 @@ class Stages(Death):
 
     def test_each_stage_of_one_pipeline(self):
         self.kill_each(*UNIFIED)
+
+    def test_each_rank_of_two_pipelines(self):
+        self.kill_each(*RANKS)
+
+    def test_each_rank_of_one_pipeline_over_zeromq(self):
+        self.kill_each("-c", "512", "--unified", "pp=2,tp=3", "--set", "transport.local=zmq")
 
     def test_each_stage_over_zeromq(self):
         self.kill_each(*SPLIT, "--set", "transport.local=zmq")
@@ -178,6 +185,10 @@ class Storm(Death):
 
     def test_random_stages_die_over_zeromq(self):
         c = self.start(*SPLIT, "--set", "transport.local=zmq")
+        self.storm(c, c.stages())
+
+    def test_random_ranks_die(self):
+        c = self.start(*RANKS)
         self.storm(c, c.stages())
 
     def test_random_actors_die(self):

@@ -3,11 +3,12 @@
  * Modelled: processes, links, clocks, the frontend with its clients, and the network itself: a KV cell and an
  * activation are hashes of everything they depend on (sim_model.c), so that a lost, doubled, stale or mis-moved datum
  * changes text. sim_config.c draws topology, knobs and faults · sim_world.c time, processes, links · sim_driver.c what
- * a real driver does around each core · sim_frontend.c requests and clients · sim_model.c network and oracle ·
- * sim_check.c invariants. */
+ * a real driver does around each core · sim_ranks.c tensor parallel ranks · sim_frontend.c requests and clients ·
+ * sim_model.c network and oracle · sim_check.c invariants. */
 #ifndef SIM_H
 #define SIM_H
 #include "actors/resharder/resharder_core.h"
+#include "actors/stage/follower_core.h"
 #include "actors/stage/stage_core.h"
 #include "actors/supervisor/supervisor_core.h"
 #include "base/rng.h"
@@ -24,8 +25,9 @@ enum {
     SCHEDULER = 1,
     RESHARDER_ACTOR = 2,
     FIRST_STAGE = 3,
-    MAX_STAGES = 8,
-    MAX_ACTORS = FIRST_STAGE + MAX_STAGES,
+    MAX_STAGES = 8, /* their ranks 0 come first, in order; then all other ranks */
+    MAX_FOLLOWERS = 8,
+    MAX_ACTORS = FIRST_STAGE + MAX_STAGES + MAX_FOLLOWERS,
     SUPERVISOR = MAX_ACTORS, /* pseudo actor of events */
     CLIENTS = MAX_ACTORS + 1,
     MAX_REQUESTS = 24,
@@ -62,7 +64,9 @@ typedef struct request {
     uint64_t rid;
     uint32_t n_prompt, forced, max_tokens, ignore_eos, logits;
     uint32_t prompt[MAX_CONTEXT];
+    char salt[4]; /* of its tenant */
     uint64_t seed;
+    uint32_t n, sample, lead;      /* samples of the prompt; which one; request that leads them */
     uint32_t stop_at;              /* the frontend finds a stop text after this many tokens; 0: never */
     uint64_t submit_ns, cancel_ns; /* 0: no cancel */
     bool poison, bad;
@@ -117,6 +121,11 @@ typedef struct process {
     uint32_t status;
     uint32_t sampled[TR_MAX_SPANS];
     record out;
+    /* ranks: present as the supervisor knows; aborted is the word that all ranks of a stage see, kept at its rank 0 and
+     * outliving it */
+    bool present, in_run, aborted;
+    tr_msg_step run;
+    tr_msg_span run_spans[TR_MAX_SPANS];
 } process;
 
 typedef enum what {
@@ -133,7 +142,8 @@ typedef enum what {
     W_SUBMIT,
     W_CANCEL,
     W_CHAOS,
-    W_SIGNAL
+    W_SIGNAL,
+    W_ABORT
 } what;
 typedef struct event {
     uint64_t at, seq;
@@ -149,9 +159,9 @@ typedef struct published {
 typedef struct world {
     uint64_t seed, now, seq, n_events, digest, faults_until, limit;
     tr_rng rng;
-    uint32_t faults; /* kinds that are on */
-    bool zmq, trace, stopped, quiet;
-    uint32_t crash_odds; /* mean microseconds between kills */
+    uint32_t faults;                        /* kinds that are on */
+    bool zmq, trace, stopped, quiet, ranks; /* ranks: stages of several */
+    uint32_t crash_odds;                    /* mean microseconds between kills */
     uint32_t counted_left, chaos_counted, counted_deaths, poison_deaths;
     uint64_t delay_max, compute_max;
     uint32_t slow_actor, slow_factor; /* one actor may be slower than the others all the time */
@@ -159,6 +169,7 @@ typedef struct world {
     tr_kv_model model;
     uint32_t n_actors, n_stages[2], n_pipelines, lo[MAX_ACTORS], hi[MAX_ACTORS], pipeline_of[MAX_ACTORS];
     uint32_t split[2][MAX_STAGES + 2];
+    uint32_t first_follower, lead_of[MAX_ACTORS]; /* rank 0 of an actor's stage */
     tr_scheduler_config scheduler;
     uint32_t queue_depth[2];
     /* shared memory */
@@ -188,7 +199,7 @@ typedef struct world {
     /* crash inside a step of the scheduler */
     jmp_buf crash_env;
     int64_t crash_countdown; /* < 0: off */
-    uint64_t total_steps, total_replays, total_deaths;
+    uint64_t total_steps, total_replays, total_deaths, total_hits, total_hit_tokens, total_copies;
 } world;
 
 _Noreturn void sim_fail(world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -217,6 +228,15 @@ void sim_driver_supervisor(world *w, tr_event *ev);
 void sim_driver_partial(world *w, uint32_t actor); /* it dies while it computes: some of the writes happened */
 void sim_crash_point(void);
 
+/* sim_ranks.c */
+bool sim_ranks_begin(world *w, uint32_t lead, const tr_msg_step *m); /* false: a rank is missing, W_ABORT will come */
+bool sim_ranks_whole(const world *w, uint32_t lead);                 /* every rank is still in the run that began */
+void sim_ranks_end(world *w, uint32_t lead);
+void sim_ranks_died(world *w, uint32_t actor);
+void sim_ranks_leave(world *w, uint32_t actor);
+void sim_ranks_abort(world *w, uint32_t actor);
+void sim_ranks_quiet(world *w, uint32_t actor); /* tells a follower's core that it is in no run, if so */
+
 /* sim_frontend.c */
 void sim_frontend_event(world *w, const tr_event *ev);
 void sim_frontend_start(world *w);
@@ -227,6 +247,7 @@ void sim_frontend_cancel(world *w, uint32_t i);
 void sim_model_oracle(world *w, request *r);
 void sim_model_step(world *w, uint32_t actor, const tr_msg_step *step, const uint64_t *in, uint64_t *out,
                     uint32_t *sampled, uint32_t max_rows);
+void sim_model_garble(world *w, uint32_t actor, const tr_msg_step *step, uint32_t max_rows);
 uint64_t sim_model_reshard(world *w, const tr_msg_reshard *job, uint64_t max_ops);
 
 /* sim_check.c */

@@ -31,6 +31,9 @@ static void create_core(world *w, uint32_t actor) {
     } else if (actor == RESHARDER_ACTOR) {
         p->core = core_memory(sizeof(tr_resharder_core));
         tr_resharder_core_init(p->core, SCHEDULER);
+    } else if (actor >= w->first_follower) {
+        p->core = core_memory(sizeof(tr_follower_core));
+        tr_follower_core_init(p->core, SCHEDULER);
     } else if (actor >= FIRST_STAGE) {
         tr_stage_core_config c = {.scheduler = SCHEDULER,
                                   .first = w->lo[actor] == 0,
@@ -52,7 +55,7 @@ void sim_driver_start(world *w, uint32_t actor) {
         tr_event ev = {.kind = TR_EVENT_START, .from = TR_NOBODY};
         sim_driver_event(w, actor, &ev);
     }
-    if (actor >= FIRST_STAGE) sim_push(w, sim_delay(w), W_RECORD, actor, 0, 0);
+    if (actor >= FIRST_STAGE && actor < w->first_follower) sim_push(w, sim_delay(w), W_RECORD, actor, 0, 0);
 }
 
 static channel *output_of(world *w, uint32_t actor) {
@@ -130,6 +133,7 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
     if (actor == w->slow_actor) duration *= w->slow_factor;
     if (p->computing) sim_fail(w, "actor %u computes twice at once", actor);
     if (sim_faults_on(w, SLOW) && sim_chance(w, 30)) duration *= 40;
+    if (duration > 150 * MS) duration = 150 * MS; /* beyond 200 it counts as a hang */
     p->computing = p->busy = true;
     p->compute = *m;
     p->compute_no++;
@@ -139,6 +143,8 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
     if (stage) {
         w->total_steps++;
         p->status = faulty_span(w, &m->as.step, false);
+        p->done_early = true; /* nothing was written, should it die now */
+        if (p->status == 0 && !sim_ranks_begin(w, actor, &m->as.step)) return;
         uint32_t poison = faulty_span(w, &m->as.step, true);
         if (poison != 0 && w->counted_left > 0 && (w->lo[actor] == 0) == (w->seed % 2 == 0)) {
             request *r = request_of(w, m->as.step.spans.data[poison - 1].rid);
@@ -155,6 +161,8 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
     if (p->done_early) run(w, actor, UINT32_MAX);
     if (sim_faults_on(w, HANG) && w->counted_left > 0 && sim_chance(w, 3)) {
         p->hung = true;
+        if (!p->busy) sim_publish_state(w, actor); /* it seemed to wait for another rank */
+        p->busy = true;
         return;
     }
     sim_push(w, duration, W_COMPUTED, actor, 0, p->compute_no);
@@ -163,6 +171,10 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
 void sim_driver_computed(world *w, uint32_t actor, uint64_t compute_no) {
     process *p = &w->process[actor];
     if (p->state != ALIVE || !p->computing || p->compute_no != compute_no) return;
+    if (actor >= FIRST_STAGE && p->status == 0) {
+        if (!sim_ranks_whole(w, actor)) return; /* it waits for one that will never come, until W_ABORT */
+        sim_ranks_end(w, actor);
+    }
     if (!p->done_early && p->status == 0) run(w, actor, UINT32_MAX);
     p->computing = p->busy = false;
     p->progress++;
@@ -245,6 +257,9 @@ void sim_driver_event(world *w, uint32_t actor, tr_event *ev) {
     } else if (actor == RESHARDER_ACTOR) {
         tr_resharder_core_step(p->core, ev, w->fx);
         w->digest = tr_rng_hash(w->digest, tr_resharder_core_digest(p->core));
+    } else if (actor >= w->first_follower) {
+        tr_follower_core_step(p->core, ev, w->fx);
+        w->digest = tr_rng_hash(w->digest, tr_follower_core_digest(p->core));
     } else {
         tr_stage_core_step(p->core, ev, w->fx);
         w->digest = tr_rng_hash(w->digest, tr_stage_core_digest(p->core));
@@ -254,6 +269,7 @@ void sim_driver_event(world *w, uint32_t actor, tr_event *ev) {
     if (p->dies_in_effects && n > 0) n = (uint32_t)sim_random(w, n);
     for (uint32_t i = 0; i < n && p->state == ALIVE; i++) apply(w, actor, &w->fx->item[i]);
     if (p->dies_in_effects && w->fx->n > 0) sim_kill(w, actor, SIGKILL, false);
+    if (actor >= w->first_follower) sim_ranks_quiet(w, actor);
 }
 
 void sim_driver_supervisor(world *w, tr_event *ev) {

@@ -1,4 +1,5 @@
-/* troupe_sim --seed N [--trace] | --seeds A..B | --regressions FILE
+/* troupe_sim [--ranks] --seed N [--trace] | --seeds A..B | --regressions FILE
+ * --ranks: stages have tensor parallel ranks (another family of seeds; a line of FILE that begins with r is one).
  * Exit 0: all seeds passed. A failing seed prints its number, the reason and the command that repeats it. Every 32nd
  * seed of a range runs twice and must leave the same digest. */
 #include "tests/sim/sim.h"
@@ -13,10 +14,11 @@
 #include <unistd.h>
 
 static world *current;
-static bool trace_on;
+static bool trace_on, ranks_on;
 
 static void tell(uint64_t seed) {
-    fprintf(stderr, "\nrepeat with: troupe_sim --seed %lu --trace\n", (unsigned long)seed);
+    fprintf(stderr, "\nrepeat with: troupe_sim %s--seed %lu --trace\n", ranks_on ? "--ranks " : "",
+            (unsigned long)seed);
 }
 
 _Noreturn void sim_fail(world *w, const char *fmt, ...) {
@@ -86,7 +88,7 @@ static void free_world(world *w) {
 }
 
 typedef struct totals {
-    uint64_t events, steps, deaths, requests;
+    uint64_t events, steps, deaths, requests, hits, hit_tokens, copies;
 } totals;
 
 static uint64_t run_seed(uint64_t seed, totals *t) {
@@ -95,6 +97,7 @@ static uint64_t run_seed(uint64_t seed, totals *t) {
     current = w;
     w->seed = seed;
     w->trace = trace_on;
+    w->ranks = ranks_on;
     w->rng.state = tr_rng_mix(seed);
     w->crash_countdown = -1;
     w->heap = calloc(MAX_EVENTS, sizeof *w->heap);
@@ -109,6 +112,9 @@ static uint64_t run_seed(uint64_t seed, totals *t) {
     t->steps += w->total_steps;
     t->deaths += w->total_deaths;
     t->requests += w->n_requests;
+    t->hits += w->total_hits;
+    t->hit_tokens += w->total_hit_tokens;
+    t->copies += w->total_copies;
     free_world(w);
     return digest;
 }
@@ -125,13 +131,18 @@ static void run_and_compare(uint64_t seed, bool twice, totals *t) {
 
 static void run_file(const char *path, totals *t) {
     FILE *f = fopen(path, "r");
+    const bool ranks = ranks_on;
     char line[256];
     if (f == NULL) {
         fprintf(stderr, "troupe_sim: cannot open %s\n", path);
         exit(66);
     }
-    while (fgets(line, sizeof line, f))
-        if (line[0] >= '0' && line[0] <= '9') run_and_compare(strtoull(line, NULL, 10), true, t);
+    while (fgets(line, sizeof line, f)) {
+        ranks_on = line[0] == 'r';
+        if (line[ranks_on] >= '0' && line[ranks_on] <= '9')
+            run_and_compare(strtoull(line + ranks_on, NULL, 10), true, t);
+    }
+    ranks_on = ranks;
     fclose(f);
 }
 
@@ -142,6 +153,8 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--trace") == 0) {
             trace_on = true;
+        } else if (strcmp(argv[i], "--ranks") == 0) {
+            ranks_on = true;
         } else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
             from = to = strtoull(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc) {
@@ -151,7 +164,7 @@ int main(int argc, char **argv) {
         } else if (strcmp(argv[i], "--regressions") == 0 && i + 1 < argc) {
             file = argv[++i];
         } else {
-            fprintf(stderr, "usage: troupe_sim [--seed N [--trace] | --seeds A..B] [--regressions FILE]\n");
+            fprintf(stderr, "usage: troupe_sim [--ranks] [--seed N [--trace] | --seeds A..B] [--regressions FILE]\n");
             return 64;
         }
     }
@@ -159,8 +172,11 @@ int main(int argc, char **argv) {
     if (file != NULL) run_file(file, &t);
     for (uint64_t seed = from; seed <= to; seed++) run_and_compare(seed, seed % 32 == 0, &t);
     double s = (double)(tr_clock_now_ns() - begin) / 1e9;
-    printf("seeds %lu..%lu passed: %lu requests, %lu events, %lu stage steps, %lu deaths, %.1f s, %.0f events/s\n",
-           (unsigned long)from, (unsigned long)to, (unsigned long)t.requests, (unsigned long)t.events,
-           (unsigned long)t.steps, (unsigned long)t.deaths, s, (double)t.events / s);
+    printf("seeds %lu..%lu%s passed: %lu requests, %lu events, %lu stage steps, %lu deaths, %lu prefix hits of %lu "
+           "tokens, %lu page copies, "
+           "%.1f s, %.0f events/s\n",
+           (unsigned long)from, (unsigned long)to, ranks_on ? " with ranks" : "", (unsigned long)t.requests,
+           (unsigned long)t.events, (unsigned long)t.steps, (unsigned long)t.deaths, (unsigned long)t.hits,
+           (unsigned long)t.hit_tokens, (unsigned long)t.copies, s, (double)t.events / s);
     return 0;
 }

@@ -119,6 +119,7 @@ void sim_kill(world *w, uint32_t actor, int signal, bool ours) {
     if (p->state == GONE) return;
     sim_trace(w, "actor %u dies, signal %d%s", actor, signal, ours ? " (ours)" : "");
     if (p->state == ALIVE && p->computing && !p->done_early) sim_driver_partial(w, actor);
+    sim_ranks_died(w, actor);
     bool counted = !(signal == SIGKILL && !ours) && !w->stopped;
     if (counted) w->counted_deaths++;
     if (counted && w->counted_left > 0) w->counted_left--;
@@ -132,7 +133,7 @@ void sim_kill(world *w, uint32_t actor, int signal, bool ours) {
         link_t *k = w->link[actor][a];
         if (k != NULL) lose(w, actor, a, (uint32_t)sim_random(w, k->n + 1));
     }
-    if (w->zmq && actor >= FIRST_STAGE) {
+    if (w->zmq && actor >= FIRST_STAGE && actor < w->first_follower) {
         channel *in = w->channel[actor];
         in->n = 0;
         if (w->hi[actor] < w->model.n_layers) {
@@ -150,6 +151,7 @@ static void start(world *w, const event *e) {
     process *p = &w->process[e->actor];
     if (p->state != STARTING) return;
     p->state = ALIVE;
+    p->present = true;
     sim_trace(w, "actor %u starts, incarnation %u", e->actor, p->incarnation);
     memset(p->seen_up, 0, sizeof p->seen_up);
     memset(p->seen_incarnation, 0, sizeof p->seen_incarnation);
@@ -213,6 +215,7 @@ static void supervisor_event(world *w, const event *e) {
     process *p = &w->process[e->actor];
     tr_event ev = {.from = e->actor};
     if (e->kind == W_CHILD_EXIT) {
+        sim_ranks_leave(w, e->actor);
         ev.kind = TR_EVENT_CHILD_EXIT;
         ev.as.child_exit.exit_code = e->other == 0 ? 0 : -1;
         ev.as.child_exit.signal = (int)e->other;
@@ -269,10 +272,19 @@ static void dispatch(world *w, const event *e) {
     }
     case W_CHILD_EXIT:
     case W_CHILD_STATE: supervisor_event(w, e); break;
-    case W_SUBMIT: sim_frontend_submit(w, e->actor); break;
+    case W_SUBMIT:
+        /* an admission writes more to shared memory than anything else */
+        if (sim_faults_on(w, CRASH_SCHEDULER) && sim_faults_on(w, CRASH_IN_STEP) && sim_random(w, 3) == 0 &&
+            w->crash_countdown < 0)
+            w->crash_countdown = (int64_t)sim_random(w, 60);
+        sim_frontend_submit(w, e->actor);
+        break;
     case W_CANCEL: sim_frontend_cancel(w, e->actor); break;
     case W_CHAOS: chaos(w); break;
     case W_SIGNAL: on_signal(w, e); break;
+    case W_ABORT:
+        if (p->life == e->life) sim_ranks_abort(w, e->actor);
+        break;
     }
 }
 

@@ -9,6 +9,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,9 +40,10 @@ static tr_model_config gemma(void) {
 
 static tr_company_build_want want(uint32_t prefill, uint32_t decode) {
     tr_company_build_want w = {.unified = decode == 0, .chunk = 256, .max_waiting = 64};
-    w.side[0] = (tr_company_build_side){.pp = prefill, .dtype = TR_PRECISION_BF16, .kv = TR_KV_BF16, .page = 16};
+    w.side[0] =
+        (tr_company_build_side){.pp = prefill, .tp = 1, .dtype = TR_PRECISION_BF16, .kv = TR_KV_BF16, .page = 16};
     w.side[1] = (tr_company_build_side){
-        .pp = decode ? decode : prefill, .dtype = TR_PRECISION_INT8, .kv = TR_KV_INT8, .page = 16};
+        .pp = decode ? decode : prefill, .tp = 1, .dtype = TR_PRECISION_INT8, .kv = TR_KV_INT8, .page = 16};
     return w;
 }
 
@@ -87,20 +89,53 @@ static void assert_sound(void) {
     assert_true(c.resharder == TR_NOBODY ? c.one_pool : !c.one_pool);
 }
 
+/* Ranks of a stage: its leader first, workers numbered through, the same memory, which no other stage has. */
+static void assert_ranks(const tr_company_actor *lead) {
+    uint32_t workers = 0;
+    for (uint32_t r = 0; r < lead->tp; r++) {
+        const tr_company_actor *s = lead + r;
+        char name[64];
+        snprintf(name, sizeof name, r ? "%s.%u" : "%s", lead->name, r);
+        assert_string_equal(s->name, name);
+        assert_int_equal(s->rank, r);
+        assert_int_equal(s->worker0, workers);
+        workers += s->workers;
+        assert_int_equal(s->lo, lead->lo);
+        assert_int_equal(s->hi, lead->hi);
+        assert_int_equal(s->team_offset, lead->team_offset);
+        assert_int_equal(s->team_bytes, lead->team_bytes);
+        assert_memory_equal(s->phase, lead->phase, sizeof s->phase);
+    }
+    for (uint32_t r = 0; r < lead->tp; r++) assert_int_equal(lead[r].team_workers, workers);
+    assert_int_equal(lead->team_bytes > 0, lead->tp > 1);
+    if (lead->tp == 1) return;
+    assert_int_equal(lead->team_offset % 4096, 0);
+    assert_true(lead->team_filled > (uint64_t)c.max_rows * c.hidden * 4 && lead->team_filled <= lead->team_bytes);
+    assert_true(lead->team_offset + lead->team_bytes <= c.segment[TR_SEGMENT_TEAMS].bytes);
+    for (uint32_t a = 0; a < c.n_actors; a++) {
+        const tr_company_actor *o = &c.actor[a];
+        if (o->role != TR_ROLE_STAGE || o->tp == 1 || (o >= lead && o < lead + lead->tp)) continue;
+        assert_true(o->team_offset + o->team_bytes <= lead->team_offset ||
+                    o->team_offset >= lead->team_offset + lead->team_bytes);
+    }
+}
+
 /* Stages of each pipeline cover all layers once, in order, and are linked in a chain. */
 static void assert_chain(uint32_t pipeline, uint32_t n_stages) {
     uint32_t layer = 0, stage = 0, before = TR_NOBODY;
     for (uint32_t a = 0; a < c.n_actors; a++) {
         const tr_company_actor *s = &c.actor[a];
         if (s->role != TR_ROLE_STAGE || s->pipeline != pipeline) continue;
+        assert_non_null(tr_company_find_link(&c, TR_LINK_CONTROL, c.scheduler, a));
+        assert_non_null(tr_company_find_link(&c, TR_LINK_CONTROL, a, c.scheduler));
+        if (s->rank > 0) continue;
+        assert_ranks(s);
         assert_int_equal(s->stage, stage++);
         assert_int_equal(s->n_stages, n_stages);
         assert_int_equal(s->lo, layer);
         assert_true(s->hi > s->lo);
         layer = s->hi;
         assert_true(s->workers > 0 && s->workers <= TR_COMPANY_CPUS_MAX);
-        assert_non_null(tr_company_find_link(&c, TR_LINK_CONTROL, c.scheduler, a));
-        assert_non_null(tr_company_find_link(&c, TR_LINK_CONTROL, a, c.scheduler));
         if (before != TR_NOBODY) {
             const tr_company_link *l = tr_company_find_link(&c, TR_LINK_ACTIVATION, before, a);
             assert_non_null(l);
@@ -250,6 +285,40 @@ static void test_refused(void **state) {
     assert_int_equal(build(&w), TR_CONFIG);
 }
 
+static void test_ranks(void **state) {
+    (void)state;
+    describe("node:2 core:4 pu:1", 64ull << 30);
+    tr_company_build_want w = want(2, 3);
+    w.side[0].tp = 3;
+    w.side[1].tp = 2;
+    must(&w);
+    assert_sound();
+    assert_chain(0, 2);
+    assert_chain(1, 3);
+    assert_int_equal(c.n_actors, 4 + 6 + 6);
+    assert_non_null(tr_company_find_actor(&c, "prefill.1.2"));
+    assert_non_null(tr_company_find_actor(&c, "decode.2.1"));
+    assert_null(tr_company_find_actor(&c, "decode.2.2"));
+    /* logits of all rows are address space, not memory */
+    assert_true(c.segment[TR_SEGMENT_TEAMS].sparse + 2 * 4096 >= 2 * (uint64_t)c.max_rows * c.vocab * 4);
+    assert_true(c.segment[TR_SEGMENT_TEAMS].bytes - c.segment[TR_SEGMENT_TEAMS].sparse < 200 << 20);
+    w.side[1].tp = 1;
+    must(&w);
+    assert_sound();
+    assert_chain(1, 3);
+    w.side[1].tp = 20;
+    assert_int_equal(build(&w), TR_CONFIG);
+    assert_non_null(strstr(err.text, "66 ranks of stages in all: at most 64"));
+    w.side[1].tp = 0;
+    assert_int_equal(build(&w), TR_CONFIG);
+    tr_company_build_want u = want(2, 0);
+    u.side[0].tp = 3;
+    must(&u);
+    assert_sound();
+    assert_chain(0, 2);
+    assert_non_null(tr_company_find_actor(&c, "unified.1.2"));
+}
+
 static void test_given_layers(void **state) {
     (void)state;
     describe("node:1 core:8 pu:1", 64ull << 30);
@@ -300,6 +369,7 @@ int main(void) {
         cmocka_unit_test(test_memory_of_a_company_that_stays),
         cmocka_unit_test(test_kv_memory_is_kept),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_ranks),
         cmocka_unit_test(test_given_layers),
         cmocka_unit_test(test_described_machine_is_not_pinned),
         cmocka_unit_test(test_all_shapes),

@@ -29,6 +29,11 @@ static void room(void) { event((tr_event){.kind = TR_EVENT_OUTPUT_ROOM}); }
 static void input(uint32_t epoch, uint64_t step) {
     event((tr_event){.kind = TR_EVENT_INPUT, .as.input = {.epoch = epoch, .step = step}});
 }
+static void aborted(void) {
+    tr_event ev = {.kind = TR_EVENT_COMPUTED};
+    ev.as.computed.aborted = true;
+    event(ev);
+}
 static void computed(uint32_t status) {
     static const uint32_t sampled[4] = {11, 12, 13, 14};
     tr_event ev = {.kind = TR_EVENT_COMPUTED};
@@ -180,12 +185,77 @@ static void what_makes_no_sense_is_counted(void **state) {
     assert_int_equal(tr_stage_core_bytes(&c), 0);
 }
 
+/* Copies come along, and the answer has as many tokens as the spans draw. */
+static void draws_and_copies(void **state) {
+    (void)state;
+    make(1, 1);
+    reset(1);
+    tr_msg_span spans[2] = {{.rid = 5, .rows = 2, .draws = 3}, {.rid = 6, .rows = 1}};
+    uint32_t tokens[3] = {1, 2, 3}, copies[6] = {0, 7, 8, 1, 9, 10};
+    tr_msg m = {.type = TR_MSG_STEP};
+    m.as.step = (tr_msg_step){.epoch = 1,
+                              .step = 1,
+                              .phase = TR_PHASE_DECODE,
+                              .spans = {spans, 2},
+                              .tokens = {tokens, 3},
+                              .copies = {copies, 6}};
+    msg(m);
+    memset(copies, 0xee, sizeof copies);
+    expect(0, TR_EFFECT_COMPUTE);
+    assert_int_equal(fx->item[0].msg.as.step.copies.len, 6);
+    assert_int_equal(fx->item[0].msg.as.step.copies.data[5], 10);
+    computed(0);
+    assert_int_equal(fx->item[0].msg.as.step_done.sampled.len, 4);
+    assert_int_equal(fx->item[0].msg.as.step_done.sampled.data[3], 14);
+    uint32_t many[7 * 6] = {0};
+    m.as.step.step = 2;
+    m.as.step.copies = (tr_u32v){many, 13}; /* more than two pages a span */
+    msg(m);
+    assert_int_equal(fx->n, 0);
+}
+
+/* Another rank died in the step: nobody hears of it, nothing else runs, the RESET that comes ends it. */
+static void an_aborted_step_waits_for_its_reset(void **state) {
+    (void)state;
+    make(0, 1);
+    reset(1);
+    step(1, 1);
+    step(1, 2);
+    input(1, 1);
+    expect(0, TR_EFFECT_COMPUTE);
+    aborted();
+    assert_int_equal(fx->n, 0);
+    aborted(); /* only once: a second one is an error of the driver */
+    assert_int_equal(fx->n, 0);
+    reset(1); /* a repeat of the epoch's own RESET changes nothing */
+    expect(0, TR_EFFECT_SEND);
+    assert_int_equal(fx->n, 1);
+    reset(2);
+    expect(0, TR_EFFECT_RELEASE_INPUT);
+    expect(1, TR_EFFECT_SEND);
+    assert_int_equal(fx->item[1].msg.as.reset_done.epoch, 2);
+    assert_int_equal(fx->n, 2);
+    step(2, 1);
+    input(2, 1);
+    expect(0, TR_EFFECT_COMPUTE);
+    reset(3);
+    assert_int_equal(fx->n, 0); /* it runs still */
+    aborted();                  /* after the RESET: like any other end of it */
+    expect(0, TR_EFFECT_RELEASE_INPUT);
+    expect(1, TR_EFFECT_SEND);
+    assert_int_equal(fx->item[1].msg.as.reset_done.epoch, 3);
+}
+
 int main(void) {
     fx = calloc(1, sizeof *fx);
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(only_stage_computes_and_answers), cmocka_unit_test(middle_stage_waits_for_input_and_room),
-        cmocka_unit_test(newer_input_waits_for_its_reset), cmocka_unit_test(failure_is_told_and_publishes_nothing),
-        cmocka_unit_test(reset_while_computing),           cmocka_unit_test(what_makes_no_sense_is_counted)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(only_stage_computes_and_answers),
+                                       cmocka_unit_test(middle_stage_waits_for_input_and_room),
+                                       cmocka_unit_test(newer_input_waits_for_its_reset),
+                                       cmocka_unit_test(failure_is_told_and_publishes_nothing),
+                                       cmocka_unit_test(reset_while_computing),
+                                       cmocka_unit_test(what_makes_no_sense_is_counted),
+                                       cmocka_unit_test(an_aborted_step_waits_for_its_reset),
+                                       cmocka_unit_test(draws_and_copies)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free(stage);
     free(fx);

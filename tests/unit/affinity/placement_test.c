@@ -24,7 +24,7 @@ static tr_status place(uint32_t prefill, uint32_t decode, uint32_t max_cores, tr
 }
 
 static void assert_stage(uint32_t pipe, uint32_t i, int32_t node, uint32_t n, const uint32_t *cpus) {
-    const tr_placement_stage *s = &placement.stage[pipe][i];
+    const tr_placement_rank *s = &placement.rank[pipe][i];
     assert_int_equal(s->numa_node, node);
     assert_int_equal(s->n_cpus, n);
     for (uint32_t k = 0; k < n; k++) assert_int_equal(s->cpus[k], cpus[k]);
@@ -41,7 +41,7 @@ static void assert_disjoint(uint32_t prefill, uint32_t decode) {
     uint32_t n[2] = {prefill, decode}, seen[1024] = {0};
     for (uint32_t pipe = 0; pipe < 2; pipe++)
         for (uint32_t i = 0; i < n[pipe]; i++) {
-            const tr_placement_stage *s = &placement.stage[pipe][i];
+            const tr_placement_rank *s = &placement.rank[pipe][i];
             assert_true(s->n_cpus > 0);
             for (uint32_t k = 0; k < s->n_cpus; k++) {
                 assert_true(s->cpus[k] < 1024);
@@ -146,7 +146,7 @@ static void test_wishes(void **state) {
     describe("node:1 core:8 pu:1");
     assert_int_equal(place(2, 2, 0, TR_PLACEMENT_SHARED), TR_OK);
     assert_true(placement.exclusive);
-    assert_int_equal(placement.stage[1][1].n_cpus, 8);
+    assert_int_equal(placement.rank[1][1].n_cpus, 8);
     assert_int_equal(place(5, 4, 0, TR_PLACEMENT_OWN), TR_CONFIG);
     assert_int_equal(place(0, 0, 0, TR_PLACEMENT_AUTO), TR_CONFIG);
     assert_int_equal(place(65, 0, 0, TR_PLACEMENT_AUTO), TR_CONFIG);
@@ -164,9 +164,53 @@ static void test_every_shape_is_disjoint(void **state) {
                 assert_false(placement.exclusive);
                 assert_disjoint(p, d);
                 if (p + d < machine.n_nodes) continue;
-                for (uint32_t i = 0; i < p; i++) assert_true(placement.stage[0][i].numa_node >= 0);
+                for (uint32_t i = 0; i < p; i++) assert_true(placement.rank[0][i].numa_node >= 0);
             }
     }
+}
+
+static tr_status place_ranks(uint32_t prefill, uint32_t prefill_tp, uint32_t decode, uint32_t decode_tp,
+                             tr_placement_cores cores) {
+    tr_placement_want want = {
+        .n_pipelines = 2, .n_stages = {prefill, decode}, .tp = {prefill_tp, decode_tp}, .cores = cores};
+    tr_error err = {0};
+    return tr_placement_compute(&machine, &want, &placement, &err);
+}
+
+static void test_ranks_divide_the_cores_of_their_stage(void **state) {
+    (void)state;
+    describe("node:2 core:4 pu:1");
+    assert_int_equal(place_ranks(1, 2, 1, 4, TR_PLACEMENT_AUTO), TR_OK);
+    assert_false(placement.exclusive);
+    STAGE(0, 0, 0, 0, 1);
+    STAGE(0, 1, 0, 2, 3);
+    for (uint32_t r = 0; r < 4; r++) STAGE(1, r, 1, 4 + r);
+    assert_int_equal(place(1, 0, 0, TR_PLACEMENT_AUTO), TR_OK);
+    STAGE(0, 0, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    tr_placement_want one = {.n_pipelines = 1, .n_stages = {1}, .tp = {2}}; /* a stage over both nodes: a rank each */
+    assert_int_equal(tr_placement_compute(&machine, &one, &placement, NULL), TR_OK);
+    STAGE(0, 0, 0, 0, 1, 2, 3);
+    STAGE(0, 1, 1, 4, 5, 6, 7);
+}
+
+static void test_ranks_share_cores_where_there_are_too_few(void **state) {
+    (void)state;
+    describe("node:1 core:2 pu:1");
+    assert_int_equal(place_ranks(2, 2, 1, 3, TR_PLACEMENT_AUTO), TR_OK);
+    assert_true(placement.exclusive);
+    for (uint32_t s = 0; s < 2; s++) {
+        STAGE(0, 2 * s, 0, 0);
+        STAGE(0, 2 * s + 1, 0, 1);
+    }
+    STAGE(1, 0, 0, 0);
+    STAGE(1, 1, 0, 0);
+    STAGE(1, 2, 0, 1);
+    describe("node:1 core:6 pu:1");
+    assert_int_equal(place_ranks(1, 3, 1, 3, TR_PLACEMENT_OWN), TR_OK);
+    assert_disjoint(3, 3);
+    assert_int_equal(place_ranks(1, 3, 1, 4, TR_PLACEMENT_OWN), TR_CONFIG);
+    assert_int_equal(place_ranks(2, 33, 1, 1, TR_PLACEMENT_AUTO), TR_CONFIG);
+    assert_int_equal(place_ranks(1, UINT32_MAX, 1, 1, TR_PLACEMENT_AUTO), TR_CONFIG);
 }
 
 static void test_uneven_nodes(void **state) {
@@ -181,7 +225,7 @@ static void test_uneven_nodes(void **state) {
     assert_disjoint(3, 3);
     machine.quota = 2; /* the cgroup grants the time of two cores only */
     assert_int_equal(place(1, 0, 0, TR_PLACEMENT_AUTO), TR_OK);
-    assert_int_equal(placement.stage[0][0].n_cpus, 2);
+    assert_int_equal(placement.rank[0][0].n_cpus, 2);
 }
 
 int main(void) {
@@ -197,6 +241,8 @@ int main(void) {
         cmocka_unit_test(test_thread_limit),
         cmocka_unit_test(test_wishes),
         cmocka_unit_test(test_every_shape_is_disjoint),
+        cmocka_unit_test(test_ranks_divide_the_cores_of_their_stage),
+        cmocka_unit_test(test_ranks_share_cores_where_there_are_too_few),
         cmocka_unit_test(test_uneven_nodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -137,7 +137,7 @@ static void test_faults(void **state) {
     assert_fails("m --n 3", TR_USAGE, "did you mean -n?");
     assert_fails("m --n=3", TR_USAGE, "did you mean -n?");
     assert_fails("m --z 3", TR_USAGE, "--help lists them");
-    assert_fails("m --decode tp=2", TR_UNAVAILABLE, "not available yet");
+    assert_fails("m --decode dtype=fp16", TR_UNAVAILABLE, "not available yet");
     assert_fails("m --decode tp=65", TR_CONFIG, "out of range");
     assert_fails("m --decode dtype=fp99", TR_CONFIG, "not one of bf16|int8");
     assert_fails("m --decode layers=", TR_USAGE, "key=value");

@@ -164,7 +164,7 @@ static void life_of_one_request(void **state) {
     assert_int_equal(r.tok0, 0);
     assert_int_equal(r.tok1, 32);
     assert_int_equal(r.tok_min.data[0], 0);
-    assert_int_equal(r.tok_min.data[1], 70 + 1 - 20); /* what the first decoded row still sees */
+    assert_int_equal(r.tok_min.data[1], 48); /* the page of 70 + 1 - 20, what the first decoded row still sees */
     step_done(P1, b, 0);
     tr_msg_reshard r2 = reshard();
     step_done(P1, c, 42);
@@ -195,6 +195,78 @@ static void life_of_one_request(void **state) {
     assert_int_equal(atomic_load(&tr_journal_at(config.journal, 0)->state), TR_JOURNAL_DONE);
     msg(FRONT, (tr_msg){.type = TR_MSG_RELEASE, .as.release.rid = 7});
     assert_int_equal(atomic_load(&tr_journal_at(config.journal, 0)->state), TR_JOURNAL_FREE);
+}
+
+/* Prefill of everything that is asked of P0 and P1, hand-off included, until nothing more comes. */
+static void prefill_all(uint32_t token) {
+    tr_msg_step steps[8];
+    tr_msg_reshard jobs[8];
+    uint32_t n_steps = 0, n_jobs = 0, done = 0, moved = 0;
+    for (bool any = true; any;) {
+        for (uint32_t i = 0; sent(P1, TR_MSG_STEP, i); i++) steps[n_steps++] = sent(P1, TR_MSG_STEP, i)->as.step;
+        for (uint32_t i = 0; sent(RESHARDER, TR_MSG_RESHARD, i); i++)
+            jobs[n_jobs++] = sent(RESHARDER, TR_MSG_RESHARD, i)->as.reshard;
+        any = done < n_steps || moved < n_jobs;
+        if (done < n_steps)
+            step_done(P1, steps[done++], token);
+        else if (moved < n_jobs)
+            reshard_done(jobs[moved++]);
+    }
+}
+
+/* The second request with the same beginning computes and moves what is left of it; one of another tenant all. */
+static void known_prefix(void **state) {
+    (void)state;
+    static uint32_t tokens[100];
+    create(false, false, 40);
+    config.prefix_cache = 1;
+    create_scheduler();
+    all_up(1);
+    for (uint32_t i = 0; i < 100; i++) tokens[i] = 10 + i % 50;
+    submit(1, 70, 0, 1);
+    prefill_all(42);
+    msg(FRONT, (tr_msg){.type = TR_MSG_RELEASE, .as.release.rid = 1});
+    tr_scheduler_stats stats;
+    tr_scheduler_get_stats(sched, &stats);
+    assert_int_equal(stats.pool_free[0], stats.pool_pages[0]);
+    assert_int_equal(stats.pool_cached[0], 2 * 4);
+    assert_int_equal(stats.pool_cached[1], 0); /* max_tokens 1: nothing was handed over */
+    submit(2, 70, 0, 9);
+    tr_msg_step a = step_to(P0);
+    assert_int_equal(a.spans.data[0].pos0, 64);
+    assert_int_equal(a.spans.data[0].rows, 6);
+    assert_int_equal(reshard().tok0, 0); /* what is known is moved at once */
+    assert_int_equal(reshard().tok1, 64);
+    prefill_all(42);
+    tr_msg_step d = step_to(D0);
+    submit(3, 75, 0, 9); /* while the second still runs */
+    a = step_to(P0);
+    assert_int_equal(a.spans.data[0].pos0, 64);
+    assert_int_equal(a.spans.data[0].rows, 11);
+    step_done(P1, a, 42);
+    assert_int_equal(reshard().tok0, 64);
+    assert_int_equal(reshard().tok1, 75);
+    step_done(D1, d, EOS);
+    const tr_msg_output *o = &sent(FRONT, TR_MSG_OUTPUT, 0)->as.output;
+    assert_int_equal(o->finish, TR_FINISH_STOP);
+    assert_int_equal(o->cached_tokens, 64);
+    msg(FRONT, (tr_msg){.type = TR_MSG_SUBMIT,
+                        .as.submit = {.rid = 4, .tokens = {tokens, 70}, .max_tokens = 9, .cache_salt = {"x", 1}}});
+    assert_int_equal(step_to(P0).spans.data[0].pos0, 0);
+    msg(FRONT, (tr_msg){.type = TR_MSG_RELEASE, .as.release.rid = 2});
+    msg(FRONT, (tr_msg){.type = TR_MSG_SUBMIT, .as.submit = {.rid = 5, .tokens = {tokens, 64}, .max_tokens = 9}});
+    assert_int_equal(tr_journal_at(config.journal, 0)->rid, 5); /* the last prompt token is always computed */
+    assert_int_equal(atomic_load(&tr_journal_at(config.journal, 0)->kv_prefilled), 48);
+    tr_scheduler_get_stats(sched, &stats);
+    assert_int_equal(stats.prefix_hits, 3);
+    assert_int_equal(stats.prefix_hit_tokens, 64 + 64 + 48);
+    /* a new scheduler knows nothing, and holds what the tables say */
+    uint32_t before[2] = {stats.pool_free[0], stats.pool_free[1]};
+    create_scheduler();
+    tr_scheduler_get_stats(sched, &stats);
+    assert_int_equal(stats.pool_cached[0] + stats.pool_cached[1], 0);
+    assert_int_equal(stats.pool_free[0], before[0]);
+    assert_int_equal(stats.pool_free[1], before[1]);
 }
 
 static void refusals(void **state) {
@@ -363,6 +435,46 @@ static void death_poison_and_restart(void **state) {
     assert_int_equal(sent(FRONT, TR_MSG_OUTPUT, 1)->as.output.tokens.data[0], 20);
 }
 
+/* Ranks beside the first of a stage get no STEP, but the pipeline lives and dies with them. */
+static void ranks_are_members(void **state) {
+    (void)state;
+    enum { F0 = 7, F1 = 8 };
+    create(true, false, 60);
+    config.pipeline[0].n_ranks = 4;
+    config.pipeline[0].stage[2] = F0;
+    config.pipeline[0].stage[3] = F1;
+    create_scheduler();
+    static const uint32_t all[] = {F0, P1, F1, P0};
+    up(FRONT, 1);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_null(sent(P0, TR_MSG_RESET, 0));
+        up(all[i], 1);
+    }
+    for (uint32_t round = 1; round <= 2; round++) {
+        uint32_t epoch = sent(F1, TR_MSG_RESET, 0)->as.reset.epoch;
+        for (uint32_t i = 0; i < 4; i++) assert_int_equal(sent(all[i], TR_MSG_RESET, 0)->as.reset.epoch, epoch);
+        for (uint32_t i = 1; i < 4; i++) reset_done(all[i], epoch);
+        if (round == 1) submit(1, 5, 0, 50);
+        assert_null(sent(P0, TR_MSG_STEP, 0));
+        reset_done(all[0], epoch);
+        assert_non_null(sent(P1, TR_MSG_STEP, 0));
+        assert_null(sent(F0, TR_MSG_STEP, 0));
+        assert_null(sent(F1, TR_MSG_STEP, 0));
+        const tr_msg_step s = step_to(P0);
+        assert_int_equal(s.spans.data[0].rid, 1);
+        if (round == 2) {
+            step_done(P1, s, 20);
+            break;
+        }
+        down(F1, true); /* in the step: it runs again once the rank is back */
+        assert_null(sent(P0, TR_MSG_RESET, 0));
+        up(F1, 2);
+    }
+    assert_int_equal(sent(FRONT, TR_MSG_OUTPUT, 0)->as.output.tokens.data[0], 20);
+    config.pipeline[0].n_ranks = 1; /* fewer than stages */
+    assert_int_equal(tr_scheduler_bytes(&config), 0);
+}
+
 static void one_bad_span_fails_alone(void **state) {
     (void)state;
     create(true, false, 60);
@@ -391,6 +503,7 @@ int main(void) {
     fx = calloc(1, sizeof *fx);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(life_of_one_request),
+        cmocka_unit_test(known_prefix),
         cmocka_unit_test(refusals),
         cmocka_unit_test(phases_take_turns_on_shared_cores),
         cmocka_unit_test(decode_is_divided_over_the_stages),
@@ -398,6 +511,7 @@ int main(void) {
         cmocka_unit_test(cancel_keeps_and_waits_for_its_step),
         cmocka_unit_test(death_poison_and_restart),
         cmocka_unit_test(one_bad_span_fails_alone),
+        cmocka_unit_test(ranks_are_members),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free_all();

@@ -17,6 +17,7 @@ typedef struct job {
     const tr_image_tensor *head;
     tr_screen screen[WORKERS];
     tr_screen_rows at; /* rows of this group */
+    _Atomic double floor[TR_SCREEN_ROWS];
     const uint8_t *x;
     const float *x_scale;
     uint32_t rows, vocab, ld;
@@ -30,7 +31,8 @@ static void screened(void *arg, uint32_t id, uint32_t n) {
     tr_screen *s = &j->screen[id];
     uint32_t begin, end;
     for (uint32_t i = id; i < j->rows; i += n)
-        tr_screen_rows_make(&j->at, i, j->rows, j->x + (size_t)i * j->head->k, j->x_scale[i], &j->p[i]);
+        tr_screen_rows_make(&j->at, i, j->rows, j->x + (size_t)i * j->head->k, j->x_scale[i]);
+    for (uint32_t i = 0; id == 0 && i < j->rows; i++) tr_screen_rows_draw(&j->at, i, j->rows, i, &j->p[i]);
     tr_team_barrier(j->team, id);
     tr_team_share(j->ld / 16, id, n, &begin, &end);
     const uint32_t half = begin + (end - begin) / 2; /* in any order */
@@ -54,7 +56,8 @@ static void compare(job *j, const float *logits, bool drawn, uint64_t seed, void
     for (uint32_t i = 0; i < j->rows; i++)
         j->p[i] =
             (tr_sampler_params){.temperature = drawn ? temperature[(seed + i) % 3] : 0, .top_p = 1, .seed = seed + i};
-    tr_team_run(j->team, screened, j);
+    for (uint32_t i = 0; i < j->rows; i++) atomic_store(&j->floor[i], TR_SAMPLER_NONE.score);
+    tr_team_run(j->team, screened, j, 0);
     for (uint32_t i = 0; i < j->rows; i++) {
         const uint32_t want = tr_sampler_draw(&j->p[i], logits + (size_t)i * j->ld, j->vocab, scratch);
         const uint32_t computed = j->computed[0][i] + j->computed[1][i];
@@ -80,7 +83,7 @@ static void run_text(const tr_image *image, const uint32_t *ids, uint32_t n, uin
     const tr_ops *ops = NULL;
     RIG_OK(tr_ops_select(&ops, &err));
     for (int i = 0; i < WORKERS; i++) assert_int_equal(tr_screen_init(&j.screen[i], ops), TR_OK);
-    assert_int_equal(tr_screen_rows_init(&j.at, &j.head->planes), TR_OK);
+    assert_int_equal(tr_screen_rows_init(&j.at, &j.head->planes, j.floor), TR_OK);
     void *scratch = malloc(tr_sampler_scratch_bytes(j.vocab));
     for (uint32_t pos = 0; pos < n && t->rows < most; pos += CHUNK) {
         const uint32_t rows = n - pos < CHUNK ? n - pos : CHUNK;

@@ -50,7 +50,7 @@ static void barriers(void **state) {
         assert_int_equal(tr_team_size(j.team), n);
         for (int run = 0; run < 20; run++) {
             j.seen = 0;
-            tr_team_run(j.team, phases, &j);
+            tr_team_run(j.team, phases, &j, 0);
             for (uint32_t w = 0; w < n; w++) assert_int_equal(j.seen >> (3 * w) & 7, 1);
             if (run % 5 == 0) usleep(1000); /* workers sleep between runs */
         }
@@ -85,7 +85,7 @@ static void bound(void **state) {
     const uint32_t cpus[3] = {two[0], two[1], two[0]}; /* two workers on one core is allowed */
     tr_team *team = NULL;
     assert_int_equal(tr_team_create(3, cpus, &team, NULL), TR_OK);
-    tr_team_run(team, where, got);
+    tr_team_run(team, where, got, 0);
     for (int i = 0; i < 3; i++) {
         assert_int_equal(CPU_COUNT(&got[i]), 1);
         assert_true(CPU_ISSET(cpus[i], &got[i]));
@@ -110,10 +110,10 @@ static void crowded(void **state) {
     tr_team *team = NULL;
     assert_int_equal(tr_team_create(2, cpus, &team, NULL), TR_OK);
     for (int i = 0; i < 200; i++) {
-        tr_team_run(team, one_is_late, NULL);
+        tr_team_run(team, one_is_late, NULL, 0);
         tr_team_settle(team);
     }
-    tr_team_run(team, where, got);
+    tr_team_run(team, where, got, 0);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(CPU_COUNT(&got[i]), 2);
         assert_true(CPU_ISSET(cpus[0], &got[i]) && CPU_ISSET(cpus[1], &got[i]));
@@ -131,7 +131,7 @@ static void refused_pin_goes_on(void **state) {
     tr_team *team = NULL;
     sched_getaffinity(0, sizeof before, &before);
     assert_int_equal(tr_team_create(2, (uint32_t[]){1020, 1021}, &team, NULL), TR_OK);
-    tr_team_run(team, where, got);
+    tr_team_run(team, where, got, 0);
     assert_true(CPU_COUNT(&got[0]) > 0 && CPU_COUNT(&got[1]) > 0);
     tr_team_destroy(&team);
     sched_setaffinity(0, sizeof before, &before);
