@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 enum { VERSION = 1 };
-/* A vector is corrected when its error is beyond so many times the mean one. Rounded to 127 steps of its largest
- * element, a vector errs by 0.29 steps in each element whatever they are: the step stands for the error. */
-#define OUTLIER 3.0f
+/* A vector is corrected when its squared error is beyond three times that of the mean step. Rounded to 127 steps of its
+ * largest element, a vector errs by 0.29 steps in each element whatever they are: the step stands for the error. */
+#define OUTLIER 1.7320508f
 #define MAGIC   0x314c4143564b5254ull /* "TRKVCAL1" */
 
 typedef struct header {
