@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { VERSION = 1 };
+enum { VERSION = 1 }; /* of the file and of what follows from it below: numbers are the same for one checksum */
 /* Other texts grow beyond what was measured, and what is cut off costs more than coarser steps. */
 #define MARGIN 1.25f
 /* A vector is corrected when its squared error is beyond three times that of the mean step. Rounded to 127 steps of its
