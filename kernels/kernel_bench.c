@@ -28,6 +28,10 @@ static uint64_t spent_ns(void) {
 /* Work done by one call, in multiply-adds or bytes; 0 where there is no limit. */
 static double run_limit(const tr_kernel_job *j) {
     if (j->limit == TR_KERNEL_JOB_PORT) return tr_port_run(j->port);
+    if (j->limit == TR_KERNEL_JOB_COPY) {
+        memcpy(j->b, j->mem, j->mem_bytes);
+        return 2 * (double)j->mem_bytes; /* read and written */
+    }
     return tr_read_probe_run(j->mem, j->mem_bytes, 4) ? (double)j->mem_bytes : 0;
 }
 
@@ -93,12 +97,14 @@ static void sum_up(member *team, const tr_kernel_bench_want *want, tr_kernel_ben
             slower += team[t].other[r];
         }
         ratio[r] = want->other ? rate[r] / slower : 0;
-        share[r] = peak[r] > 0 ? rate[r] * (j->limit == TR_KERNEL_JOB_SUM ? j->bytes : j->macs) / peak[r] : 0;
+        share[r] = peak[r] > 0 ? rate[r] * (j->limit == TR_KERNEL_JOB_PORT ? j->macs : j->bytes) / peak[r] : 0;
     }
     double runs = median(rate, want->rounds);
     memcpy(out->name, j->name, sizeof out->name);
-    out->reads = j->limit == TR_KERNEL_JOB_SUM;
-    out->limit = out->reads ? "summing" : tr_port_name(j->port);
+    out->reads = j->limit != TR_KERNEL_JOB_PORT;
+    out->limit = j->limit == TR_KERNEL_JOB_SUM    ? "summing"
+                 : j->limit == TR_KERNEL_JOB_COPY ? "memcpy"
+                                                  : tr_port_name(j->port);
     out->us = 1e6 * want->threads / runs;
     out->macs = runs * j->macs;
     out->bytes = runs * j->bytes;

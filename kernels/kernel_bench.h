@@ -19,7 +19,7 @@ typedef struct tr_kernel_bench_want {
 
 typedef struct tr_kernel_bench_result {
     char name[64];      /* operation, rows x inputs -> outputs; empty: left out by the filter */
-    const char *limit;  /* name of the instruction, or "summing" */
+    const char *limit;  /* name of the instruction, "summing" or "memcpy" */
     bool reads;         /* the limit is one of bytes, not of multiply-adds */
     double us;          /* one run on one thread */
     double macs, bytes; /* multiply-adds and bytes a second, all threads */

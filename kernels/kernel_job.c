@@ -1,6 +1,8 @@
 #include "kernels/kernel_job.h"
 
 #include "base/rng.h"
+#include "kernels/kv_codec.h"
+#include "kernels/kv_convert.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -40,15 +42,18 @@ static tr_port attn_port(const tr_ops *ops, tr_kv_format f) {
 
 static void run_bf16(const tr_kernel_job *j) { j->ops->gemm_bf16(&j->bf16); }
 static void run_i8(const tr_kernel_job *j) { j->ops->gemm_i8(&j->i8); }
+enum { PLANES_SLICE = 32 }; /* blocks whose bounds are looked at before those of the next */
 static void run_planes(const tr_kernel_job *j) {
     tr_planes_args a = j->planes;
     a.w = &j->planes_w, a.query = j->query;
-    j->ops->planes_bound(&a);
+    for (size_t left = a.blocks; left > 0; left -= a.blocks, a.block0 += a.blocks) {
+        a.blocks = left < PLANES_SLICE ? left : PLANES_SLICE;
+        j->ops->planes_bound(&a);
+    }
 }
 static void run_i8a16(const tr_kernel_job *j) { j->ops->gemm_i8a16(&j->i8); }
 static void run_groups(const tr_kernel_job *j) { j->ops->gemm_groups(&j->groups); }
-static void run_attn_bf16(const tr_kernel_job *j) { j->ops->attn_bf16(&j->attn); }
-static void run_attn_int8(const tr_kernel_job *j) { j->ops->attn_int8(&j->attn); }
+static void run_attn(const tr_kernel_job *j) { tr_kv_codec_attend(j->ops, j->kv, &j->attn); }
 
 static void setup_bf16(tr_kernel_job *j, size_t rows, size_t k, size_t n) {
     snprintf(j->name, sizeof j->name, "gemm_bf16 %zux%zu->%zu", rows, k, n);
@@ -103,12 +108,17 @@ static void setup_planes(tr_kernel_job *j, size_t rows, uint32_t k, size_t n) {
     for (uint32_t i = 0; i < tr_planes_coords(k); i++) coord[i] = (uint16_t)(i * 7 % k);
     j->planes_w = (tr_planes){
         .upper = take_bytes(j, bytes), .scale = take_floats(j, n), .coord = coord, .k = k, .block = k & (~k + 1u)};
-    int8_t *memory = take(j, rows * tr_planes_query_bytes(k));
+    int8_t *memory = take(j, rows * tr_planes_query_bytes(k)), *quads = take(j, 8 * rows * tr_planes_lines(k));
     const uint8_t *x = take_bytes(j, rows * k);
     for (size_t r = 0; r < rows; r++)
-        tr_planes_query_init(&j->query[r], &j->planes_w, x + r * k, 1, memory + r * tr_planes_query_bytes(k));
-    j->planes = (tr_planes_args){
-        .bound = take_floats(j, rows * n), .coarse = take(j, rows * n * 4), .rows = rows, .ld = n, .blocks = n / 16};
+        tr_planes_query_init(&j->query[r], &j->planes_w, x + r * k, 1, memory + r * tr_planes_query_bytes(k),
+                             quads + 8 * r, 8 * rows);
+    j->planes = (tr_planes_args){.quads = quads,
+                                 .bound = take_floats(j, rows * 16 * PLANES_SLICE),
+                                 .coarse = take(j, rows * 16 * PLANES_SLICE * 4),
+                                 .rows = rows,
+                                 .ld = 16 * PLANES_SLICE,
+                                 .blocks = n / 16};
     j->macs = (double)rows * k * (double)n;
     j->bytes = (double)bytes;
     j->limit = TR_KERNEL_JOB_SUM;
@@ -162,15 +172,17 @@ static void setup_attn(tr_kernel_job *j, tr_kv_format f, uint32_t rows, uint32_t
     size_t page_bytes = tr_kv_page_bytes(f, d, PAGE_TOK);
     uint8_t *base = take(j, pages * page_bytes);
     uint32_t *table = take(j, pages * 4);
-    float *k = take_floats(j, d), *v = take_floats(j, d), *tmp = take_floats(j, d);
+    float *k = take_floats(j, d), *v = take_floats(j, d), *tmp = take_floats(j, d), *step = take_floats(j, d);
+    j->kv = f;
+    j->head =
+        (tr_kv_head){.k_step = step, .v_step = step, .k_mul = step, .v_mul = step}; /* bounds 0: every slot is used */
     for (uint32_t p = 0; p < pages; p++) {
         table[p] = p * 7 % pages;
         if (pages % 7 == 0) table[p] = p;
-        for (uint32_t t = 0; t < PAGE_TOK; t++)
-            if (f == TR_KV_BF16)
-                j->ops->kv_store_bf16(base + p * page_bytes, t, k, v, d);
-            else
-                j->ops->kv_store_int8(base + p * page_bytes, t, k, v, d, tmp);
+        for (uint32_t t = 0; t < PAGE_TOK; t++) {
+            tr_kv_codec_store(j->ops, f, base + p * page_bytes, t, k, v, d, &j->head, tmp);
+            tr_kv_codec_correct(j->ops, f, base + p * page_bytes, t, k, v, d, &j->head, tmp);
+        }
     }
     j->attn = (tr_attn_args){.q = take_floats(j, (size_t)rows * heads * d),
                              .out = take_floats(j, (size_t)rows * heads * d),
@@ -185,6 +197,7 @@ static void setup_attn(tr_kernel_job *j, tr_kv_format f, uint32_t rows, uint32_t
                              .d = d,
                              .pos0 = pos0,
                              .window = window,
+                             .kv = &j->head,
                              .scale = 1.0f / sqrtf((float)d),
                              .scratch = take_floats(j, tr_ops_attn_scratch_floats(heads, d))};
     double seen = 0;
@@ -193,7 +206,7 @@ static void setup_attn(tr_kernel_job *j, tr_kv_format f, uint32_t rows, uint32_t
     j->bytes = (double)(pages * page_bytes);
     j->limit = TR_KERNEL_JOB_PORT;
     j->port = attn_port(j->ops, f);
-    j->run = f == TR_KV_BF16 ? run_attn_bf16 : run_attn_int8;
+    j->run = run_attn;
 }
 
 static void run_rmsnorm(const tr_kernel_job *j) {
@@ -237,7 +250,7 @@ static void run_convert(const tr_kernel_job *j) {
     uint32_t d = (uint32_t)j->n;
     for (size_t r = 0; r < j->rows; r += 16)
         j->ops->kv_convert_bf16_int8(j->b + r / 16 * tr_kv_tile_bytes(TR_KV_INT8, d), 0,
-                                     j->a + r / 16 * tr_kv_tile_bytes(TR_KV_BF16, d), 0, 16, d, j->z);
+                                     j->a + r / 16 * tr_kv_tile_bytes(TR_KV_BF16, d), 0, 16, d, NULL, j->z);
 }
 
 static void setup_rows(tr_kernel_job *j, const char *name, void (*run)(const tr_kernel_job *), size_t rows, size_t n,
@@ -255,7 +268,61 @@ static void run_quant_groups(const tr_kernel_job *j) {
     for (size_t r = 0; r < j->rows; r++) j->ops->quant_groups(j->a, j->x + r * j->n, j->z, j->n, j->block);
 }
 
-/* Weights in groups, and int8 weights with activations of 16 bits. */
+static void run_reshard(const tr_kernel_job *j) {
+    const uint32_t d = (uint32_t)j->n, run = (uint32_t)j->block;
+    for (size_t r = 0, runs = j->rows / run; r < runs; r++) {
+        const uint8_t *src = j->a + j->from_tile[r] * tr_kv_tile_bytes(j->from, d);
+        const uint8_t *next = r + 1 < runs ? j->a + j->from_tile[r + 1] * tr_kv_tile_bytes(j->from, d) : NULL;
+        tr_kv_convert_run(j->ops, j->to, j->b + j->to_tile[r] * tr_kv_tile_bytes(j->to, d), j->from, src, 0, run, d,
+                          NULL, next, j->z);
+    }
+    tr_kv_convert_fence();
+}
+
+/* As a pool in use gives them: pages of one layer and head lie together, 8192 tokens of them here, in random order. */
+static const uint32_t *take_tiles(tr_kernel_job *j, size_t runs, uint32_t run_tiles, uint64_t seed) {
+    const size_t together = 512 / run_tiles;
+    uint32_t *tile = take(j, runs * sizeof *tile);
+    for (size_t i = 0; i < runs; i++) { /* each goes to a random place of its part so far */
+        size_t k = i - (size_t)(tr_rng_hash(seed, i) % (i % together + 1));
+        tile[i] = tile[k];
+        tile[k] = (uint32_t)i * run_tiles;
+    }
+    return tile;
+}
+
+/* A hand-off from pages to pages, far larger than any cache. */
+static void setup_reshard(tr_kernel_job *j, tr_kv_format from, tr_kv_format to, uint32_t from_page, uint32_t to_page,
+                          uint32_t d) {
+    const size_t tiles = (size_t)(128 << 20) / tr_kv_tile_bytes(from, d) / 4 * 4;
+    const uint32_t run = (from_page < to_page ? from_page : to_page) / TR_KV_TILE_TOK;
+    snprintf(j->name, sizeof j->name, "reshard %s->%s page %u->%u d %u", tr_kv_format_name(from), tr_kv_format_name(to),
+             from_page, to_page, d);
+    j->run = run_reshard, j->rows = tiles * TR_KV_TILE_TOK, j->n = d, j->block = run * TR_KV_TILE_TOK;
+    j->from = from, j->to = to;
+    j->a = (uint8_t *)take_bf16(j, tiles * tr_kv_tile_bytes(from, d) / 2);
+    j->b = take_bytes(j, tiles * tr_kv_tile_bytes(from > to ? from : to, d) * 2);
+    j->z = take_floats(j, d);
+    j->from_tile = take_tiles(j, tiles / run, run, 1);
+    j->to_tile = take_tiles(j, tiles / run, run, 2);
+    j->bytes = (double)tiles * (double)(tr_kv_tile_bytes(from, d) + tr_kv_tile_bytes(to, d));
+    j->limit = TR_KERNEL_JOB_COPY;
+    j->mem = j->a, j->mem_bytes = (size_t)(j->bytes / 2) & ~(size_t)63;
+}
+
+static bool setup_reshards(tr_kernel_job *j, unsigned i) {
+    static const struct {
+        uint8_t from, to, from_page, to_page;
+        uint16_t d;
+    } row[] = {{TR_KV_BF16, TR_KV_INT8, 16, 16, 256}, {TR_KV_BF16, TR_KV_INT8, 16, 16, 64},
+               {TR_KV_BF16, TR_KV_BF16, 16, 64, 256}, {TR_KV_BF16, TR_KV_BF16, 16, 64, 64},
+               {TR_KV_INT8, TR_KV_INT8, 16, 16, 256}, {TR_KV_INT8, TR_KV_INT8, 16, 16, 64}};
+    if (i >= sizeof row / sizeof *row) return false;
+    setup_reshard(j, (tr_kv_format)row[i].from, (tr_kv_format)row[i].to, row[i].from_page, row[i].to_page, row[i].d);
+    return true;
+}
+
+/* Weights in groups, and int8 weights with activations of 16 bits; hand-offs behind them. */
 static bool setup_others(tr_kernel_job *j, unsigned i) {
     static const struct {
         uint8_t format;
@@ -281,8 +348,18 @@ static bool setup_others(tr_kernel_job *j, unsigned i) {
         setup_i8a16(j, 1, 640, 131072);
     else if (i == GROUPS + 3)
         setup_i8a16(j, 512, 640, 2048);
+    else if (i == GROUPS + 4)
+        setup_attn(j, TR_KV_INT8_STATIC, 512, 0, 4, 256, 0);
+    else if (i == GROUPS + 5)
+        setup_attn(j, TR_KV_INT8_STATIC, 1, 1000, 4, 256, 0);
+    else if (i == GROUPS + 6)
+        setup_attn(j, TR_KV_INT8_STATIC, 1, 1000, 3, 64, 0);
+    else if (i == GROUPS + 7)
+        setup_attn(j, TR_KV_INT8_RESIDUAL, 1, 1000, 4, 256, 0);
+    else if (i == GROUPS + 8)
+        setup_attn(j, TR_KV_INT8_RESIDUAL, 1, 1000, 3, 64, 0);
     else
-        return false;
+        return setup_reshards(j, i - GROUPS - 9);
     return true;
 }
 
@@ -314,12 +391,12 @@ bool tr_kernel_job_setup(tr_kernel_job *j, unsigned i) {
     case 23: setup_attn(j, TR_KV_BF16, 1, 1000, 3, 64, 0); return true;
     case 24: setup_attn(j, TR_KV_INT8, 1, 1000, 4, 256, 0); return true;
     case 25: setup_attn(j, TR_KV_INT8, 1, 1000, 3, 64, 0); return true;
-    case 54: setup_attn(j, TR_KV_INT8, 1, 262144, 3, 64, 0); return true; /* from memory */
-    case 55: setup_attn(j, TR_KV_INT8, 1, 65536, 4, 256, 0); return true;
-    case 56: setup_attn(j, TR_KV_BF16, 1, 131072, 3, 64, 0); return true;
-    case 57: setup_attn(j, TR_KV_INT8, 512, 2048, 3, 64, 0); return true;
-    case 58: setup_attn(j, TR_KV_BF16, 512, 2048, 3, 64, 0); return true;
-    case 59: setup_attn(j, TR_KV_BF16, 512, 2048, 4, 256, 0); return true;
+    case 39: setup_attn(j, TR_KV_INT8, 1, 262144, 3, 64, 0); return true; /* from memory */
+    case 40: setup_attn(j, TR_KV_INT8, 1, 65536, 4, 256, 0); return true;
+    case 41: setup_attn(j, TR_KV_BF16, 1, 131072, 3, 64, 0); return true;
+    case 42: setup_attn(j, TR_KV_INT8, 512, 2048, 3, 64, 0); return true;
+    case 43: setup_attn(j, TR_KV_BF16, 512, 2048, 3, 64, 0); return true;
+    case 44: setup_attn(j, TR_KV_BF16, 512, 2048, 4, 256, 0); return true;
     case 26: setup_rows(j, "rmsnorm", run_rmsnorm, 512, 640, 0, 8); return true;
     case 27: setup_rows(j, "quant_u8 (128)", run_quant, 512, 640, 128, 5); return true;
     case 28: setup_rows(j, "quant_u8 (128)", run_quant, 512, 2048, 128, 5); return true;
@@ -336,13 +413,13 @@ bool tr_kernel_job_setup(tr_kernel_job *j, unsigned i) {
     default: break;
     }
     /* Matmuls of one layer, by rows. */
-    static const uint16_t rows[] = {16, 32, 64, 128}, sides[][2] = {{640, 2048}, {2048, 640}, {640, 1536}, {1024, 640}};
-    if (i >= 55 && i < 59) {
-        setup_planes(j, i - 54, 640, 131072);
-        return true;
-    }
-    if (i - 39 >= 16) return setup_others(j, i - 59);
-    setup_i8(j, rows[(i - 39) / 4], sides[(i - 39) % 4][0], sides[(i - 39) % 4][1]);
+    static const uint16_t rows[] = {16, 32, 64, 128}, planes[] = {1, 2, 4, 8, 16},
+                          sides[][2] = {{640, 2048}, {2048, 640}, {640, 1536}, {1024, 640}};
+    if (i >= 66) return setup_others(j, i - 66);
+    if (i >= 61)
+        setup_planes(j, planes[i - 61], 640, 131072);
+    else
+        setup_i8(j, rows[(i - 45) / 4], sides[(i - 45) % 4][0], sides[(i - 45) % 4][1]);
     return true;
 }
 

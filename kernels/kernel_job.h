@@ -5,9 +5,10 @@
 #include "kernels/ops.h"
 
 typedef enum tr_kernel_job_limit {
-    TR_KERNEL_JOB_PORT,
-    TR_KERNEL_JOB_SUM
-} tr_kernel_job_limit; /* an instruction, or reading memory */
+    TR_KERNEL_JOB_PORT, /* an instruction */
+    TR_KERNEL_JOB_SUM,  /* reading memory */
+    TR_KERNEL_JOB_COPY  /* memcpy of as many bytes, read and written */
+} tr_kernel_job_limit;
 
 typedef struct tr_kernel_job tr_kernel_job;
 struct tr_kernel_job {
@@ -21,14 +22,18 @@ struct tr_kernel_job {
     tr_gemm_i8_args i8;
     tr_gemm_groups_args groups;
     tr_attn_args attn;
+    tr_kv_format kv;
+    tr_kv_head head;
     tr_planes planes_w;
-    tr_planes_query query[4];
+    tr_planes_query query[16];
     tr_planes_args planes;
-    const uint8_t *mem; /* what TR_KERNEL_JOB_SUM reads */
+    const uint8_t *mem; /* what TR_KERNEL_JOB_SUM reads, and TR_KERNEL_JOB_COPY copies to b */
     size_t mem_bytes;
     float *x, *y, *z;
     uint8_t *a, *b;
     size_t n, rows, block;
+    tr_kv_format from, to; /* of a hand-off: rows tokens in runs of block, at tile numbers of their own */
+    const uint32_t *from_tile, *to_tile;
     void *owned[12];
     size_t n_owned;
 };

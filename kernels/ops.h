@@ -84,14 +84,19 @@ typedef struct tr_gemm_groups_args {
  * token t in lane t % 16), out[i] = sum of p[t] * v[t][i]. Then the splits merge in ascending order: by exp of the
  * difference of their maxima; at last out is multiplied by 1 / sum.
  *   bf16: q and p[t] are rounded to bf16 (the sum of p is that of the rounded ones); score = scale * a chain over the
- *   dims as in a bf16 matmul, of each pair the odd one, then the even one; out is such a chain over the tokens, where
- * one that is not seen beside one that is counts as 0 * 0. A number's pair never depends on the rows of the call. int8:
- * q is rounded to 16 bits (TR_OPS_ATTN_Q_MAX steps to its absmax, q_scale a step), p[t] * v_scale[t] of the tokens seen
- * to 15 bits (TR_OPS_ATTN_P_MAX steps to the largest of the split, p_scale a step); the products with the stored bytes
- * are int32 sums, exact up to d = 512: score = ((float)sum * k_scale[t]) * (q_scale * scale), out = (float)sum *
- * p_scale. */
+ *     dims as in a bf16 matmul, of each pair the odd one, then the even one; out is such a chain over the tokens, where
+ *     one that is not seen beside one that is counts as 0 * 0. A number's pair never depends on the rows of the call.
+ *   int8: q is rounded to 16 bits (TR_OPS_ATTN_Q_MAX steps to its absmax, q_scale a step), p[t] * v_scale[t] of the
+ *     tokens seen to 15 bits (TR_OPS_ATTN_P_MAX steps to the largest of the split, p_scale a step); the products with
+ *     the stored bytes are int32 sums, exact up to d = 512:
+ *     score = ((float)sum * k_scale[t]) * (q_scale * scale), out = (float)sum * p_scale.
+ *   int8_static: the same with q[i] * k_step[i] for q[i], 1 for k_scale and v_scale, and at the end
+ *     out[i] = ((float)sum * p_scale) * v_step[i].
+ *   int8_residual: as int8, and for tokens with a residual r: score = fma(dot, (k_scale[t] / 16) * scale, score as
+ *     above), dot a reduction of q[i] * r[i] by fma; then, token by token in order, out[i] = fma(p, r[i], out[i] as
+ *     above), p = (p[t] * v_scale[t]) / 16 not rounded to steps. */
 typedef struct tr_attn_args {
-    const float *q;        /* [rows][heads][d], row stride ldq, head h at q + h*d; rotated already for TR_KV_INT8 */
+    const float *q;        /* [rows][heads][d], row stride ldq, head h at q + h*d; rotated already if K is stored so */
     float *out;            /* same shape, row stride ldo */
     const uint8_t *pages;  /* page 0 of this layer and kv head */
     const uint32_t *table; /* logical page -> page; page p lies at pages + p * page_bytes */
@@ -102,19 +107,22 @@ typedef struct tr_attn_args {
     uint32_t pos0;
     uint32_t window; /* 0: none */
     float scale;
-    float *scratch; /* tr_ops_attn_scratch_floats(heads, d) floats of this worker */
+    const tr_kv_head *kv; /* calibrated formats: of this layer and kv head */
+    float *scratch;       /* tr_ops_attn_scratch_floats(heads, d) floats of this worker */
     float *part; /* NULL: all splits, merged to out. Otherwise rows is 1, and only `split`, of which the row sees some
                   * key, goes unmerged to part: [heads][tr_ops_attn_part_floats(d)], out then max and sum */
     uint32_t split; /* position / TR_OPS_ATTN_SPLIT_TOK */
     uint32_t next;  /* with part: the split that this worker will most likely be given next, a hint; split: none */
 } tr_attn_args;
 
-/* Bounds of y[m][n] as gemm_i8 defines it, from the upper plane: bound[m][n] >= y[m][n], or one of the two is a NaN. */
+/* Bounds of y[m][n] as gemm_i8 defines it, from the upper plane: bound[m][n - 16 * block0] >= y[m][n], or one of the
+ * two is a NaN. */
 typedef struct tr_planes_args {
     const tr_planes *w;
     const tr_planes_query *query; /* [rows] */
-    float *bound;
-    int32_t *coarse; /* what planes_output goes on from */
+    const int8_t *quads;          /* [lines][rows][8], which the queries' init has written */
+    float *bound;                 /* [rows][ld], from the first block on */
+    int32_t *coarse;              /* the same: what planes_output goes on from */
     size_t rows, ld, block0, blocks;
 } tr_planes_args;
 
@@ -150,12 +158,19 @@ typedef struct tr_planes_args {
     /* Write one token's K and V into slot t (0..15) of a tile. int8 rotates K into tmp (d floats) first */            \
     OP(kv_store_bf16, void, (uint8_t * tile, uint32_t t, const float *k, const float *v, uint32_t d))                  \
     OP(kv_store_int8, void, (uint8_t * tile, uint32_t t, const float *k, const float *v, uint32_t d, float *tmp))      \
+    /* The same by the channels' steps: code = quant(x, mul[i]) */                                                     \
+    OP(kv_store_int8_static, void,                                                                                     \
+       (uint8_t * tile, uint32_t t, const float *k, const float *v, uint32_t d, float *tmp, const tr_kv_head *head))   \
     /* Tokens [src_t0, src_t0 + n) of a bf16 tile to [dst_t0, dst_t0 + n) of an int8 tile: same numbers as */          \
-    /* kv_store_int8 of the bf16 values. tmp: d floats */                                                              \
+    /* kv_store_int8 of the bf16 values. next: tile that is converted after this one (a hint), or NULL. tmp: d floats  \
+     */                                                                                                                \
     OP(kv_convert_bf16_int8, void,                                                                                     \
-       (uint8_t * dst, uint32_t dst_t0, const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d, float *tmp))      \
+       (uint8_t * dst, uint32_t dst_t0, const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d,                   \
+        const uint8_t *next, float *tmp))                                                                              \
     OP(attn_bf16, void, (const tr_attn_args *a))                                                                       \
     OP(attn_int8, void, (const tr_attn_args *a))                                                                       \
+    OP(attn_int8_static, void, (const tr_attn_args *a))                                                                \
+    OP(attn_int8_residual, void, (const tr_attn_args *a))                                                              \
     /* The end of attention from n parts of one head in order, `stride` floats apart: the bits of one whole call */    \
     OP(attn_merge, void, (float *out, const float *parts, size_t n, size_t stride, uint32_t d))                        \
     OP(planes_bound, void, (const tr_planes_args *a))                                                                  \
@@ -165,7 +180,10 @@ typedef struct tr_planes_args {
     OP(planes_unpack, void, (int8_t * out, const tr_planes *w, size_t block))                                          \
     /* Largest element; the lowest index wins ties; NaN loses against everything. Returns the index, *max_out its */   \
     /* value (index 0 and -infinity when nothing is above -infinity) */                                                \
-    OP(argmax, size_t, (const float *x, size_t n, float *max_out))
+    OP(argmax, size_t, (const float *x, size_t n, float *max_out))                                                     \
+    /* Indices of the elements that are not below `least` (a NaN is not), ascending; returns how many. index: n + 16   \
+     */                                                                                                                \
+    OP(at_least, size_t, (const float *x, size_t n, float least, uint32_t *index))
 
 typedef struct tr_ops {
     const char *name;             /* "ref", "avx2", "avx2vnni", "avx512", "avx512vnni", "avx512bf16", "amx" */

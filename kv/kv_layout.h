@@ -59,6 +59,14 @@ static inline uint64_t tr_kv_layout_head_offset(const tr_kv_layout *l, uint32_t 
     return g->offset + (uint64_t)l->layer_index[layer] * g->layer_bytes +
            (uint64_t)kv_head * g->n_pages * l->page_bytes;
 }
+/* Heads [*first_out, *end_out) of a tensor-parallel rank: an even split, at least one; with more ranks than heads,
+ * neighbours hold the same one. */
+static inline void tr_kv_layout_rank_heads(uint32_t n_heads, uint32_t tp, uint32_t rank, uint32_t *first_out,
+                                           uint32_t *end_out) {
+    uint32_t first = (uint32_t)((uint64_t)rank * n_heads / tp), end = (uint32_t)((rank + 1ull) * n_heads / tp);
+    *first_out = first;
+    *end_out = end > first ? end : first + 1;
+}
 /* Index of table entry (slot, group, logical page). */
 static inline size_t tr_kv_layout_entry(const tr_kv_layout *l, uint32_t slot, uint32_t group, uint32_t logical) {
     return ((size_t)slot * l->n_groups + group) * l->pages_per_seq + logical;

@@ -236,6 +236,8 @@ static tr_status pack_file(const job *j, const char *path, tr_error *err) {
     tr_status status = pack(j, fd, err);
     if (status == TR_OK && fsync(fd) != 0)
         status = tr_error_set(err, TR_CANNOT_CREATE, "cannot write %s: %s", temporary, strerror(errno));
+    /* It came into the page cache in small pages; read again, a file system that can keeps it in large ones. */
+    if (status == TR_OK) posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     if (status == TR_OK && rename(temporary, path) != 0)
         status = tr_error_set(err, TR_CANNOT_CREATE, "cannot name %s: %s", path, strerror(errno));
     close(fd);
@@ -340,6 +342,18 @@ tr_status tr_model_cache_tokenizer(const tr_model_file *mf, tr_tokenizer **token
     TR_TRY(tr_tokenizer_create(gguf, tokenizer_out, err));
     j.tokenizer = *tokenizer_out;
     if (named && make_file(&j, folder, path, &packed, NULL) == TR_OK) memcpy(path_out, path, sizeof path);
+    return TR_OK;
+}
+
+tr_status tr_model_cache_calibration(uint64_t model_hash, char path_out[TR_MODEL_CACHE_PATH_MAX], tr_error *err) {
+    char folder[TR_MODEL_CACHE_PATH_MAX + 64];
+    TR_TRY(tr_model_cache_folder(folder, sizeof folder, err));
+    sub_folder("images", folder, sizeof folder);
+    if (!make_folder(folder))
+        return tr_error_set(err, TR_CANNOT_CREATE, "cannot make %.400s: %s", folder, strerror(errno));
+    int n = snprintf(path_out, TR_MODEL_CACHE_PATH_MAX, "%s/%016" PRIx64 "-kv-v1.cal", folder, model_hash);
+    if (n < 0 || n >= TR_MODEL_CACHE_PATH_MAX)
+        return tr_error_set(err, TR_UNAVAILABLE, "the path of the cache folder is too long");
     return TR_OK;
 }
 

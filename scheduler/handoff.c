@@ -22,7 +22,13 @@ static void issue(tr_scheduler *s, uint32_t slot, tr_handoff_job *job, tr_effect
     job->job = c->next_id++;
     c->in_flight++;
     q->jobs++;
-    q->move_issued = job->tok1;
+    if (job->part) {
+        q->part_end = job->tok1;
+        q->part_layers = job->layer1;
+    } else {
+        q->move_issued = job->tok1;
+        q->part_layers = 0;
+    }
     tr_msg_reshard *m = &tr_scheduler_send(fx, c->actor[0], TR_MSG_RESHARD)->as.reshard;
     m->epoch = c->epoch;
     m->job = job->job;
@@ -31,6 +37,8 @@ static void issue(tr_scheduler *s, uint32_t slot, tr_handoff_job *job, tr_effect
     m->tok0 = job->tok0;
     m->tok1 = job->tok1;
     m->tok_min = (tr_u32v){job->tok_min, s->config.layout[1].n_groups};
+    m->layer0 = job->layer0;
+    m->layer1 = job->layer1;
 }
 
 static tr_handoff_job *free_job(tr_scheduler *s) {
@@ -39,10 +47,56 @@ static tr_handoff_job *free_job(tr_scheduler *s) {
     return NULL;
 }
 
-static bool to_move(const tr_scheduler *s, uint32_t slot) {
+static bool moves(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    return q->decode_end > q->prefill_end && !(q->unsettled & 1u << RESHARDER) &&
-           q->move_issued < load(&entry_of(s, slot)->kv_prefilled);
+    return q->decode_end > q->prefill_end && !(q->unsettled & 1u << RESHARDER);
+}
+
+/* The span of a running step that comes next for this sequence; NULL: none. */
+static const tr_msg_span *running_span(const tr_scheduler *s, uint32_t slot, uint32_t *layers_out) {
+    uint32_t pos = load(&entry_of(s, slot)->kv_prefilled);
+    for (uint32_t i = 0; i < s->n_flights; i++) {
+        const tr_flight *f = &s->flight[i];
+        for (uint32_t k = 0; f->used && f->phase == PREFILL && f->layers > 0 && k < f->n_spans; k++)
+            if (f->spans[k].slot == slot && f->spans[k].pos0 == pos && f->spans[k].rid == entry_of(s, slot)->rid) {
+                *layers_out = f->layers;
+                return &f->spans[k];
+            }
+    }
+    return NULL;
+}
+
+/* True while a step, all of whose layers went ahead, is unconfirmed or their jobs are out; then it counts as moved. */
+static bool waits_for_parts(tr_scheduler *s, uint32_t slot) {
+    tr_sequence *q = &s->sequence[slot];
+    if (q->part_layers < s->config.layout[1].n_layers) return false;
+    if (q->jobs > 0 || load(&entry_of(s, slot)->kv_prefilled) < q->part_end) return true;
+    q->move_issued = q->part_end;
+    q->part_layers = 0;
+    tr_progress_moved(s, slot, q->part_end);
+    tr_progress_tidy(s, slot);
+    return false;
+}
+
+/* What can be moved now: positions of confirmed steps, less the layers that went ahead, or layers of the step that
+ * runs. False: nothing. */
+static bool next_move(const tr_scheduler *s, uint32_t slot, tr_handoff_job *job) {
+    const tr_sequence *q = &s->sequence[slot];
+    tr_journal_entry *e = entry_of(s, slot);
+    uint32_t prefilled = load(&e->kv_prefilled), layers;
+    *job = (tr_handoff_job){.rid = e->rid, .slot = slot, .tok0 = q->move_issued, .layer0 = q->part_layers};
+    if (q->move_issued < prefilled) {
+        job->tok1 = q->part_layers > 0 ? q->part_end : prefilled;
+        job->layer1 = s->config.layout[1].n_layers;
+        return true;
+    }
+    if (e->deaths > 0 || s->component[RESHARDER].in_flight >= JOBS_MAX / 2) return false;
+    const tr_msg_span *span = running_span(s, slot, &layers);
+    if (span == NULL || layers <= q->part_layers) return false;
+    job->part = true;
+    job->tok1 = span->pos0 + span->rows;
+    job->layer1 = layers;
+    return true;
 }
 
 /* Requests that were in flight at a counted death are moved alone, so that the next death names one. */
@@ -57,18 +111,14 @@ void tr_handoff_pump(tr_scheduler *s, tr_effects *fx) {
     for (uint32_t i = 0; i < s->n_running; i++) {
         uint32_t slot = s->running[i];
         if (c->n == 0 || c->state != COMPONENT_RUNNING || suspect_flies(s) || !room(s, fx, 1)) return;
-        if (!to_move(s, slot)) continue;
-        if (entry_of(s, slot)->deaths > 0 && c->in_flight > 0) return;
-        tr_handoff_job *job = free_job(s);
-        if (job == NULL) return;
-        tr_sequence *q = &s->sequence[slot];
-        job->rid = entry_of(s, slot)->rid;
-        job->slot = slot;
-        job->tok0 = q->move_issued;
-        job->tok1 = load(&entry_of(s, slot)->kv_prefilled);
+        tr_handoff_job next, *job = free_job(s);
+        if (!moves(s, slot) || waits_for_parts(s, slot) || !next_move(s, slot, &next)) continue;
+        if (job == NULL || (entry_of(s, slot)->deaths > 0 && c->in_flight > 0)) return;
         const tr_kv_layout *l = &s->config.layout[1];
-        for (uint32_t g = 0; g < l->n_groups; g++) job->tok_min[g] = window_begin(&l->group[g], q->prefill_end);
-        if (hold_pages(s, slot, job->tok_min, job->tok1)) issue(s, slot, job, fx);
+        for (uint32_t g = 0; g < l->n_groups; g++) next.tok_min[g] = moved_from(s, g, &s->sequence[slot]);
+        if (!hold_pages(s, slot, next.tok_min, next.tok1)) continue;
+        *job = next;
+        issue(s, slot, job, fx);
     }
 }
 
@@ -79,5 +129,6 @@ void tr_handoff_drop_job(tr_scheduler *s, tr_handoff_job *job) {
     s->stats.replays++;
     q->jobs--;
     if (q->state != SEQUENCE_ENDED) q->move_issued = load(&entry_of(s, job->slot)->kv_moved);
+    q->part_layers = 0;
     tr_progress_tidy(s, job->slot);
 }

@@ -30,6 +30,7 @@ typedef enum tr_event_kind {
     TR_EVENT_INPUT,       /* stage: header of the record at the head of the input channel (again after each release) */
     TR_EVENT_OUTPUT_ROOM, /* stage: the output channel has room for a record */
     TR_EVENT_COMPUTED,    /* stage, resharder: the COMPUTE effect ended; computed */
+    TR_EVENT_LAYERS,      /* stage, while it computes: K and V of these layers of the step are complete; layers */
     TR_EVENT_TIMER,       /* timer set by TR_EFFECT_TIMER has passed */
     TR_EVENT_CHILD_EXIT,  /* supervisor: from = child, exit status in child */
     TR_EVENT_CHILD_STATE, /* supervisor: from = child published another state or progress count */
@@ -49,9 +50,12 @@ typedef struct tr_event {
             uint32_t status;         /* 0, or 1 + index of the span at fault */
             bool aborted;            /* stage: another rank of it died meanwhile: no result, a RESET will come */
             const char *error;       /* NULL or one line */
-            const uint32_t *sampled; /* [spans] of the step */
+            const uint32_t *sampled; /* [tokens drawn] of the step, in the order of the spans */
             uint64_t kernel_ns, total_ns, bytes;
         } computed;
+        struct {
+            uint32_t lo, hi;
+        } layers;
         struct {
             int exit_code; /* or -1 when a signal ended it */
             int signal;    /* 0 when it exited */

@@ -1,7 +1,7 @@
-/* troupe plan: the resolved placement and memory of a company, for people or as JSON; starts nothing. --verify proves
- * that the hand-off plan writes every KV cell of the decode pool exactly once, from the right place. */
+/* troupe plan: the resolved placement and memory of a company, for people or as JSON; starts nothing. --verify:
+ * cli_verify.h. */
 #include "actors/cli/cli_session.h"
-#include "kv/reshard_plan.h"
+#include "actors/cli/cli_verify.h"
 #include "model/pack.h"
 
 #include <inttypes.h>
@@ -187,96 +187,6 @@ static void print_json(const tr_cli_session *s, const tr_placement *placement, c
     json_decref(root);
 }
 
-/* ---- proof of the hand-off
- * ------------------------------------------------------------------------------------------- */
-
-/* Tables of one sequence of `tokens`, with page ids that differ from their logical number. */
-static uint32_t *make_table(const tr_kv_layout *l, uint32_t tokens, uint32_t step) {
-    uint32_t *table = malloc(l->table_bytes);
-    if (!table) return NULL;
-    memset(table, 0xff, l->table_bytes);
-    for (uint32_t g = 0; g < l->n_groups; g++)
-        for (uint32_t i = 0; i < (tokens + l->page_tok - 1) / l->page_tok; i++)
-            table[tr_kv_layout_entry(l, 0, g, i)] = (uint32_t)(((uint64_t)i * step + 1) % l->group[g].n_pages);
-    return table;
-}
-
-static uint32_t layer_begins(const tr_company *c, uint32_t pipeline, uint32_t *begin) {
-    uint32_t n = 0;
-    for (uint32_t a = 0; a < c->n_actors; a++)
-        if (c->actor[a].role == TR_ROLE_STAGE && c->actor[a].pipeline == pipeline && c->actor[a].rank == 0) {
-            begin[n++] = c->actor[a].lo;
-            begin[n] = c->actor[a].hi;
-        }
-    return n;
-}
-
-/* One operation: right page and offset on both sides, and cells that nobody wrote before. */
-static bool op_is_right(const tr_reshard_plan *p, const tr_reshard_op *op, uint8_t *written, uint32_t tokens) {
-    const tr_reshard_side *side[2] = {&p->src, &p->dst};
-    const uint32_t page[2] = {op->src_page, op->dst_page}, tok[2] = {op->src_tok, op->dst_tok};
-    for (int i = 0; i < 2; i++) {
-        const tr_kv_layout *l = side[i]->layout;
-        uint32_t g = l->layer_group[op->layer];
-        size_t entry = tr_kv_layout_entry(l, 0, g, op->pos / l->page_tok);
-        if (side[i]->table[entry] != page[i] || tok[i] != op->pos % l->page_tok || tok[i] + op->n_tok > l->page_tok)
-            return false;
-    }
-    if (op->layer < p->src.layer_begin[op->src_stage] || op->layer >= p->src.layer_begin[op->src_stage + 1] ||
-        op->layer < p->dst.layer_begin[op->dst_stage] || op->layer >= p->dst.layer_begin[op->dst_stage + 1])
-        return false;
-    uint8_t *row = written + ((size_t)op->layer * p->dst.layout->n_kv_heads + op->kv_head) * tokens;
-    for (uint32_t t = 0; t < op->n_tok; t++)
-        if (op->pos + t >= tokens || row[op->pos + t]++) return false;
-    return true;
-}
-
-static tr_status prove(const tr_company *c, uint32_t tokens, const uint32_t *table[2], uint8_t *written,
-                       uint64_t *ops_out, tr_error *err) {
-    uint32_t begin[2][TR_COMPANY_BUILD_STAGES_MAX + 1] = {{0}};
-    tr_reshard_side side[2];
-    for (uint32_t i = 0; i < 2; i++) {
-        uint32_t pipeline = c->unified ? 0 : i, n = layer_begins(c, pipeline, begin[i]);
-        side[i] = (tr_reshard_side){
-            .layout = &c->layout[i], .table = table[i], .slot = 0, .n_stages = n, .layer_begin = begin[i]};
-    }
-    uint32_t tok_min[TR_KV_GROUPS_MAX] = {0};
-    tr_reshard_plan plan;
-    tr_reshard_op op;
-    TR_TRY(tr_reshard_plan_init(&plan, &side[0], &side[1], 0, tokens, tok_min, c->layout[1].n_groups, err));
-    for (*ops_out = 0; tr_reshard_plan_next(&plan, &op); (*ops_out)++)
-        if (!op_is_right(&plan, &op, written, tokens))
-            return tr_error_set(err, TR_INTERNAL, "hand-off plan: layer %u head %u position %u goes wrong", op.layer,
-                                op.kv_head, op.pos);
-    size_t cells = (size_t)c->layout[1].n_layers * c->layout[1].n_kv_heads * tokens;
-    for (size_t i = 0; i < cells; i++)
-        if (written[i] != 1)
-            return tr_error_set(err, TR_INTERNAL, "hand-off plan: cell %zu is written %u times", i, written[i]);
-    return TR_OK;
-}
-
-static tr_status verify(const tr_company *c, tr_error *err) {
-    if (c->one_pool) {
-        fprintf(stderr, "verified: one pool, pages change owner, nothing is copied\n");
-        return TR_OK;
-    }
-    uint32_t tokens = c->context < 4096 ? c->context : 4096 - 7; /* ends inside a page */
-    uint32_t *table[2] = {make_table(&c->layout[0], tokens, 7), make_table(&c->layout[1], tokens, 3)};
-    uint8_t *written = calloc((size_t)c->layout[1].n_layers * c->layout[1].n_kv_heads, tokens);
-    uint64_t ops = 0;
-    tr_status status = TR_UNAVAILABLE;
-    if (table[0] && table[1] && written)
-        status = prove(c, tokens, (const uint32_t *[2]){table[0], table[1]}, written, &ops, err);
-    else
-        tr_error_set(err, TR_UNAVAILABLE, "no memory for the proof");
-    free(table[0]);
-    free(table[1]);
-    free(written);
-    if (status == TR_OK)
-        fprintf(stderr, "verified: %" PRIu64 " copies write every cell of %u tokens exactly once\n", ops, tokens);
-    return status;
-}
-
 /* ---- command
  * --------------------------------------------------------------------------------------------------------- */
 
@@ -296,7 +206,7 @@ static tr_status show(tr_cli_session *s, tr_options *o, tr_error *err) {
         print_json(s, &placement, &m);
     else
         print_text(s, &placement, &m);
-    return tr_options_flag(o, TR_OPTION_VERIFY) ? verify(&s->company, err) : TR_OK;
+    return tr_options_flag(o, TR_OPTION_VERIFY) ? tr_cli_verify(&s->company, err) : TR_OK;
 }
 
 int tr_cli_plan(tr_options *o) {

@@ -2,54 +2,74 @@
  * the pools. Jobs are idempotent overwrites of pages that only this job's sequence holds. */
 #include "actors/actors.h"
 #include "actors/resharder/resharder_core.h"
+#include "actors/runtime/company_side.h"
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "kernels/kv_convert.h"
-#include "kv/reshard_plan.h"
 
 #include <stdlib.h>
-
-enum { MAX_STAGES = TR_COMPANY_ACTORS_MAX };
+#include <sys/mman.h>
 
 typedef struct driver {
     tr_runtime *rt;
     const tr_ops *ops;
     uint8_t *pool[2];
-    tr_reshard_side side[2];
-    uint32_t layer_begin[2][MAX_STAGES + 1];
-    float *tmp;   /* one head */
-    bool pending; /* job is to be run */
+    uint64_t mapped[2]; /* bytes of the pools whose page table entries exist */
+    tr_company_side side[2];
+    float *tmp;                     /* one head */
+    tr_kv_calibration *calibration; /* NULL: no pool needs one */
+    bool pending;                   /* job is to be run */
     tr_msg_reshard job;
     tr_resharder_core core;
     tr_effects effects;
 } driver;
 
 static uint8_t *tile(const driver *d, uint32_t pool, const tr_reshard_op *op, uint32_t page, uint32_t tok) {
-    const tr_kv_layout *l = d->side[pool].layout;
+    const tr_kv_layout *l = d->side[pool].side.layout;
     return d->pool[pool] + tr_kv_layout_head_offset(l, op->layer, op->kv_head) + (uint64_t)page * l->page_bytes +
            tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(l->format, l->head_dim);
 }
 
-static uint64_t copy(driver *d, const tr_reshard_op *op) {
-    const tr_kv_layout *src = d->side[0].layout, *dst = d->side[1].layout;
-    tr_kv_convert(d->ops, dst->format, tile(d, 1, op, op->dst_page, op->dst_tok), op->dst_tok % TR_KV_TILE_TOK,
-                  src->format, tile(d, 0, op, op->src_page, op->src_tok), op->src_tok % TR_KV_TILE_TOK, op->n_tok,
-                  src->head_dim, d->tmp);
+static const uint8_t *source(const driver *d, const tr_reshard_op *op) {
+    return tile(d, 0, op, op->src_page, op->src_tok);
+}
+
+/* next: the operation after it, or NULL. */
+static uint64_t copy(driver *d, const tr_reshard_op *op, const tr_reshard_op *next) {
+    const tr_kv_layout *src = d->side[0].side.layout, *dst = d->side[1].side.layout;
+    const tr_kv_head *heads = d->calibration ? tr_kv_calibration_heads(d->calibration) : NULL;
+    if (!op->copy) return 0;
+    tr_kv_convert_run(d->ops, dst->format, tile(d, 1, op, op->dst_page, op->dst_tok), src->format, source(d, op),
+                      op->pos % TR_KV_TILE_TOK, op->n_tok, src->head_dim,
+                      heads ? &heads[op->layer * src->n_kv_heads + op->kv_head] : NULL, next ? source(d, next) : NULL,
+                      d->tmp);
     return tr_kv_convert_bytes(dst->format, op->n_tok, dst->head_dim);
+}
+
+static uint64_t copy_all(driver *d, tr_reshard_plan *plan) {
+    uint64_t bytes = 0;
+    tr_reshard_op op[2];
+    bool more = tr_reshard_plan_next(plan, &op[0]);
+    for (uint32_t i = 0; more; i ^= 1) {
+        more = tr_reshard_plan_next(plan, &op[i ^ 1]);
+        bytes += copy(d, &op[i], more ? &op[i ^ 1] : NULL);
+    }
+    tr_kv_convert_fence();
+    return bytes;
 }
 
 /* One hand-off job; fills the answer. */
 static void run_job(driver *d, const tr_msg_reshard *job, tr_event *done, tr_error *err) {
     uint64_t begin = tr_clock_now_ns();
-    tr_reshard_side src = d->side[0], dst = d->side[1];
+    tr_reshard_side src = d->side[0].side, dst = d->side[1].side;
     src.slot = job->src_slot;
     dst.slot = job->dst_slot;
     tr_reshard_plan plan;
-    tr_reshard_op op;
-    if (tr_reshard_plan_init(&plan, &src, &dst, job->tok0, job->tok1, job->tok_min.data, job->tok_min.len, err) ==
-        TR_OK) {
-        while (tr_reshard_plan_next(&plan, &op)) done->as.computed.bytes += copy(d, &op);
+    const tr_reshard_range range = {job->tok0,   job->tok1,         job->layer0,
+                                    job->layer1, job->tok_min.data, job->tok_min.len};
+    if (tr_reshard_plan_init(&plan, &src, &dst, &range, err) == TR_OK) {
+        done->as.computed.bytes = copy_all(d, &plan);
     } else {
         done->as.computed.status = 1;
         done->as.computed.error = err->text;
@@ -85,18 +105,24 @@ static void compute(driver *d) {
 
 static void init_side(driver *d, uint32_t pool) {
     const tr_company *c = d->rt->company;
-    tr_reshard_side *s = &d->side[pool];
-    s->layout = &c->layout[pool];
-    s->table =
-        (const uint32_t *)(const void *)((const uint8_t *)d->rt->segment[TR_SEGMENT_TABLES] + c->table_offset[pool]);
-    s->layer_begin = d->layer_begin[pool];
-    for (uint32_t a = 0; a < c->n_actors; a++) {
-        const tr_company_actor *actor = &c->actor[a];
-        if (actor->role != TR_ROLE_STAGE || !actor->phase[pool].active) continue;
-        d->layer_begin[pool][actor->stage] = actor->lo;
-        d->layer_begin[pool][actor->stage + 1] = actor->hi;
-        if (actor->stage + 1 > s->n_stages) s->n_stages = actor->stage + 1;
+    const uint8_t *tables = d->rt->segment[TR_SEGMENT_TABLES];
+    tr_company_side_init(&d->side[pool], c, pool, (const uint32_t *)(const void *)(tables + c->table_offset[pool]));
+}
+
+/* Entries of the page tables are made while there is nothing else to do: a hand-off that meets fresh memory spends most
+ * of its time in page faults. A kernel without that advice leaves it so. False: all is there. */
+static bool map_ahead(driver *d) {
+    enum { AT_ONCE = 4 << 20 };
+    for (uint32_t i = 0; i < 2; i++) {
+        uint64_t size = d->side[i].side.layout->pool_bytes, left = size - d->mapped[i];
+        uint64_t bytes = left < AT_ONCE ? left : AT_ONCE;
+        if (bytes == 0) continue;
+        int advice = i == 0 ? MADV_POPULATE_READ : MADV_POPULATE_WRITE;
+        bool done = madvise(d->pool[i] + d->mapped[i], bytes, advice) == 0;
+        d->mapped[i] = done ? d->mapped[i] + bytes : size;
+        return true;
     }
+    return false;
 }
 
 tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
@@ -111,6 +137,7 @@ tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
     if (!d->ops || !d->tmp)
         status = tr_error_set(err, TR_UNAVAILABLE, "this machine cannot run the kernel set %s of the plan",
                               rt->company->ops);
+    if (status == TR_OK) status = tr_company_calibration(rt->company, &d->calibration, err);
     if (status == TR_OK) {
         tr_ops_thread_init();
         init_side(d, 0);
@@ -124,10 +151,11 @@ tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
             bool any = tr_runtime_pump(rt, on_event, d);
             if (d->pending)
                 compute(d);
-            else if (!any)
+            else if (!any && !map_ahead(d))
                 tr_runtime_wait(rt, seen, UINT64_MAX, NULL);
         }
     }
+    tr_kv_calibration_destroy(&d->calibration);
     free(d->tmp);
     free(d);
     return status;

@@ -274,6 +274,7 @@ static tr_status add_actors(build *b, tr_error *err) {
         c->resharder = c->n_actors;
         add_actor(c, TR_ROLE_RESHARDER, "resharder");
     }
+    if (b->want->http) add_actor(c, TR_ROLE_GATEWAY, "gateway");
     if (b->want->unified) return add_pipeline(b, 0, "unified", err);
     TR_TRY(add_pipeline(b, 0, "prefill", err));
     return add_pipeline(b, 1, "decode", err);
@@ -479,6 +480,9 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     TR_TRY(check_want(want, model, err));
     TR_TRY(kv_model(model, &b.kv, err));
     c->one_pool = same_pool(&b);
+    c->prefix_cache = want->prefix_cache;
+    c->one_path = want->side[0].dtype == want->side[1].dtype && want->side[0].kv == want->side[1].kv;
+    c->watermark = want->watermark;
     copy_model(model, c);
     TR_TRY(place_stages(&b, err));
     choose_batch(&b);

@@ -28,6 +28,7 @@ typedef struct driver {
     bool pending; /* step is to be run */
     tr_msg_step step;
     uint64_t step_began_ns;
+    uint32_t layers_told; /* of the step that runs */
     tr_stage_core *core;
     tr_effects effects;
 } driver;
@@ -94,6 +95,7 @@ static void convert_spans(const tr_msg_step *m, tr_span *out) {
         out[i].sampling = (tr_sampling){.temperature = s->temperature,
                                         .top_p = s->top_p > 0 ? s->top_p : 1,
                                         .top_k = s->top_k,
+                                        .draws = s->draws,
                                         .sample = s->sample,
                                         .seed = s->seed};
         row += s->rows;
@@ -150,6 +152,19 @@ static float *residual(driver *d, uint32_t rows) {
     return x;
 }
 
+/* Layers of a prefill step go to the resharder while the rest of it is computed: a few times a step. */
+enum { PARTS = 4, PART_ROWS_MIN = 32 };
+static void on_layers(void *arg, uint32_t end) {
+    driver *d = arg;
+    const uint32_t part = (d->me->hi - d->me->lo + PARTS - 1) / PARTS;
+    if (d->step.tokens.len < PART_ROWS_MIN || (end < d->me->hi && end - d->layers_told < part)) return;
+    d->layers_told = end;
+    tr_event e = {.kind = TR_EVENT_LAYERS, .from = TR_NOBODY, .now_ns = tr_clock_now_ns()};
+    e.as.layers.lo = d->me->lo;
+    e.as.layers.hi = end;
+    on_event(d, &e);
+}
+
 static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_error *err) {
     uint32_t rows = m->tokens.len;
     tr_forward *forward = m->phase >= 1 && m->phase <= 2 ? d->passes.forward[m->phase - 1] : NULL;
@@ -158,8 +173,13 @@ static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_er
     float *x = residual(d, rows);
     if (!x) return tr_error_set(err, TR_INVALID, "step %" PRIu64 ": activations do not have its shape", m->step);
     convert_spans(m, d->spans);
-    memset(d->sampled, 0, m->spans.len * sizeof *d->sampled);
-    tr_micro_batch batch = {.n_rows = rows, .n_spans = m->spans.len, .spans = d->spans, .tokens = m->tokens.data};
+    memset(d->sampled, 0, TR_MAX_SPANS * sizeof *d->sampled);
+    tr_micro_batch batch = {.n_rows = rows,
+                            .n_spans = m->spans.len,
+                            .spans = d->spans,
+                            .tokens = m->tokens.data,
+                            .copies = m->copies.data,
+                            .n_copies = m->copies.len};
     tr_forward_output output = {.sampled = d->sampled};
     tr_status status = tr_forward_run(forward, &batch, x, &output);
     done->as.computed.aborted = status == TR_PEER;
@@ -187,6 +207,7 @@ static void compute(driver *d) {
     tr_event done = {.kind = TR_EVENT_COMPUTED, .from = TR_NOBODY};
     uint64_t begin = tr_clock_now_ns();
     d->pending = false;
+    d->layers_told = d->me->lo;
     atomic_store(&block->busy, 1);
     if (run_step(d, &d->step, &done, &err) != TR_OK) {
         done.as.computed.status = 1;
@@ -222,6 +243,8 @@ static tr_status open_stage(driver *d, tr_error *err) {
     d->out = tr_runtime_data_out(rt, TR_LINK_ACTIVATION);
     d->logits = tr_runtime_data_out(rt, TR_LINK_LOGITS);
     TR_TRY(tr_passes_open(rt, NULL, NULL, &d->passes, err));
+    if (d->passes.forward[0] && rt->company->resharder != TR_NOBODY)
+        tr_forward_on_layers(d->passes.forward[0], on_layers, d);
     atomic_store(&rt->block->placed, d->me->n_cpus && tr_bind_thread_verify(d->me->cpus, 1) ? 1 : 2);
     d->x = aligned_alloc(64, tr_align_up((size_t)rt->company->max_rows * rt->company->hidden * sizeof(float), 64));
     d->spans = calloc(TR_MAX_SPANS, sizeof *d->spans);

@@ -32,6 +32,16 @@ void tr_ref_kv_store_int8(uint8_t *tile, uint32_t t, const float *k, const float
     for (uint32_t i = 0; i < d; i++) tile[tr_kv_int8_v(d, t, i)] = (uint8_t)tr_fixed_math_quant(v[i], mul);
 }
 
+void tr_ref_kv_store_int8_static(uint8_t *tile, uint32_t t, const float *k, const float *v, uint32_t d, float *tmp,
+                                 const tr_kv_head *head) {
+    if (tmp != k) memcpy(tmp, k, d * sizeof *k);
+    tr_ref_hadamard(tmp, d, tr_kv_rotation(d));
+    for (uint32_t i = 0; i < d; i++) {
+        tile[tr_kv_int8_k(d, t, i)] = (uint8_t)(tr_fixed_math_quant(tmp[i], head->k_mul[i]) + TR_KV_INT8_K_ZERO);
+        tile[tr_kv_int8_v(d, t, i)] = (uint8_t)tr_fixed_math_quant(v[i], head->v_mul[i]);
+    }
+}
+
 static float load_bf16(const uint8_t *at) {
     uint16_t b;
     memcpy(&b, at, sizeof b);
@@ -39,7 +49,8 @@ static float load_bf16(const uint8_t *at) {
 }
 
 void tr_ref_kv_convert_bf16_int8(uint8_t *dst, uint32_t dst_t0, const uint8_t *src, uint32_t src_t0, uint32_t n,
-                                 uint32_t d, float *tmp) {
+                                 uint32_t d, const uint8_t *next, float *tmp) {
+    (void)next;
     for (uint32_t j = 0; j < n; j++) {
         uint32_t to = dst_t0 + j, from = src_t0 + j;
         for (uint32_t i = 0; i < d; i++) tmp[i] = load_bf16(src + tr_kv_bf16_k(d, from, i));

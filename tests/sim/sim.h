@@ -64,7 +64,9 @@ typedef struct request {
     uint64_t rid;
     uint32_t n_prompt, forced, max_tokens, ignore_eos, logits;
     uint32_t prompt[MAX_CONTEXT];
+    char salt[4]; /* of its tenant */
     uint64_t seed;
+    uint32_t n, sample, lead;      /* samples of the prompt; which one; request that leads them */
     uint32_t stop_at;              /* the frontend finds a stop text after this many tokens; 0: never */
     uint64_t submit_ns, cancel_ns; /* 0: no cancel */
     bool poison, bad;
@@ -134,6 +136,7 @@ typedef enum what {
     W_READY,
     W_OBSERVE,
     W_COMPUTED,
+    W_LAYERS,
     W_TIMER,
     W_CHILD_EXIT,
     W_CHILD_STATE,
@@ -197,7 +200,7 @@ typedef struct world {
     /* crash inside a step of the scheduler */
     jmp_buf crash_env;
     int64_t crash_countdown; /* < 0: off */
-    uint64_t total_steps, total_replays, total_deaths;
+    uint64_t total_steps, total_replays, total_deaths, total_hits, total_hit_tokens, total_copies;
 } world;
 
 _Noreturn void sim_fail(world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -220,6 +223,7 @@ bool sim_run(world *w); /* until everything has ended and is quiet; false never:
 /* sim_driver.c */
 void sim_driver_start(world *w, uint32_t actor);
 void sim_driver_event(world *w, uint32_t actor, tr_event *ev);
+void sim_driver_layers(world *w, uint32_t actor, uint64_t compute_no);
 void sim_driver_computed(world *w, uint32_t actor, uint64_t compute_no);
 void sim_driver_poll_channels(world *w, uint32_t actor);
 void sim_driver_supervisor(world *w, tr_event *ev);

@@ -133,6 +133,7 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
     if (actor == w->slow_actor) duration *= w->slow_factor;
     if (p->computing) sim_fail(w, "actor %u computes twice at once", actor);
     if (sim_faults_on(w, SLOW) && sim_chance(w, 30)) duration *= 40;
+    if (duration > 150 * MS) duration = 150 * MS; /* beyond 200 it counts as a hang */
     p->computing = p->busy = true;
     p->compute = *m;
     p->compute_no++;
@@ -164,7 +165,22 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
         p->busy = true;
         return;
     }
+    if (stage && m->as.step.phase == TR_PHASE_PREFILL && p->status == 0 && !w->scheduler.one_pool)
+        for (uint32_t n = (uint32_t)sim_random(w, 3); n > 0; n--)
+            sim_push(w, sim_random(w, duration), W_LAYERS, actor, 0, p->compute_no);
     sim_push(w, duration, W_COMPUTED, actor, 0, p->compute_no);
+}
+
+/* Some layers of the running step are complete, and those only. */
+void sim_driver_layers(world *w, uint32_t actor, uint64_t compute_no) {
+    process *p = &w->process[actor];
+    if (p->state != ALIVE || p->hung || !p->computing || p->compute_no != compute_no) return;
+    const uint32_t hi = w->hi[actor], end = w->lo[actor] + 1 + (uint32_t)sim_random(w, hi - w->lo[actor]);
+    w->hi[actor] = end;
+    if (!p->done_early) run_step(w, actor, UINT32_MAX);
+    w->hi[actor] = hi;
+    tr_event ev = {.kind = TR_EVENT_LAYERS, .from = TR_NOBODY, .as.layers = {w->lo[actor], end}};
+    sim_driver_event(w, actor, &ev);
 }
 
 void sim_driver_computed(world *w, uint32_t actor, uint64_t compute_no) {

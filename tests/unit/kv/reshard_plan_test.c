@@ -58,9 +58,8 @@ static uint64_t *cell(side *s, uint32_t slot, uint32_t layer, uint32_t head, uin
 }
 
 static void apply(side *src, side *dst, const tr_reshard_op *op) {
-    assert_true(op->n_tok >= 1 && op->n_tok <= TR_KV_TILE_TOK);
-    assert_true(op->src_tok / 16 == (op->src_tok + op->n_tok - 1) / 16); /* inside one tile on both sides */
-    assert_true(op->dst_tok / 16 == (op->dst_tok + op->n_tok - 1) / 16);
+    assert_true(op->n_tok >= 1 && op->copy);
+    assert_true(op->src_tok % 16 == op->pos % 16 && op->dst_tok % 16 == op->pos % 16); /* tiles are cut alike */
     assert_true(op->layer >= src->split[op->src_stage] && op->layer < src->split[op->src_stage + 1]);
     assert_true(op->layer >= dst->split[op->dst_stage] && op->layer < dst->split[op->dst_stage + 1]);
     for (uint32_t t = 0; t < op->n_tok; t++) {
@@ -90,16 +89,20 @@ static void one_pair(uint64_t seed) {
         for (uint32_t h = 0; h < m.n_kv_heads; h++)
             for (uint32_t p = min[src.layout.layer_group[l]]; p < n; p++)
                 *cell(&src, s0, l, h, p) = 1 + l * 1000003ull + h * 10007 + p;
-    const tr_reshard_side a = {&src.layout, src.table, s0, src.n_stages, src.split};
-    const tr_reshard_side b = {&dst.layout, dst.table, d0, dst.n_stages, dst.split};
+    const tr_reshard_side a = {&src.layout, src.table, s0, src.n_stages, src.split, 1, NULL};
+    const tr_reshard_side b = {&dst.layout, dst.table, d0, dst.n_stages, dst.split, 1, NULL};
     for (uint32_t at = from; at < n;) { /* chunk by chunk, as the scheduler does */
         uint32_t end = at + 1 + below(r, n - at);
         tr_reshard_plan plan;
         tr_error err;
         tr_reshard_op op;
-        assert_int_equal(tr_reshard_plan_init(&plan, &a, &b, at, end, min, dst.layout.n_groups, &err), TR_OK);
-        while (tr_reshard_plan_next(&plan, &op)) apply(&src, &dst, &op);
-        assert_false(tr_reshard_plan_next(&plan, &op)); /* stays at its end */
+        uint32_t cut = below(r, m.n_layers + 1); /* and by layers */
+        for (int part = 0; part < 2; part++) {
+            tr_reshard_range range = {at, end, part ? cut : 0, part ? m.n_layers : cut, min, dst.layout.n_groups};
+            assert_int_equal(tr_reshard_plan_init(&plan, &a, &b, &range, &err), TR_OK);
+            while (tr_reshard_plan_next(&plan, &op)) apply(&src, &dst, &op);
+            assert_false(tr_reshard_plan_next(&plan, &op)); /* stays at its end */
+        }
         at = end;
     }
     uint64_t written = 0, want = 0;
@@ -124,46 +127,84 @@ static void every_cell_once(void **state) {
     for (uint64_t seed = 1; seed <= 1500; seed++) one_pair(seed);
 }
 
+static tr_status try(const tr_reshard_side *a, const tr_reshard_side *b, uint32_t tok0, uint32_t tok1, uint32_t layer1,
+                     uint32_t n_min) {
+    const uint32_t zero[TR_KV_GROUPS_MAX] = {0};
+    const tr_reshard_range range = {tok0, tok1, 0, layer1, zero, n_min};
+    tr_reshard_plan plan;
+    tr_reshard_op op;
+    tr_error err = {0};
+    tr_status status = tr_reshard_plan_init(&plan, a, b, &range, &err);
+    assert_true(status == TR_OK || err.text[0]);
+    if (tok0 == tok1) assert_false(tr_reshard_plan_next(&plan, &op));
+    return status;
+}
+
 static void refusals(void **state) {
     (void)state;
     tr_rng rng = {1};
     tr_kv_model m = {.n_layers = 4, .n_kv_heads = 2, .head_dim = 16, .layer_is_global = {1, 1, 1, 1}}, other = m;
     side src, dst;
-    uint32_t zero = 0;
-    tr_reshard_plan plan;
-    tr_error err;
     make_side(&rng, &src, &m, TR_KV_BF16);
     make_side(&rng, &dst, &m, TR_KV_INT8);
     fill_row(&rng, &src, 0, 0, 0, 50);
     fill_row(&rng, &dst, 0, 0, 0, 50);
-    tr_reshard_side a = {&src.layout, src.table, 0, src.n_stages, src.split}, c;
-    tr_reshard_side b = {&dst.layout, dst.table, 0, dst.n_stages, dst.split};
-    assert_int_equal(tr_reshard_plan_init(&plan, &a, &b, 0, 50, &zero, 1, &err), TR_OK);
-    assert_int_equal(tr_reshard_plan_init(&plan, &a, &b, 0, 50, &zero, 2, &err), TR_INVALID);
-    assert_int_equal(tr_reshard_plan_init(&plan, &a, &b, 0, 200, &zero, 1, &err), TR_INVALID); /* no page there */
-    assert_int_equal(tr_reshard_plan_init(&plan, &a, &b, 0, CONTEXT + 100, &zero, 1, &err), TR_INVALID);
+    tr_reshard_side a = {&src.layout, src.table, 0, src.n_stages, src.split, 1, NULL}, c;
+    tr_reshard_side b = {&dst.layout, dst.table, 0, dst.n_stages, dst.split, 1, NULL};
+    assert_int_equal(try(&a, &b, 0, 50, 4, 1), TR_OK);
+    assert_int_equal(try(&a, &b, 20, 20, 4, 1), TR_OK); /* empty is legal */
+    assert_int_equal(try(&a, &b, 0, 50, 4, 2), TR_INVALID);
+    assert_int_equal(try(&a, &b, 0, 50, 5, 1), TR_INVALID);
+    assert_int_equal(try(&a, &b, 0, 200, 4, 1), TR_INVALID); /* no page there */
+    assert_int_equal(try(&a, &b, 0, CONTEXT + 100, 4, 1), TR_INVALID);
     c = a;
     c.slot = SLOTS;
-    assert_int_equal(tr_reshard_plan_init(&plan, &c, &b, 0, 50, &zero, 1, &err), TR_INVALID);
+    assert_int_equal(try(&c, &b, 0, 50, 4, 1), TR_INVALID);
+    c = a;
+    c.tp = 0;
+    assert_int_equal(try(&c, &b, 0, 50, 4, 1), TR_INVALID);
+    c.tp = TR_RESHARD_PLAN_RANKS_MAX + 1;
+    assert_int_equal(try(&a, &c, 0, 50, 4, 1), TR_INVALID);
     c = a;
     c.layer_begin = (const uint32_t[]){0, 3};
     c.n_stages = 1;
-    assert_int_equal(tr_reshard_plan_init(&plan, &c, &b, 0, 50, &zero, 1, &err), TR_INVALID);
+    assert_int_equal(try(&c, &b, 0, 50, 4, 1), TR_INVALID);
     other.n_kv_heads = 1;
     side odd;
     make_side(&rng, &odd, &other, TR_KV_BF16);
-    c = (tr_reshard_side){&odd.layout, odd.table, 0, odd.n_stages, odd.split};
-    assert_int_equal(tr_reshard_plan_init(&plan, &c, &b, 0, 50, &zero, 1, &err), TR_INVALID);
-    tr_reshard_op op;
-    assert_int_equal(tr_reshard_plan_init(&plan, &a, &b, 20, 20, &zero, 1, &err), TR_OK); /* empty is legal */
-    assert_false(tr_reshard_plan_next(&plan, &op));
+    c = (tr_reshard_side){&odd.layout, odd.table, 0, odd.n_stages, odd.split, 1, NULL};
+    assert_int_equal(try(&c, &b, 0, 50, 4, 1), TR_INVALID);
     for (side *s = &src; s != NULL; s = s == &src ? &dst : s == &dst ? &odd : NULL) {
         free(s->table);
         free(s->cell);
     }
 }
 
+/* Pages with neighbouring ids on both sides are one run; the first gap ends it. */
+static void runs(void **state) {
+    (void)state;
+    tr_kv_model m = {.n_layers = 1, .n_kv_heads = 1, .head_dim = 16, .layer_is_global = {1}};
+    tr_kv_layout l16, l32;
+    tr_error err;
+    tr_kv_layout_init(&l16, &m, TR_KV_BF16, 16, 1, 128, (const uint32_t[]){20, 20}, &err);
+    tr_kv_layout_init(&l32, &m, TR_KV_BF16, 32, 1, 128, (const uint32_t[]){20, 20}, &err);
+    const uint32_t t16[8] = {3, 4, 5, 6, 7, 9, 10, 11}, t32[4] = {1, 2, 8, 9}, split[2] = {0, 1}, zero[1] = {0};
+    const tr_reshard_side a = {&l16, t16, 0, 1, split, 1, NULL}, b = {&l32, t32, 0, 1, split, 1, NULL};
+    const uint32_t want[][3] = {{5, 59, 3}, {64, 16, 7}, {80, 40, 9}}; /* pos, n_tok, src_page */
+    tr_reshard_plan plan;
+    tr_reshard_op op;
+    assert_int_equal(tr_reshard_plan_init(&plan, &a, &b, &(tr_reshard_range){5, 120, 0, 1, zero, 1}, &err), TR_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_true(tr_reshard_plan_next(&plan, &op));
+        assert_int_equal(op.pos, want[i][0]);
+        assert_int_equal(op.n_tok, want[i][1]);
+        assert_int_equal(op.src_page, want[i][2]);
+    }
+    assert_false(tr_reshard_plan_next(&plan, &op));
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_cell_once), cmocka_unit_test(refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_cell_once), cmocka_unit_test(refusals),
+                                       cmocka_unit_test(runs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
