@@ -12,6 +12,7 @@ HARD = 900
 # Longer than the budget for a reason; never above HARD.
 EXCEPTIONS = {
     "transport/schema.h": 300,  # every message of the company, a field a line
+    "base/options_table.h": 300,  # every option and foreign flag, a line or two each
 }
 
 
