@@ -65,6 +65,11 @@ typedef struct tr_client_params {
     bool ignore_eos, parse_special, no_bos;
     uint32_t forced; /* tokens at the end of the prompt that the decode path computes */
     bool logits;     /* send the logits of every position computed */
+    /* Names of files in the company's folder of saved sequences; NULL: none. restore: the prompt is given as tokens and
+     * begins with those of the file, of which restore_end have KV there; forced covers all tokens behind what its
+     * prefill path computed. A file that cannot be used costs time only: see note at the end. */
+    const char *save, *restore;
+    uint32_t restore_end;
 } tr_client_params;
 
 typedef enum tr_client_event_kind {
@@ -87,6 +92,9 @@ typedef struct tr_client_event {
     uint32_t finish;           /* END: tr_finish */
     uint32_t prompt_tokens, generated_tokens;
     uint64_t queue_ns, ttft_ns, handoff_ns, handoff_bytes, visible_ns, total_ns;
+    uint64_t saved_bytes; /* END: of the saved sequence */
+    const char *note;     /* END: what became of save and restore, note_bytes bytes, not NUL-terminated */
+    size_t note_bytes;
     uint32_t code;     /* ERROR: exit-code style class (64, 65, 69, 70) */
     const char *error; /* ERROR: one line */
     const char *json;  /* STATUS: NUL-terminated */

@@ -64,7 +64,10 @@ static void accept(const tr_scheduler *s, uint64_t rid, uint32_t slot, tr_effect
 static uint32_t check(tr_scheduler *s, const tr_msg_submit *m) {
     const tr_scheduler_config *c = &s->config;
     tr_error *err = &s->refusal;
-    bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > 1;
+    bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > 1 ||
+               m->save.len > TR_MAX_FILE_NAME_BYTES || m->restore.len > TR_MAX_FILE_NAME_BYTES;
+    bad = bad || (m->restore.len > 0 && (m->restore_end >= m->tokens.len || m->logits ||
+                                         m->restore_end + (uint64_t)m->forced < m->tokens.len));
     for (uint32_t i = 0; !bad && i < m->stop.len; i++) bad = m->stop.data[i].len > TR_MAX_STOP_BYTES;
     for (uint32_t i = 0; !bad && i < m->tokens.len; i++) bad = m->tokens.data[i] >= c->vocab;
     if (bad)
@@ -112,6 +115,9 @@ static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submi
         e->stop_len[i] = (uint16_t)m->stop.data[i].len;
         if (m->stop.data[i].len > 0) memcpy(e->stop[i], m->stop.data[i].data, m->stop.data[i].len);
     }
+    e->restore_end = m->restore_end;
+    if (m->save.len > 0) memcpy(e->save, m->save.data, m->save.len);
+    if (m->restore.len > 0) memcpy(e->restore, m->restore.data, m->restore.len);
     e->accepted_ns = s->now_ns;
     memcpy(e->tokens, m->tokens.data, m->tokens.len * sizeof *e->tokens);
     atomic_store_explicit(&e->n_tokens, m->tokens.len, memory_order_relaxed);

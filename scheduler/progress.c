@@ -50,7 +50,7 @@ static void drop_pool(tr_scheduler *s, uint32_t slot, uint32_t p) {
 
 static void tidy_ended(tr_scheduler *s, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
-    if (q->steps > 0 || q->jobs > 0 || q->unsettled != 0) return;
+    if (q->steps > 0 || q->jobs > 0 || q->unsettled != 0 || tr_keep_saving(s, slot)) return;
     for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2); p++) drop_pool(s, slot, p);
     if (!q->released) return;
     publish(&entry_of(s, slot)->state, TR_JOURNAL_FREE);
@@ -241,6 +241,11 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
     job->used = false;
     c->in_flight--;
     q->jobs--;
+    if (job->file) {
+        tr_keep_done(s, job, m);
+        tr_progress_tidy(s, slot);
+        return;
+    }
     s->stats.handoffs++;
     s->stats.handoff_bytes += m->bytes;
     s->stats.handoff_ns += m->ns;

@@ -23,6 +23,8 @@ enum {
     TR_MAX_STEP_ROWS = 4096,
     TR_MAX_SAMPLES = 16, /* n of one prompt */
     TR_MAX_ERROR_BYTES = 512,
+    TR_MAX_FILE_NAME_BYTES = 64, /* of a saved sequence */
+    TR_MAX_NOTE_BYTES = 255,
     TR_MAX_CLIENT_ID_BYTES = 255 /* ZeroMQ routing id */
 };
 
@@ -46,6 +48,13 @@ enum {
     F(u32, top_k, 0, "0: off")                                                                                         \
     F(u64, seed, 0, "key of the draws")                                                                                \
     F(u32, ignore_eos, 1, "go on past the end token")
+#define TR_FIELDS_FILES(F)                                                                                             \
+    F(str, save, TR_MAX_FILE_NAME_BYTES, "name of a file in the company's folder that the sequence is saved to")       \
+    F(str, restore, TR_MAX_FILE_NAME_BYTES, "name of a saved sequence whose tokens the prompt begins with")            \
+    F(u32, restore_end, TR_MAX_TOKENS, "positions whose KV that file holds")
+#define TR_FIELDS_KEPT(F)                                                                                              \
+    F(u64, saved_bytes, 0, "with finish: of the file; 0: not asked, or see note")                                      \
+    F(str, note, TR_MAX_NOTE_BYTES, "with finish: what became of save and restore; the text is right all the same")
 #define TR_FIELDS_ADD(F)                                                                                               \
     F(u64, id, 0, "of the request, chosen by the client, unique among its open ones")                                  \
     F(str, prompt, TR_MAX_TEXT_BYTES, "text, or")                                                                      \
@@ -55,7 +64,8 @@ enum {
     F(u32, parse_special, 1, "special tokens written in the prompt text become tokens")                                \
     F(u32, no_bos, 1, "leave out the begin token")                                                                     \
     F(u32, forced, TR_MAX_TOKENS, "tokens at the end of the prompt that the decode path computes (teacher-forced)")    \
-    F(u32, logits, 1, "send a logits frame for every position computed (evaluation)")
+    F(u32, logits, 1, "send a logits frame for every position computed (evaluation)")                                  \
+    TR_FIELDS_FILES(F)
 #define TR_FIELDS_TEXT(F)                                                                                              \
     F(u64, id, 0, "")                                                                                                  \
     F(u32, index, 0, "of the first token in this message, counted from the first generated one")                       \
@@ -69,7 +79,8 @@ enum {
     F(u64, handoff_ns, 0, "with finish: time inside the resharder")                                                    \
     F(u64, handoff_bytes, 0, "with finish: KV bytes written by the resharder")                                         \
     F(u64, visible_ns, 0, "with finish: end of the prefill to the end of the hand-off: what it did not hide")          \
-    F(u64, total_ns, 0, "with finish: accepted to last token")
+    F(u64, total_ns, 0, "with finish: accepted to last token")                                                         \
+    TR_FIELDS_KEPT(F)
 #define TR_FIELDS_ERROR(F)                                                                                             \
     F(u64, id, 0, "of the request that ends with this")                                                                \
     F(u32, code, 0, "exit-code style class: 64 usage, 65 data, 69 unavailable or full, 70 internal")                   \
@@ -89,7 +100,8 @@ enum {
     F(u32, forced, TR_MAX_TOKENS, "as in ADD")                                                                         \
     TR_FIELDS_SAMPLING(F)                                                                                              \
     F(strv, stop, TR_MAX_STOPS, "")                                                                                    \
-    F(u32, logits, 1, "")
+    F(u32, logits, 1, "")                                                                                              \
+    TR_FIELDS_FILES(F)
 #define TR_FIELDS_ACCEPTED(F) F(u64, rid, 0, "now in the journal") F(u32, slot, 0, "")
 #define TR_FIELDS_CANCEL(F)                                                                                            \
     F(u64, rid, 0, "")                                                                                                 \
@@ -107,7 +119,8 @@ enum {
     F(u64, handoff_ns, 0, "")                                                                                          \
     F(u64, handoff_bytes, 0, "")                                                                                       \
     F(u64, visible_ns, 0, "")                                                                                          \
-    F(u64, total_ns, 0, "")
+    F(u64, total_ns, 0, "")                                                                                            \
+    TR_FIELDS_KEPT(F)
 #define TR_FIELDS_RELEASE(F) F(u64, rid, 0, "the client has its end: forget the journal entry")
 
 /* ---- scheduler <-> stage ---- */
@@ -159,13 +172,16 @@ enum {
     F(u32, tok1, 0, "")                                                                                                \
     F(u32v, tok_min, 8, "per group: first position that the destination still needs")                                  \
     F(u32, layer0, 0, "layers [layer0, layer1)")                                                                       \
-    F(u32, layer1, 0, "")
+    F(u32, layer1, 0, "")                                                                                              \
+    F(u32, file, 2, "not a move: 1 save these positions of dst_slot to the file that the journal names, 2 restore")    \
+    F(u32, pool, 1, "with file")
 #define TR_FIELDS_RESHARD_DONE(F)                                                                                      \
     F(u32, epoch, 0, "")                                                                                               \
     F(u64, job, 0, "")                                                                                                 \
     F(u32, status, 0, "")                                                                                              \
     F(u64, bytes, 0, "written")                                                                                        \
-    F(u64, ns, 0, "")
+    F(u64, ns, 0, "")                                                                                                  \
+    F(str, note, TR_MAX_NOTE_BYTES, "why not, or what is to be known of it")
 
 /* M(NAME, name, id, "from -> to: meaning") */
 #define TR_MSGS(M)                                                                                                     \

@@ -103,6 +103,7 @@ tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err) {
     /* Of a folder: the file in it. */
     snprintf(c->model_path, sizeof c->model_path, "%s", tr_model_file_path(s->model));
     snprintf(c->model_name, sizeof c->model_name, "%s", t->model_name);
+    snprintf(c->save_dir, sizeof c->save_dir, "%s", t->save_dir);
     return TR_OK;
 }
 

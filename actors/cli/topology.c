@@ -309,6 +309,17 @@ static tr_placement_cores cores_of(const char *text) {
     return strcmp(text, "shared") == 0 ? TR_PLACEMENT_SHARED : TR_PLACEMENT_AUTO;
 }
 
+static tr_status find_save_dir(const char *text, tr_topology *t, tr_error *err) {
+    char full[PATH_MAX];
+    struct stat st;
+    if (!text[0]) return TR_OK;
+    if (!realpath(text, full) || stat(full, &st) != 0 || !S_ISDIR(st.st_mode) || strlen(full) >= sizeof t->save_dir)
+        return tr_error_set(err, TR_CONFIG, "handoff.save_dir: '%.200s' is no folder: create it first", text);
+    snprintf(t->save_dir, sizeof t->save_dir, "%s", full);
+    t->want.files = true;
+    return TR_OK;
+}
+
 tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology *t, tr_error *err) {
     char folder[PATH_MAX] = "";
     memset(t, 0, sizeof *t);
@@ -322,6 +333,7 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     w->max_batch = tr_options_u32(o, TR_OPTION_MAX_BATCH);
     w->max_waiting = tr_options_u32(o, TR_OPTION_MAX_WAITING);
     w->kv_memory = tr_options_u64(o, TR_OPTION_KV_MEMORY);
+    TR_TRY(find_save_dir(tr_options_text(o, TR_OPTION_HANDOFF_SAVE_DIR), t, err));
     snprintf(t->endpoint, sizeof t->endpoint, "%s", tr_options_text(o, TR_OPTION_ENDPOINT));
     if (file && o->value[TR_OPTION_MODEL].source == TR_SOURCE_FILE) {
         char copy[PATH_MAX];

@@ -13,7 +13,8 @@ typedef struct tr_topology {
     char model[TR_COMPANY_PATH_MAX]; /* absolute path of an existing file or folder; empty: none was named */
     char model_name[256];            /* served */
     char endpoint[TR_COMPANY_PATH_MAX];
-    tr_company_build_want want; /* without what the request adds */
+    char save_dir[TR_COMPANY_PATH_MAX]; /* absolute path of an existing folder; empty: none */
+    tr_company_build_want want;         /* without what the request adds */
 } tr_topology;
 
 /* Read a file into the options, as the weakest source. */

@@ -38,6 +38,7 @@ typedef struct tr_company_build_want {
     uint32_t n_requests;     /* at once */
     uint32_t request_tokens; /* positions of the longest one, prompt and output */
     bool logits;             /* every position's logits will be asked for */
+    bool files;              /* sequences may be saved and restored */
 } tr_company_build_want;
 
 tr_status tr_company_build(const tr_company_build_want *want, const tr_model_config *model, const tr_machine *machine,

@@ -50,6 +50,7 @@ static void pipelines(world *w) {
     uint32_t most = w->model.n_layers < 4 ? w->model.n_layers : 4, actor = FIRST_STAGE;
     w->n_pipelines = c->n_pipelines = between(w, 1, 3) == 1 ? 1 : 2;
     c->one_pool = sim_random(w, 4) == 0;
+    if (c->one_pool) c->resharder = TR_NOBODY;
     for (uint32_t p = 0; p < w->n_pipelines; p++) {
         split(w, p, between(w, 1, most));
         c->pipeline[p].n_stages = w->n_stages[p];
