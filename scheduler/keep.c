@@ -34,12 +34,19 @@ static void bounds(const tr_scheduler *s, tr_handoff_job *job, uint32_t end) {
     for (uint32_t g = 0; g < l->n_groups; g++) job->tok_min[g] = window_begin(&l->group[g], end);
 }
 
+static void drop_pages(tr_scheduler *s, uint32_t slot) {
+    const uint32_t p = pool_of(s, DECODE);
+    tr_kv_table_drop_all(&s->config.layout[p], s->config.table[p], slot, &s->sequence[slot].row[p], &s->pool[p]);
+    s->sequence[slot].table_version++;
+}
+
 static bool restore_job(tr_scheduler *s, uint32_t slot, tr_handoff_job *job) {
     const tr_sequence *q = &s->sequence[slot];
     if (q->state != SEQUENCE_RUNNING || q->jobs > 0 || q->unsettled != 0 || !tr_keep_restoring(s, slot)) return false;
     job->file = TR_HANDOFF_RESTORE;
     job->pool = pool_of(s, DECODE);
     bounds(s, job, entry_of(s, slot)->restore_end);
+    drop_pages(s, slot); /* what an earlier try held, whole or in part */
     return tr_handoff_hold_pages(s, slot, job->tok_min, job->tok1);
 }
 
@@ -79,13 +86,9 @@ void tr_keep_pump(tr_scheduler *s, tr_effects *fx) {
 static void restored(tr_scheduler *s, uint32_t slot, bool good) {
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
-    const uint32_t p = pool_of(s, DECODE);
+    if (!good && q->state != SEQUENCE_ENDED) drop_pages(s, slot);
     publish(&e->restored, good ? TR_JOURNAL_FILE_DONE : TR_JOURNAL_FILE_FAILED);
-    if (q->state == SEQUENCE_ENDED) return;
-    if (!good) {
-        tr_kv_table_drop_all(&s->config.layout[p], s->config.table[p], slot, &q->row[p], &s->pool[p]);
-        return;
-    }
+    if (!good || q->state == SEQUENCE_ENDED) return;
     tr_keep_mend(e);
     q->issued = q->move_issued = q->prefill_end;
 }

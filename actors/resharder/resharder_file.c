@@ -185,7 +185,7 @@ static tr_status fits(const tr_resharder_file *r, const tr_kv_file *f, tr_error 
     const char *what = tr_kv_file_differs(f, r->layout);
     if (f->identity.model_hash != r->company->model_hash) what = "weights";
     if (what) return tr_error_set(err, TR_DATA, "it is of another model (%s)", what);
-    if (f->n_kv != r->job->tok1 || f->n_prefill != e->prompt_len - e->forced || f->n_kv >= e->prompt_len)
+    if (f->n_kv < r->job->tok1 || f->n_prefill != e->prompt_len - e->forced || r->job->tok1 >= e->prompt_len)
         return tr_error_set(err, TR_DATA, "it holds other positions than the request speaks of");
     for (uint32_t g = 0; g < f->n_groups; g++)
         if (g >= r->job->tok_min.len || f->tok_min[g] > r->job->tok_min.data[g])
@@ -197,7 +197,7 @@ static tr_status same_tokens(const tr_resharder_file *r, stream *s, const tr_kv_
     uint32_t token;
     for (uint32_t i = 0; i < f->n_tokens + f->n_tokens % 2; i++) {
         TR_TRY(get(s, &token, sizeof token, err));
-        if (i < f->n_kv && token != r->entry->tokens[i])
+        if (i < r->job->tok1 && token != r->entry->tokens[i])
             return tr_error_set(err, TR_DATA, "its token %u is not that of the request", i);
     }
     return TR_OK;
@@ -207,7 +207,8 @@ static tr_status same_tokens(const tr_resharder_file *r, stream *s, const tr_kv_
 static tr_status lay_down(const tr_resharder_file *r, const tr_kv_file *f, const tr_kv_file_tile *t,
                           const uint8_t *tile, tr_error *err) {
     const uint32_t low = r->job->tok_min.data[t->group], skip = low > t->pos ? low - t->pos : 0;
-    const uint32_t t0 = skip > t->t0 ? skip : t->t0, end = t->t0 + t->n;
+    const uint32_t t0 = skip > t->t0 ? skip : t->t0, left = r->job->tok1 > t->pos ? r->job->tok1 - t->pos : 0;
+    const uint32_t end = t->t0 + t->n < left ? t->t0 + t->n : left;
     if (t0 >= end) return TR_OK;
     uint8_t *to = tile_at(r, t);
     if (!to) return tr_error_set(err, TR_INVALID, "no page for position %u", t->pos);
