@@ -2,7 +2,6 @@
  * costs no request: the prompt is computed, or the text stays unsaved, and a note says so. */
 #include "scheduler/scheduler_state.h"
 
-#include <stdio.h>
 #include <string.h>
 
 enum { TRIES = 2 };

@@ -95,7 +95,7 @@ typedef struct tr_company {
     /* packed tables of the tokenizer; empty: they are made from the model file */
     char vocabulary_path[TR_COMPANY_PATH_MAX];
     char runtime_dir[TR_COMPANY_PATH_MAX];
-    char save_dir[TR_COMPANY_PATH_MAX]; /* folder of saved sequences, absolute; empty: none */
+    char save_dir[TR_COMPANY_PATH_MAX];                     /* folder of saved sequences, absolute; empty: none */
     char endpoint[TR_COMPANY_PATH_MAX];                     /* ZeroMQ endpoint of the frontend */
     char image_path[TR_PRECISION_END][TR_COMPANY_PATH_MAX]; /* index: precision of the image; empty: not needed */
     int32_t image_fd[TR_PRECISION_END];                     /* or a descriptor (cache could not be written); -1: none */

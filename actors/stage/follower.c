@@ -8,8 +8,9 @@
 
 #include <stdlib.h>
 
-#define QUIET_NS TR_NS_PER_MS /* between two looks whether the workers have come to rest, which takes a layer at most  \
-                               */
+#define QUIET_NS                                                                                                       \
+    TR_NS_PER_MS /* between two looks whether the workers have come to rest, which takes a layer at most               \
+                  */
 
 typedef struct driver {
     tr_runtime *rt;
