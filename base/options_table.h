@@ -16,22 +16,27 @@
     X(STATUS, status, 1, "", "actors, pools and requests of a running company")                                        \
     X(DRAIN, drain, 1, "", "let a running company accept nothing new")                                                 \
     X(STOP, stop, 1, "", "stop a running company; returns when every process is gone")                                 \
+    X(CALIBRATE, calibrate, 1, "MODEL | -f TOPOLOGY", "measure K and V on a text for the calibrated KV formats")       \
     X(DOCTOR, doctor, 1, "", "what this machine offers and refuses, size of the cache")                                \
     X(CHAT, chat, 0, "", "talk to a running company")                                                                  \
     X(TOP, top, 0, "", "watch a running company")                                                                      \
     X(TRACE, trace, 0, "", "trace of a running company")
 
 #define TR_CMD_COMPANY (TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_PLAN | TR_CMD_EVAL | TR_CMD_BENCH)
+#define TR_CMD_MODEL   (TR_CMD_COMPANY | TR_CMD_CALIBRATE)
+#define TR_CMD_TEXT    (TR_CMD_EVAL | TR_CMD_TOKENIZE | TR_CMD_CALIBRATE)
 #define TR_CMD_ASK     (TR_CMD_RUN | TR_CMD_GENERATE)
 #define TR_CMD_REMOTE  (TR_CMD_GENERATE | TR_CMD_STATUS | TR_CMD_DRAIN | TR_CMD_STOP)
 
 #define TR_DTYPES "bf16|int8|int8a16|native|int4|nf4;fp16"
+/* kernels/kv_page.h has the same names (topology.c looks them up). */
+#define TR_KV_NAMES "bf16|int8|int8-static|int8-residual"
 #define TR_SIDE_OPTIONS(X, SIDE, side, pp_default, dtype_default)                                                      \
     X(SIDE##_PP, side ".pp", "", 0, U32, 1, 64, 0, pp_default, "", "N", 0, "stages of the " side " pipeline")          \
     X(SIDE##_TP, side ".tp", "", 0, U32, 1, 64, 0, "1", "", "N", 0, "tensor parallel ranks of a stage")                \
     X(SIDE##_DTYPE, side ".dtype", "", 0, CHOICE, 0, 0, 0, dtype_default, TR_DTYPES, "TYPE", 0,                        \
       "weights and arithmetic; int8 is W8A8, native the file's own blocks")                                            \
-    X(SIDE##_KV, side ".kv", "", 0, CHOICE, 0, 0, 0, "", "bf16|int8", "TYPE", 0, "KV cache; follows dtype")            \
+    X(SIDE##_KV, side ".kv", "", 0, CHOICE, 0, 0, 0, "", TR_KV_NAMES, "TYPE", 0, "KV cache; follows dtype")            \
     X(SIDE##_PAGE, side ".page", "", 0, U32, 16, 64, 0, "16", "", "N", 0, "tokens of a KV page: 16, 32 or 64")         \
     X(SIDE##_LAYERS, side ".layers", "", 0, LIST, 1, 64, 0, "auto", "", "A:B:...", 0, "layers of each stage")          \
     X(SIDE##_BIND, side ".bind", "", 0, CHOICE, 0, 0, 0, "numa", "numa", "HOW", 0,                                     \
@@ -49,9 +54,9 @@
  * - commands: set of TR_CMD_ bits that take the flag; 0: file and --set only */
 #define TR_OPTIONS(X)                                                                                                  \
     X(VERSION, "version", "", 0, U32, 1, 1, 0, "1", "", "1", 0, "version of the topology format")                      \
-    X(MODEL, "model", "--model", 'm', TEXT, 0, 0, 0, "", "", "MODEL", TR_CMD_COMPANY | TR_CMD_TOKENIZE,                \
+    X(MODEL, "model", "--model", 'm', TEXT, 0, 0, 0, "", "", "MODEL", TR_CMD_MODEL | TR_CMD_TOKENIZE,                  \
       "model file (.gguf or .safetensors), or a name that scripts/fetch-model stored")                                 \
-    X(FILE, "", "--file", 'f', TEXT, 0, 0, 0, "", "", "TOPOLOGY", TR_CMD_COMPANY, "topology file (YAML)")              \
+    X(FILE, "", "--file", 'f', TEXT, 0, 0, 0, "", "", "TOPOLOGY", TR_CMD_MODEL, "topology file (YAML)")                \
     X(PREFILL, "", "--prefill", 0, SIDE, 0, 0, 0, "", "prefill", "pp=2,dtype=bf16", TR_CMD_COMPANY,                    \
       "prefill pipeline: pp, tp, dtype, kv, page, layers=6:6:6")                                                       \
     X(DECODE, "", "--decode", 0, SIDE, 0, 0, 0, "", "decode", "pp=3,dtype=int8", TR_CMD_COMPANY, "decode pipeline")    \
@@ -67,7 +72,7 @@
     X(UNIFIED_DECODE, "unified.decode", "", 0, CHOICE, 0, 0, 0, "int8", TR_DTYPES, "TYPE", 0, "precision of decode")   \
     X(UNIFIED_DTYPE, "unified.dtype", "", 0, CHOICE, 0, 0, 0, "", TR_DTYPES, "TYPE", 0,                                \
       "one precision for both phases")                                                                                 \
-    X(UNIFIED_KV, "unified.kv", "", 0, CHOICE, 0, 0, 0, "", "bf16|int8", "TYPE", 0,                                    \
+    X(UNIFIED_KV, "unified.kv", "", 0, CHOICE, 0, 0, 0, "", TR_KV_NAMES, "TYPE", 0,                                    \
       "one KV format for both phases; each follows its precision otherwise")                                           \
     X(UNIFIED_PAGE, "unified.page", "", 0, U32, 16, 64, 0, "16", "", "N", 0, "tokens of a KV page: 16, 32 or 64")      \
     X(UNIFIED_LAYERS, "unified.layers", "", 0, LIST, 1, 64, 0, "auto", "", "A:B:...", 0, "layers of each stage")       \
@@ -93,9 +98,15 @@
     X(KV_MEMORY, "scheduler.kv_memory", "--kv-memory", 0, SIZE, 4096, 1ull << 50, 0, "", "", "SIZE", TR_CMD_COMPANY,   \
       "KV cache in all, over both pools; default: what the request needs; serve: the smaller of a quarter of the "     \
       "memory and eight full contexts")                                                                                \
+    X(KV_CALIBRATION, "scheduler.kv_calibration", "--kv-calibration", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_MODEL,  \
+      "of the calibrated KV formats, made by troupe calibrate; default: in the cache of packed models")                \
     X(CONTEXT, "scheduler.context", "--context", 'c', U32, 1, 131072, 0, "", "", "N", TR_CMD_COMPANY,                  \
       "longest sequence, prompt and output together; default: what is asked, serve: what the model can")               \
-    X(THREADS, "scheduler.threads", "--threads", 't', U32, 1, 1024, 0, "", "", "N", TR_CMD_COMPANY,                    \
+    X(PREFIX_CACHE, "scheduler.prefix_cache", "--prefix-cache", 0, CHOICE, 0, 0, 0, "on", "on|off", "on|off",          \
+      TR_CMD_RUN | TR_CMD_SERVE, "a prompt uses what the pools still hold of one with the same beginning")             \
+    X(WATERMARK, "scheduler.watermark", "", 0, U32, 0, 90, 0, "0", "", "PERCENT", 0,                                   \
+      "part of the KV pages that stays unpromised while anything runs")                                                \
+    X(THREADS, "scheduler.threads", "--threads", 't', U32, 1, 1024, 0, "", "", "N", TR_CMD_MODEL,                      \
       "cores to use, over all stages; default: all")                                                                   \
     X(TRANSPORT_LOCAL, "transport.local", "", 0, CHOICE, 0, 0, 0, "shm", "shm|zmq", "HOW", 0,                          \
       "between actors of a node: shared-memory rings or ZeroMQ")                                                       \
@@ -106,9 +117,12 @@
       "ZeroMQ endpoint: ipc://PATH or tcp://127.0.0.1:PORT; default: a socket in the runtime folder")                  \
     X(SERVED_NAME, "server.served_model_name", "--served-model-name", 0, TEXT, 0, 0, 0, "", "", "NAME", TR_CMD_SERVE,  \
       "name that clients see; default: name of the model file")                                                        \
-    X(HOST, "server.host", "--host", 0, TEXT, 0, 0, 0, "", "", "ADDRESS", TR_CMD_SERVE, "HTTP: not available yet")     \
-    X(PORT, "server.port", "--port", 0, U32, 0, 65535, 0, "", "", "N", TR_CMD_SERVE, "HTTP: not available yet")        \
-    X(API_KEY_FILE, "server.api_key_file", "", 0, TEXT, 0, 0, 0, "", "", "FILE", 0, "HTTP: not available yet")         \
+    X(HOST, "server.host", "--host", 0, TEXT, 0, 0, 0, "127.0.0.1", "", "ADDRESS", TR_CMD_SERVE,                       \
+      "address of the HTTP server")                                                                                    \
+    X(PORT, "server.port", "--port", 0, U32, 0, 65535, 0, "", "", "N", TR_CMD_SERVE,                                   \
+      "serve the OpenAI API by HTTP on this port; 0: any free one")                                                    \
+    X(API_KEY_FILE, "server.api_key_file", "", 0, TEXT, 0, 0, 0, "", "", "FILE", 0,                                    \
+      "keys that HTTP requests must carry, one a line")                                                                \
     X(METRICS, "server.metrics", "", 0, TEXT, 0, 0, 0, "", "", "on|off", 0, "HTTP: not available yet")                 \
     X(HOSTS, "hosts", "", 0, TEXT, 0, 0, 0, "local", "", "NAMES", 0, "only local so far")                              \
     X(PREDICT, "", "--predict", 'n', U32, 1, 131072, 0, "256", "", "N", TR_CMD_ASK, "tokens to generate at most")      \
@@ -116,26 +130,28 @@
     X(TOP_K, "", "--top-k", 0, U32, 0, 2097152, 0, "0", "", "K", TR_CMD_ASK, "draw among the K likeliest; 0: off")     \
     X(TOP_P, "", "--top-p", 0, F64, 0, 1, 0, "1", "", "P", TR_CMD_ASK, "draw among the likeliest of mass P; 1: off")   \
     X(SEED, "", "--seed", 0, U64, 0, 0, 0, "0", "", "N", TR_CMD_ASK, "key of the draws")                               \
+    X(SAMPLES, "", "--samples", 0, U32, 1, 16, 0, "1", "", "N", TR_CMD_ASK,                                            \
+      "samples of the prompt, one text after the other; see --temp and --seed")                                        \
     X(STOP_TEXT, "", "--stop", 0, TEXT, 0, 0, 0, "", "", "TEXT", TR_CMD_ASK, "end the output here (repeatable)")       \
     X(IGNORE_EOS, "", "--ignore-eos", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK, "go on past the end token")            \
     X(SAVE, "", "--save", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_ASK, "save the sequence and its KV at the end")     \
     X(RESTORE, "", "--restore", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_ASK, "go on where a saved sequence ended")    \
     X(QUIET, "", "--quiet", 'q', FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK, "no table on stderr")                          \
-    X(NO_BOS, "", "--no-bos", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK | TR_CMD_TOKENIZE | TR_CMD_EVAL,                \
-      "leave out the begin token")                                                                                     \
-    X(SPECIAL, "", "--special", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK | TR_CMD_TOKENIZE | TR_CMD_EVAL,              \
+    X(NO_BOS, "", "--no-bos", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK | TR_CMD_TEXT, "leave out the begin token")     \
+    X(SPECIAL, "", "--special", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK | TR_CMD_TEXT,                                \
       "special tokens written in the text become tokens")                                                              \
     X(NAME, "", "--name", 0, TEXT, 0, 0, 0, "", "", "NAME",                                                            \
       TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_EVAL | TR_CMD_BENCH | TR_CMD_REMOTE,                                          \
       "name of the company; default: default, for run, eval and bench run-PID")                                        \
     X(CONNECT, "", "--connect", 0, TEXT, 0, 0, 0, "", "", "ENDPOINT", TR_CMD_REMOTE,                                   \
       "endpoint of the company, instead of --name")                                                                    \
-    X(TEXT_FILE, "", "--text", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_EVAL | TR_CMD_TOKENIZE,                        \
-      "file, byte for byte; - is stdin")                                                                               \
+    X(TEXT_FILE, "", "--text", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_TEXT, "file, byte for byte; - is stdin")       \
     X(PATH, "", "--path", 0, CHOICE, 0, 0, 0, "handoff", "prefill|decode|handoff", "PATH", TR_CMD_EVAL,                \
       "which actors compute the positions")                                                                            \
     X(TOPK, "", "--topk", 0, U32, 0, 4096, 0, "0", "", "K", TR_CMD_EVAL,                                               \
       "log-probabilities of the K likeliest tokens")                                                                   \
+    X(COMPARE_KV, "", "--compare-kv", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_EVAL,                                       \
+      "each KV format on both sides against bf16: KL, perplexity, bytes and time of a token")                          \
     X(LOGITS, "", "--logits", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_EVAL,                                           \
       "write the logits as .npy [positions, vocabulary]")                                                              \
     X(JSON, "", "--json", 0, FLAG, 0, 0, 0, "", "", "",                                                                \
@@ -241,6 +257,8 @@
     X("--api-key", "HTTP is not available yet in this version")                                                        \
     X("--dry-run", "use troupe plan")                                                                                  \
     X("--enable-chunked-prefill", "prefill is always chunked; see --chunk")                                            \
-    X("--enable-prefix-caching", "prefix caching is not available yet in this version")                                \
+    X("--enable-prefix-caching", "prefix caching is on already; see --prefix-cache")                                   \
+    X("--no-enable-prefix-caching", "use --prefix-cache off")                                                          \
+    X("--no-prefix-cache", "use --prefix-cache off")                                                                   \
     X("--version", "use troupe --version")
 #endif

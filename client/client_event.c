@@ -29,6 +29,20 @@ static void error_event(tr_client *c, uint64_t id, uint32_t code, const char *te
 
 void tr_client_fail(tr_client *c, tr_client_request *r, uint32_t code, const char *text, tr_client_event *event) {
     error_event(c, r->id, code, text, strlen(text), event);
+    event->sample = r->n > 1 ? TR_MAX_SAMPLES : 0;
+    event->last = true;
+    tr_client_remove(c, r);
+}
+
+/* A sample has ended; the request with the last one. One that was added again may still run samples whose end was here
+ * before. */
+static void end_sample(tr_client *c, tr_client_request *r, uint32_t sample, tr_client_event *event) {
+    event->sample = sample;
+    r->open &= sample < TR_MAX_SAMPLES ? ~(1u << sample) : 0;
+    event->last = r->open == 0;
+    if (!event->last) return;
+    tr_msg m = {.type = TR_MSG_ABORT, .as.abort.id = r->id};
+    if (r->again && r->n > 1) (void)tr_client_send(c, &m);
     tr_client_remove(c, r);
 }
 
@@ -71,41 +85,44 @@ static bool take_logits(tr_client *c, tr_client_event *event) {
 
 static bool continues(const tr_client_request *r, const tr_msg_text *m) {
     bool bare = m->tokens.len == 0 && m->text.len == 0 && !m->finish; /* logits only */
-    return bare || (m->index <= r->next_index && (m->text.len == 0 || m->offset <= r->next_offset) &&
-                    (uint64_t)m->index + m->tokens.len <= UINT32_MAX && m->offset <= UINT64_MAX - m->text.len);
+    return bare ||
+           (m->index <= r->next_index[m->sample] && (m->text.len == 0 || m->offset <= r->next_offset[m->sample]) &&
+            (uint64_t)m->index + m->tokens.len <= UINT32_MAX && m->offset <= UINT64_MAX - m->text.len);
 }
 
 /* What was delivered before is cut off the front. */
 static void take_new(tr_client_request *r, const tr_msg_text *m, tr_client_event *event) {
     uint64_t tokens_end = (uint64_t)m->index + m->tokens.len, text_end = m->offset + m->text.len;
-    event->index = r->next_index;
-    if (tokens_end > r->next_index) {
-        uint32_t known = r->next_index - m->index;
+    uint32_t *next_index = &r->next_index[m->sample];
+    uint64_t *next_offset = &r->next_offset[m->sample];
+    event->index = *next_index;
+    if (tokens_end > *next_index) {
+        uint32_t known = *next_index - m->index;
         event->tokens = m->tokens.data + known;
         event->n_tokens = m->tokens.len - known;
-        r->next_index = (uint32_t)tokens_end;
+        *next_index = (uint32_t)tokens_end;
     }
     event->text = "";
-    if (m->text.len != 0 && text_end > r->next_offset) {
-        uint64_t known = r->next_offset - m->offset;
+    if (m->text.len != 0 && text_end > *next_offset) {
+        uint64_t known = *next_offset - m->offset;
         event->text = (const char *)m->text.data + known;
         event->text_bytes = (size_t)(m->text.len - known);
-        r->next_offset = text_end;
+        *next_offset = text_end;
     }
 }
 
 static tr_status on_text(tr_client *c, const tr_msg_text *m, tr_client_event *event) {
     tr_client_request *r = tr_client_find(c, m->id);
-    if (!r) return TR_AGAIN; /* ended before: a repeat */
+    if (!r || m->sample >= r->n || !(r->open >> m->sample & 1)) return TR_AGAIN; /* ended before: a repeat */
     if (!continues(r, m)) return fail_and_abort(c, r, "the company left out a part of the output: add it again", event);
-    *event = (tr_client_event){.kind = m->finish ? TR_CLIENT_END : TR_CLIENT_TEXT, .id = r->id};
+    *event = (tr_client_event){.kind = m->finish ? TR_CLIENT_END : TR_CLIENT_TEXT, .id = r->id, .sample = m->sample};
     if (c->payload_open && !take_logits(c, event))
         return fail_and_abort(c, r, "the company sent malformed logits: its version may differ", event);
     take_new(r, m, event);
     if (!m->finish) return event->n_tokens || event->text_bytes || event->rows ? TR_OK : TR_AGAIN;
     event->finish = m->finish;
     event->prompt_tokens = m->prompt_tokens;
-    event->generated_tokens = r->next_index;
+    event->generated_tokens = r->next_index[m->sample];
     event->queue_ns = m->queue_ns;
     event->ttft_ns = m->ttft_ns;
     event->handoff_ns = m->handoff_ns;
@@ -115,7 +132,8 @@ static tr_status on_text(tr_client *c, const tr_msg_text *m, tr_client_event *ev
     event->saved_bytes = m->saved_bytes;
     event->note = m->note.data;
     event->note_bytes = m->note.len;
-    tr_client_remove(c, r);
+    event->cached_tokens = m->cached_tokens;
+    end_sample(c, r, m->sample, event);
     return TR_OK;
 }
 
@@ -125,9 +143,10 @@ static tr_status on_text(tr_client *c, const tr_msg_text *m, tr_client_event *ev
 /* Of a request, or (id 0) of the connection. */
 static tr_status on_error(tr_client *c, const tr_msg_error *m, tr_client_event *event) {
     tr_client_request *r = m->id ? tr_client_find(c, m->id) : NULL;
-    if (m->id && !r) return TR_AGAIN;
+    if (m->id && (!r || (m->sample < TR_MAX_SAMPLES && !(r->open >> m->sample & 1)))) return TR_AGAIN;
     error_event(c, m->id, m->code, m->text.data, m->text.len, event);
-    if (r) tr_client_remove(c, r);
+    event->last = true;
+    if (r) end_sample(c, r, r->n == 1 ? 0 : m->sample, event);
     return TR_OK;
 }
 

@@ -72,6 +72,7 @@ static void send_request(tr_client *c, tr_client_request *r) {
 static void send_requests(tr_client *c, bool again) {
     for (size_t i = 0; i < c->n_requests; i++) {
         tr_client_request *r = &c->request[i];
+        if (again) r->again |= r->sent;
         if (again) r->sent = false;
         if (!r->sent) send_request(c, r);
         if (!r->sent) return; /* no connection, or full: at the next tick */

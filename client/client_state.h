@@ -12,8 +12,11 @@ typedef struct tr_client_request {
     void *add; /* encoded ADD, sent again to a frontend that lost it */
     size_t add_bytes;
     bool sent, aborted;
-    uint32_t next_index;  /* tokens delivered */
-    uint64_t next_offset; /* bytes of text delivered */
+    bool again;                           /* it was sent more than once */
+    uint32_t n;                           /* samples */
+    uint32_t open;                        /* bit a sample that has not ended */
+    uint32_t next_index[TR_MAX_SAMPLES];  /* tokens delivered */
+    uint64_t next_offset[TR_MAX_SAMPLES]; /* bytes of text delivered */
 } tr_client_request;
 
 struct tr_client {

@@ -148,6 +148,11 @@ static tr_status check_params(const tr_client_params *p, tr_error *err) {
         return tr_error_set(err, TR_USAGE, "the name of a saved sequence has at most %d bytes", TR_MAX_FILE_NAME_BYTES);
     if (p->forced > TR_MAX_TOKENS)
         return tr_error_set(err, TR_USAGE, "forced is %u: at most %d are allowed", p->forced, TR_MAX_TOKENS);
+    if (p->n > TR_MAX_SAMPLES)
+        return tr_error_set(err, TR_USAGE, "n is %u: at most %d samples are possible", p->n, TR_MAX_SAMPLES);
+    if (p->cache_salt &&
+        (strlen(p->cache_salt) > TR_MAX_SALT_BYTES || !tr_codec_utf8_valid(p->cache_salt, strlen(p->cache_salt))))
+        return tr_error_set(err, TR_USAGE, "cache_salt: at most %d bytes of UTF-8 are allowed", TR_MAX_SALT_BYTES);
     if (!(p->temperature >= 0 && p->temperature <= 100))
         return tr_error_set(err, TR_USAGE, "temperature is %g: 0 to 100 are allowed", (double)p->temperature);
     if (!(p->top_p >= 0 && p->top_p <= 1))
@@ -184,11 +189,14 @@ tr_status tr_client_add(tr_client *c, const tr_client_params *p, uint64_t *id_ou
                            .parse_special = p->parse_special,
                            .no_bos = p->no_bos,
                            .forced = p->forced,
-                           .logits = p->logits,
                            .save = {p->save, p->save ? (uint32_t)strlen(p->save) : 0},
                            .restore = {p->restore, p->restore ? (uint32_t)strlen(p->restore) : 0},
-                           .restore_end = p->restore_end}};
-    tr_client_request r = {.id = c->next_id};
+                           .restore_end = p->restore_end,
+                           .n = p->n,
+                           .logits = p->logits ? p->keep_cache ? 2 : 1 : 0,
+                           .cache_salt = {p->cache_salt, p->cache_salt ? (uint32_t)strlen(p->cache_salt) : 0}}};
+    tr_client_request r = {.id = c->next_id, .n = p->n > 1 ? p->n : 1};
+    r.open = (1u << r.n) - 1;
     size_t cap = tr_codec_size_bound(&m);
     r.add = malloc(cap);
     if (!r.add) return tr_error_set(err, TR_UNAVAILABLE, "no memory for a request of %zu bytes", cap);

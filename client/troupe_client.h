@@ -11,7 +11,8 @@
  *   } while (s == TR_AGAIN || (s == TR_OK && e.kind == TR_CLIENT_TEXT));
  *   tr_client_close(&c);
  *
- * Every request that was added ends in exactly one TR_CLIENT_END or TR_CLIENT_ERROR. The library pings, connects again,
+ * Every sample of a request that was added (one, where nothing else is asked for) ends in exactly one TR_CLIENT_END or
+ * TR_CLIENT_ERROR, of its own or of all samples together. The library pings, connects again,
  * adds open requests again after a restart of the frontend, and drops what it has delivered already. The wire form is
  * in docs/protocol.md.
  * Threads: a client belongs to one thread; several clients, each in its own thread, are fine. Not usable after fork.
@@ -70,6 +71,9 @@ typedef struct tr_client_params {
      * prefill path computed. A file that cannot be used costs time only: see note at the end. */
     const char *save, *restore;
     uint32_t restore_end;
+    uint32_t n;      /* samples of the prompt, at most TR_MAX_SAMPLES, each with a text and an end of its own; 0: one */
+    bool keep_cache; /* with logits: a cached prefix is used and has none; else every position is computed */
+    const char *cache_salt; /* cached prefixes are shared only among requests of the same salt; NULL: none */
 } tr_client_params;
 
 typedef enum tr_client_event_kind {
@@ -82,7 +86,9 @@ typedef enum tr_client_event_kind {
 /* Pointers are valid until the next call with this client. */
 typedef struct tr_client_event {
     tr_client_event_kind kind;
-    uint64_t id; /* of the request, or of tr_client_status */
+    uint64_t id;     /* of the request, or of tr_client_status */
+    uint32_t sample; /* of the n; with ERROR TR_MAX_SAMPLES: all that were open */
+    bool last;       /* END, ERROR: it was the last open sample, the request has ended */
     uint32_t index, n_tokens;
     const uint32_t *tokens; /* [n_tokens], the first is generated token number index */
     const char *text;       /* whole code points, not NUL-terminated */
@@ -91,6 +97,7 @@ typedef struct tr_client_event {
     const float *logits;       /* [rows][cols] */
     uint32_t finish;           /* END: tr_finish */
     uint32_t prompt_tokens, generated_tokens;
+    uint32_t cached_tokens; /* of the prompt, taken from the prefix cache */
     uint64_t queue_ns, ttft_ns, handoff_ns, handoff_bytes, visible_ns, total_ns;
     uint64_t saved_bytes; /* END: of the saved sequence */
     const char *note;     /* END: what became of save and restore, note_bytes bytes, not NUL-terminated */

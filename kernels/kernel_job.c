@@ -1,6 +1,7 @@
 #include "kernels/kernel_job.h"
 
 #include "base/rng.h"
+#include "kernels/kv_codec.h"
 #include "kernels/kv_convert.h"
 
 #include <math.h>
@@ -48,8 +49,7 @@ static void run_planes(const tr_kernel_job *j) {
 }
 static void run_i8a16(const tr_kernel_job *j) { j->ops->gemm_i8a16(&j->i8); }
 static void run_groups(const tr_kernel_job *j) { j->ops->gemm_groups(&j->groups); }
-static void run_attn_bf16(const tr_kernel_job *j) { j->ops->attn_bf16(&j->attn); }
-static void run_attn_int8(const tr_kernel_job *j) { j->ops->attn_int8(&j->attn); }
+static void run_attn(const tr_kernel_job *j) { tr_kv_codec_attend(j->ops, j->kv, &j->attn); }
 
 static void setup_bf16(tr_kernel_job *j, size_t rows, size_t k, size_t n) {
     snprintf(j->name, sizeof j->name, "gemm_bf16 %zux%zu->%zu", rows, k, n);
@@ -163,15 +163,17 @@ static void setup_attn(tr_kernel_job *j, tr_kv_format f, uint32_t rows, uint32_t
     size_t page_bytes = tr_kv_page_bytes(f, d, PAGE_TOK);
     uint8_t *base = take(j, pages * page_bytes);
     uint32_t *table = take(j, pages * 4);
-    float *k = take_floats(j, d), *v = take_floats(j, d), *tmp = take_floats(j, d);
+    float *k = take_floats(j, d), *v = take_floats(j, d), *tmp = take_floats(j, d), *step = take_floats(j, d);
+    j->kv = f;
+    j->head =
+        (tr_kv_head){.k_step = step, .v_step = step, .k_mul = step, .v_mul = step}; /* bounds 0: every slot is used */
     for (uint32_t p = 0; p < pages; p++) {
         table[p] = p * 7 % pages;
         if (pages % 7 == 0) table[p] = p;
-        for (uint32_t t = 0; t < PAGE_TOK; t++)
-            if (f == TR_KV_BF16)
-                j->ops->kv_store_bf16(base + p * page_bytes, t, k, v, d);
-            else
-                j->ops->kv_store_int8(base + p * page_bytes, t, k, v, d, tmp);
+        for (uint32_t t = 0; t < PAGE_TOK; t++) {
+            tr_kv_codec_store(j->ops, f, base + p * page_bytes, t, k, v, d, &j->head, tmp);
+            tr_kv_codec_correct(j->ops, f, base + p * page_bytes, t, k, v, d, &j->head, tmp);
+        }
     }
     j->attn = (tr_attn_args){.q = take_floats(j, (size_t)rows * heads * d),
                              .out = take_floats(j, (size_t)rows * heads * d),
@@ -186,6 +188,7 @@ static void setup_attn(tr_kernel_job *j, tr_kv_format f, uint32_t rows, uint32_t
                              .d = d,
                              .pos0 = pos0,
                              .window = window,
+                             .kv = &j->head,
                              .scale = 1.0f / sqrtf((float)d),
                              .scratch = take_floats(j, tr_ops_attn_scratch_floats(heads, d))};
     double seen = 0;
@@ -194,7 +197,7 @@ static void setup_attn(tr_kernel_job *j, tr_kv_format f, uint32_t rows, uint32_t
     j->bytes = (double)(pages * page_bytes);
     j->limit = TR_KERNEL_JOB_PORT;
     j->port = attn_port(j->ops, f);
-    j->run = f == TR_KV_BF16 ? run_attn_bf16 : run_attn_int8;
+    j->run = run_attn;
 }
 
 static void run_rmsnorm(const tr_kernel_job *j) {
@@ -262,7 +265,7 @@ static void run_reshard(const tr_kernel_job *j) {
         const uint8_t *src = j->a + j->from_tile[r] * tr_kv_tile_bytes(j->from, d);
         const uint8_t *next = r + 1 < runs ? j->a + j->from_tile[r + 1] * tr_kv_tile_bytes(j->from, d) : NULL;
         tr_kv_convert_run(j->ops, j->to, j->b + j->to_tile[r] * tr_kv_tile_bytes(j->to, d), j->from, src, 0, run, d,
-                          next, j->z);
+                          NULL, next, j->z);
     }
     tr_kv_convert_fence();
 }
@@ -336,8 +339,30 @@ static bool setup_others(tr_kernel_job *j, unsigned i) {
         setup_i8a16(j, 1, 640, 131072);
     else if (i == GROUPS + 3)
         setup_i8a16(j, 512, 640, 2048);
+    else if (i == GROUPS + 4)
+        setup_attn(j, TR_KV_INT8_STATIC, 512, 0, 4, 256, 0);
+    else if (i == GROUPS + 5)
+        setup_attn(j, TR_KV_INT8_STATIC, 1, 1000, 4, 256, 0);
+    else if (i == GROUPS + 6)
+        setup_attn(j, TR_KV_INT8_STATIC, 1, 1000, 3, 64, 0);
+    else if (i == GROUPS + 7)
+        setup_attn(j, TR_KV_INT8_RESIDUAL, 1, 1000, 4, 256, 0);
+    else if (i == GROUPS + 8)
+        setup_attn(j, TR_KV_INT8_RESIDUAL, 1, 1000, 3, 64, 0);
+    else if (i == GROUPS + 9)
+        setup_attn(j, TR_KV_INT8, 1, 262144, 3, 64, 0);
+    else if (i == GROUPS + 10)
+        setup_attn(j, TR_KV_INT8, 1, 65536, 4, 256, 0);
+    else if (i == GROUPS + 11)
+        setup_attn(j, TR_KV_BF16, 1, 131072, 3, 64, 0);
+    else if (i == GROUPS + 12)
+        setup_attn(j, TR_KV_INT8, 512, 2048, 3, 64, 0);
+    else if (i == GROUPS + 13)
+        setup_attn(j, TR_KV_BF16, 512, 2048, 3, 64, 0);
+    else if (i == GROUPS + 14)
+        setup_attn(j, TR_KV_BF16, 512, 2048, 4, 256, 0);
     else
-        return setup_reshards(j, i - GROUPS - 4);
+        return setup_reshards(j, i - GROUPS - 15);
     return true;
 }
 
@@ -369,12 +394,6 @@ bool tr_kernel_job_setup(tr_kernel_job *j, unsigned i) {
     case 23: setup_attn(j, TR_KV_BF16, 1, 1000, 3, 64, 0); return true;
     case 24: setup_attn(j, TR_KV_INT8, 1, 1000, 4, 256, 0); return true;
     case 25: setup_attn(j, TR_KV_INT8, 1, 1000, 3, 64, 0); return true;
-    case 54: setup_attn(j, TR_KV_INT8, 1, 262144, 3, 64, 0); return true; /* from memory */
-    case 55: setup_attn(j, TR_KV_INT8, 1, 65536, 4, 256, 0); return true;
-    case 56: setup_attn(j, TR_KV_BF16, 1, 131072, 3, 64, 0); return true;
-    case 57: setup_attn(j, TR_KV_INT8, 512, 2048, 3, 64, 0); return true;
-    case 58: setup_attn(j, TR_KV_BF16, 512, 2048, 3, 64, 0); return true;
-    case 59: setup_attn(j, TR_KV_BF16, 512, 2048, 4, 256, 0); return true;
     case 26: setup_rows(j, "rmsnorm", run_rmsnorm, 512, 640, 0, 8); return true;
     case 27: setup_rows(j, "quant_u8 (128)", run_quant, 512, 640, 128, 5); return true;
     case 28: setup_rows(j, "quant_u8 (128)", run_quant, 512, 2048, 128, 5); return true;

@@ -22,6 +22,8 @@ struct tr_kernel_job {
     tr_gemm_i8_args i8;
     tr_gemm_groups_args groups;
     tr_attn_args attn;
+    tr_kv_format kv;
+    tr_kv_head head;
     tr_planes planes_w;
     tr_planes_query query[4];
     tr_planes_args planes;

@@ -1,6 +1,6 @@
 #include "kernels/kv_convert.h"
 
-#include "base/numeric.h"
+#include "kernels/kv_codec.h"
 
 #include <emmintrin.h>
 #include <string.h>
@@ -12,43 +12,51 @@ static void copy_bf16(uint8_t *dst, uint32_t td, const uint8_t *src, uint32_t ts
     }
 }
 
-static void copy_int8(uint8_t *dst, uint32_t td, const uint8_t *src, uint32_t ts, uint32_t d) {
+static void copy_int8(tr_kv_format f, uint8_t *dst, uint32_t td, const uint8_t *src, uint32_t ts, uint32_t d) {
     for (uint32_t i = 0; i < d; i++) {
         dst[tr_kv_int8_k(d, td, i)] = src[tr_kv_int8_k(d, ts, i)];
         dst[tr_kv_int8_v(d, td, i)] = src[tr_kv_int8_v(d, ts, i)];
     }
+    if (!tr_kv_describe(f)->scales) return;
     memcpy(dst + tr_kv_int8_k_scale(d, td), src + tr_kv_int8_k_scale(d, ts), 4);
     memcpy(dst + tr_kv_int8_v_scale(d, td), src + tr_kv_int8_v_scale(d, ts), 4);
 }
 
-static void int8_to_bf16(const tr_ops *ops, uint8_t *dst, uint32_t td, const uint8_t *src, uint32_t ts, uint32_t d,
-                         float *tmp) {
-    float k_scale, v_scale;
-    memcpy(&k_scale, src + tr_kv_int8_k_scale(d, ts), 4);
-    memcpy(&v_scale, src + tr_kv_int8_v_scale(d, ts), 4);
-    for (uint32_t i = 0; i < d; i++) tmp[i] = (float)(src[tr_kv_int8_k(d, ts, i)] - TR_KV_INT8_K_ZERO) * k_scale;
-    ops->hadamard(tmp, d, tr_kv_rotation(d)); /* its own inverse */
-    for (uint32_t i = 0; i < d; i++) {
-        uint16_t k = tr_f32_to_bf16(tmp[i]);
-        uint16_t v = tr_f32_to_bf16((float)(int8_t)src[tr_kv_int8_v(d, ts, i)] * v_scale);
-        memcpy(dst + tr_kv_bf16_k(d, td, i), &k, 2);
-        memcpy(dst + tr_kv_bf16_v(d, td, i), &v, 2);
-    }
+/* Slots and bits of tokens up to t: in order the slots are those of the source. */
+static void copy_residual(uint8_t *dst, const uint8_t *src, uint32_t t, uint32_t d) {
+    tr_kv_residual r = tr_kv_residual_of(src, d);
+    const uint16_t upto = (uint16_t)((2u << t) - 1);
+    r.k &= upto, r.v &= upto;
+    memcpy(dst + tr_kv_residual_masks(d), &r, sizeof r);
+    memcpy(dst + tr_kv_residual_slot(d, 0), src + tr_kv_residual_slot(d, 0), tr_kv_residual_slots(d) * (size_t)(d / 2));
+}
+
+static void store(const tr_ops *ops, tr_kv_format f, uint8_t *tile, uint32_t t, const float *k, const float *v,
+                  uint32_t d, const tr_kv_head *head) {
+    float tmp[TR_KV_HEAD_DIM_MAX] __attribute__((aligned(64)));
+    tr_kv_codec_store(ops, f, tile, t, k, v, d, head, tmp);
+    tr_kv_codec_correct(ops, f, tile, t, k, v, d, head, tmp);
 }
 
 void tr_kv_convert(const tr_ops *ops, tr_kv_format dst_format, uint8_t *dst, uint32_t dst_t0, tr_kv_format src_format,
-                   const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d, const uint8_t *next, float *tmp) {
+                   const uint8_t *src, uint32_t src_t0, uint32_t n, uint32_t d, const tr_kv_head *head,
+                   const uint8_t *next, float *tmp) {
     if (src_format == TR_KV_BF16 && dst_format == TR_KV_INT8) {
         ops->kv_convert_bf16_int8(dst, dst_t0, src, src_t0, n, d, next, tmp);
         return;
     }
+    if (dst_format == TR_KV_INT8_RESIDUAL) n += dst_t0, src_t0 -= dst_t0, dst_t0 = 0; /* slots follow from the start */
+    float v[TR_KV_HEAD_DIM_MAX] __attribute__((aligned(64)));
     for (uint32_t t = 0; t < n; t++) {
-        if (src_format != dst_format)
-            int8_to_bf16(ops, dst, dst_t0 + t, src, src_t0 + t, d, tmp);
-        else if (src_format == TR_KV_BF16)
+        if (src_format == dst_format && src_format == TR_KV_BF16) {
             copy_bf16(dst, dst_t0 + t, src, src_t0 + t, d);
-        else
-            copy_int8(dst, dst_t0 + t, src, src_t0 + t, d);
+        } else if (src_format == dst_format) {
+            copy_int8(src_format, dst, dst_t0 + t, src, src_t0 + t, d);
+            if (dst_format == TR_KV_INT8_RESIDUAL) copy_residual(dst, src, src_t0 + t, d);
+        } else {
+            tr_kv_codec_load(ops, src_format, src, src_t0 + t, tmp, v, d, head);
+            store(ops, dst_format, dst, dst_t0 + t, tmp, v, d, head);
+        }
     }
 }
 
@@ -68,7 +76,8 @@ static void copy_lines(uint8_t *dst, const uint8_t *src, size_t bytes, const uin
 }
 
 void tr_kv_convert_run(const tr_ops *ops, tr_kv_format dst_format, uint8_t *dst, tr_kv_format src_format,
-                       const uint8_t *src, uint32_t t0, uint32_t n, uint32_t d, const uint8_t *next, float *tmp) {
+                       const uint8_t *src, uint32_t t0, uint32_t n, uint32_t d, const tr_kv_head *head,
+                       const uint8_t *next, float *tmp) {
     const size_t dst_bytes = tr_kv_tile_bytes(dst_format, d), src_bytes = tr_kv_tile_bytes(src_format, d);
     while (n > 0) {
         uint32_t take = n < TR_KV_TILE_TOK - t0 ? n : TR_KV_TILE_TOK - t0;
@@ -76,7 +85,7 @@ void tr_kv_convert_run(const tr_ops *ops, tr_kv_format dst_format, uint8_t *dst,
         if (take == TR_KV_TILE_TOK && src_format == dst_format)
             copy_lines(dst, src, dst_bytes, then);
         else
-            tr_kv_convert(ops, dst_format, dst, t0, src_format, src, t0, take, d, then, tmp);
+            tr_kv_convert(ops, dst_format, dst, t0, src_format, src, t0, take, d, head, then, tmp);
         dst += dst_bytes;
         src += src_bytes;
         n -= take;

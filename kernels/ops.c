@@ -30,6 +30,7 @@ typedef struct set {
 #define OPS_AVX512VNNI                                                                                                 \
     OPS_AVX512.gemm_i8 = tr_avx512vnni_gemm_i8, .gemm_i8a16 = tr_avx512vnni_gemm_i8a16,                                \
     .gemm_groups = tr_avx512vnni_gemm_groups, .attn_int8 = tr_avx512vnni_attn_int8,                                    \
+    .attn_int8_static = tr_avx512vnni_attn_int8_static, .attn_int8_residual = tr_avx512vnni_attn_int8_residual,        \
     .planes_bound = tr_avx512vnni_planes_bound, .planes_output = tr_avx512vnni_planes_output,
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Woverride-init"

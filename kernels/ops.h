@@ -85,14 +85,19 @@ typedef struct tr_gemm_groups_args {
  * token t in lane t % 16), out[i] = sum of p[t] * v[t][i]. Then the splits merge in ascending order: by exp of the
  * difference of their maxima; at last out is multiplied by 1 / sum.
  *   bf16: q and p[t] are rounded to bf16 (the sum of p is that of the rounded ones); score = scale * a chain over the
- *   dims as in a bf16 matmul, of each pair the odd one, then the even one; out is such a chain over the tokens, where
- * one that is not seen beside one that is counts as 0 * 0. A number's pair never depends on the rows of the call. int8:
- * q is rounded to 16 bits (TR_OPS_ATTN_Q_MAX steps to its absmax, q_scale a step), p[t] * v_scale[t] of the tokens seen
- * to 15 bits (TR_OPS_ATTN_P_MAX steps to the largest of the split, p_scale a step); the products with the stored bytes
- * are int32 sums, exact up to d = 512: score = ((float)sum * k_scale[t]) * (q_scale * scale), out = (float)sum *
- * p_scale. */
+ *     dims as in a bf16 matmul, of each pair the odd one, then the even one; out is such a chain over the tokens, where
+ *     one that is not seen beside one that is counts as 0 * 0. A number's pair never depends on the rows of the call.
+ *   int8: q is rounded to 16 bits (TR_OPS_ATTN_Q_MAX steps to its absmax, q_scale a step), p[t] * v_scale[t] of the
+ *     tokens seen to 15 bits (TR_OPS_ATTN_P_MAX steps to the largest of the split, p_scale a step); the products with
+ *     the stored bytes are int32 sums, exact up to d = 512:
+ *     score = ((float)sum * k_scale[t]) * (q_scale * scale), out = (float)sum * p_scale.
+ *   int8_static: the same with q[i] * k_step[i] for q[i], 1 for k_scale and v_scale, and at the end
+ *     out[i] = ((float)sum * p_scale) * v_step[i].
+ *   int8_residual: as int8, and for tokens with a residual r: score = fma(dot, (k_scale[t] / 16) * scale, score as
+ *     above), dot a reduction of q[i] * r[i] by fma; then, token by token in order, out[i] = fma(p, r[i], out[i] as
+ *     above), p = (p[t] * v_scale[t]) / 16 not rounded to steps. */
 typedef struct tr_attn_args {
-    const float *q;        /* [rows][heads][d], row stride ldq, head h at q + h*d; rotated already for TR_KV_INT8 */
+    const float *q;        /* [rows][heads][d], row stride ldq, head h at q + h*d; rotated already if K is stored so */
     float *out;            /* same shape, row stride ldo */
     const uint8_t *pages;  /* page 0 of this layer and kv head */
     const uint32_t *table; /* logical page -> page; page p lies at pages + p * page_bytes */
@@ -103,7 +108,8 @@ typedef struct tr_attn_args {
     uint32_t pos0;
     uint32_t window; /* 0: none */
     float scale;
-    float *scratch; /* tr_ops_attn_scratch_floats(heads, d) floats of this worker */
+    const tr_kv_head *kv; /* calibrated formats: of this layer and kv head */
+    float *scratch;       /* tr_ops_attn_scratch_floats(heads, d) floats of this worker */
     float *part; /* NULL: all splits, merged to out. Otherwise rows is 1, and only `split`, of which the row sees some
                   * key, goes unmerged to part: [heads][tr_ops_attn_part_floats(d)], out then max and sum */
     uint32_t split; /* position / TR_OPS_ATTN_SPLIT_TOK */
@@ -151,6 +157,9 @@ typedef struct tr_planes_args {
     /* Write one token's K and V into slot t (0..15) of a tile. int8 rotates K into tmp (d floats) first */            \
     OP(kv_store_bf16, void, (uint8_t * tile, uint32_t t, const float *k, const float *v, uint32_t d))                  \
     OP(kv_store_int8, void, (uint8_t * tile, uint32_t t, const float *k, const float *v, uint32_t d, float *tmp))      \
+    /* The same by the channels' steps: code = quant(x, mul[i]) */                                                     \
+    OP(kv_store_int8_static, void,                                                                                     \
+       (uint8_t * tile, uint32_t t, const float *k, const float *v, uint32_t d, float *tmp, const tr_kv_head *head))   \
     /* Tokens [src_t0, src_t0 + n) of a bf16 tile to [dst_t0, dst_t0 + n) of an int8 tile: same numbers as */          \
     /* kv_store_int8 of the bf16 values. next: tile that is converted after this one (a hint), or NULL. tmp: d floats  \
      */                                                                                                                \
@@ -159,6 +168,8 @@ typedef struct tr_planes_args {
         const uint8_t *next, float *tmp))                                                                              \
     OP(attn_bf16, void, (const tr_attn_args *a))                                                                       \
     OP(attn_int8, void, (const tr_attn_args *a))                                                                       \
+    OP(attn_int8_static, void, (const tr_attn_args *a))                                                                \
+    OP(attn_int8_residual, void, (const tr_attn_args *a))                                                              \
     /* The end of attention from n parts of one head in order, `stride` floats apart: the bits of one whole call */    \
     OP(attn_merge, void, (float *out, const float *parts, size_t n, size_t stride, uint32_t d))                        \
     OP(planes_bound, void, (const tr_planes_args *a))                                                                  \

@@ -12,6 +12,8 @@ TR_OPS(OP)
 void tr_avx2vnni_gemm_i8(const tr_gemm_i8_args *a);
 void tr_avx512vnni_gemm_i8(const tr_gemm_i8_args *a);
 void tr_avx512vnni_attn_int8(const tr_attn_args *a);
+void tr_avx512vnni_attn_int8_static(const tr_attn_args *a);
+void tr_avx512vnni_attn_int8_residual(const tr_attn_args *a);
 void tr_avx512bf16_bf16_row(void *row, const float *x, size_t k);
 void tr_avx512bf16_gemm_bf16(const tr_gemm_bf16_args *a);
 void tr_avx512bf16_attn_bf16(const tr_attn_args *a);

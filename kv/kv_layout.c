@@ -11,7 +11,8 @@ static tr_status check_model(const tr_kv_model *m, uint32_t page_tok, tr_error *
     if (m->n_layers == 0 || m->n_layers > TR_KV_LAYERS_MAX)
         return tr_error_set(err, TR_CONFIG, "the KV cache takes 1 to %d layers, the model has %u", TR_KV_LAYERS_MAX,
                             m->n_layers);
-    if (m->n_kv_heads == 0 || m->n_kv_heads > 1024 || m->head_dim == 0 || m->head_dim % 16 || m->head_dim > 1024)
+    if (m->n_kv_heads == 0 || m->n_kv_heads > 1024 || m->head_dim == 0 || m->head_dim % 16 ||
+        m->head_dim > TR_KV_HEAD_DIM_MAX)
         return tr_error_set(err, TR_CONFIG, "%u kv heads of %u dimensions are not supported", m->n_kv_heads,
                             m->head_dim);
     for (uint32_t i = 0; i < m->n_layers; i++)

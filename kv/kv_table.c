@@ -24,12 +24,21 @@ bool tr_kv_table_scan(const tr_kv_layout *l, const uint32_t *table, uint32_t slo
     return true;
 }
 
-bool tr_kv_table_mark(const tr_kv_layout *l, const uint32_t *table, uint32_t slot, const tr_kv_table_row *row,
+void tr_kv_table_mark(const tr_kv_layout *l, const uint32_t *table, uint32_t slot, const tr_kv_table_row *row,
                       tr_kv_pool *pool) {
     for (uint32_t g = 0; g < l->n_groups; g++)
         for (uint32_t i = row->first[g]; i < row->end[g]; i++)
-            if (!tr_kv_pool_mark(pool, g, table[tr_kv_layout_entry(l, slot, g, i)])) return false;
-    return true;
+            tr_check(tr_kv_pool_hold(pool, g, table[tr_kv_layout_entry(l, slot, g, i)]));
+}
+
+void tr_kv_table_share(const tr_kv_layout *l, uint32_t *table, uint32_t slot, tr_kv_table_row *row, uint32_t group,
+                       uint32_t logical, uint32_t page, tr_kv_pool *pool) {
+    if (row->first[group] == row->end[group]) row->first[group] = row->end[group] = logical;
+    tr_check(row->end[group] == logical && logical < l->pages_per_seq);
+    tr_check(tr_kv_pool_hold(pool, group, page));
+    tr_crash_point();
+    table[tr_kv_layout_entry(l, slot, group, logical)] = page;
+    row->end[group]++;
 }
 
 /* First logical page to append; an empty row starts at the page of `from`. */
@@ -60,23 +69,26 @@ tr_status tr_kv_table_extend(const tr_kv_layout *l, uint32_t *table, uint32_t sl
     return TR_OK;
 }
 
+static void give_back(const tr_kv_layout *l, uint32_t *table, uint32_t slot, uint32_t group, uint32_t logical,
+                      tr_kv_pool *pool) {
+    uint32_t *entry = &table[tr_kv_layout_entry(l, slot, group, logical)], page = *entry;
+    *entry = TR_KV_NO_PAGE;
+    tr_crash_point();
+    tr_kv_pool_free(pool, group, page);
+}
+
 uint32_t tr_kv_table_drop(const tr_kv_layout *l, uint32_t *table, uint32_t slot, tr_kv_table_row *row, uint32_t group,
                           uint32_t below, tr_kv_pool *pool) {
     uint32_t n = 0;
-    for (; row->first[group] < row->end[group] && row->first[group] < below / l->page_tok; n++) {
-        uint32_t *entry = &table[tr_kv_layout_entry(l, slot, group, row->first[group])], page = *entry;
-        *entry = TR_KV_NO_PAGE;
-        tr_crash_point();
-        row->first[group]++;
-        tr_kv_pool_free(pool, group, page);
-    }
+    for (; row->first[group] < row->end[group] && row->first[group] < below / l->page_tok; n++)
+        give_back(l, table, slot, group, row->first[group]++, pool);
     return n;
 }
 
 void tr_kv_table_drop_all(const tr_kv_layout *l, uint32_t *table, uint32_t slot, tr_kv_table_row *row,
                           tr_kv_pool *pool) {
     for (uint32_t g = 0; g < l->n_groups; g++) {
-        tr_kv_table_drop(l, table, slot, row, g, l->pages_per_seq * l->page_tok, pool);
+        while (row->first[g] < row->end[g]) give_back(l, table, slot, g, --row->end[g], pool);
         row->first[g] = row->end[g] = 0;
     }
 }

@@ -343,6 +343,18 @@ tr_status tr_model_cache_tokenizer(const tr_model_file *mf, tr_tokenizer **token
     return TR_OK;
 }
 
+tr_status tr_model_cache_calibration(uint64_t model_hash, char path_out[TR_MODEL_CACHE_PATH_MAX], tr_error *err) {
+    char folder[TR_MODEL_CACHE_PATH_MAX + 64];
+    TR_TRY(tr_model_cache_folder(folder, sizeof folder, err));
+    sub_folder("images", folder, sizeof folder);
+    if (!make_folder(folder))
+        return tr_error_set(err, TR_CANNOT_CREATE, "cannot make %.400s: %s", folder, strerror(errno));
+    int n = snprintf(path_out, TR_MODEL_CACHE_PATH_MAX, "%s/%016" PRIx64 "-kv-v1.cal", folder, model_hash);
+    if (n < 0 || n >= TR_MODEL_CACHE_PATH_MAX)
+        return tr_error_set(err, TR_UNAVAILABLE, "the path of the cache folder is too long");
+    return TR_OK;
+}
+
 bool tr_model_cache_has(const tr_model_file *mf, tr_precision precision) {
     char folder[TR_MODEL_CACHE_PATH_MAX + 64], path[TR_MODEL_CACHE_PATH_MAX];
     const char *weights = tr_model_file_path(mf);

@@ -53,6 +53,8 @@ static tr_flight *free_flight(tr_scheduler *s) {
 
 static void add_span(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t pos0, uint32_t rows, bool sample) {
     tr_journal_entry *e = entry_of(s, slot);
+    uint32_t draws = sample && f->phase == PREFILL && e->n_samples > 1 && e->sample == 0 ? e->n_samples : 1;
+    f->n_draws += draws;
     f->spans[f->n_spans++] = (tr_msg_span){
         .rid = e->rid,
         .slot = slot,
@@ -63,6 +65,8 @@ static void add_span(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t pos0
         .temperature = e->temperature,
         .top_p = e->top_p,
         .top_k = e->top_k,
+        .sample = e->sample,
+        .draws = draws > 1 ? draws : 0,
         .seed = e->seed,
     };
     memcpy(f->tokens + f->n_rows, e->tokens + pos0, rows * sizeof *f->tokens);
@@ -90,6 +94,7 @@ static void add_decode(tr_scheduler *s, tr_flight *f, uint32_t slot) {
         min_u32(min_u32(known, q->decode_end - pos), min_u32(s->config.chunk, s->config.max_rows - f->n_rows));
     tr_progress_tidy(s, slot);
     if (rows == 0 || !hold_pages(s, slot, DECODE, pos, pos + rows)) return;
+    f->n_copies += tr_sample_copies(s, slot, f->copies + f->n_copies);
     add_span(s, f, slot, pos, rows, rows == known && e->max_tokens > 0);
     s->last_decoded = e->order;
 }
@@ -102,7 +107,9 @@ static uint32_t decode_share(const tr_scheduler *s) {
 }
 
 static void fill_prefill(tr_scheduler *s, tr_flight *f) {
-    for (uint32_t i = 0; i < s->n_running && f->n_rows < s->config.chunk && f->n_spans < s->config.max_batch; i++)
+    for (uint32_t i = 0; i < s->n_running && f->n_rows < s->config.chunk && f->n_spans < s->config.max_batch &&
+                         f->n_draws + TR_MAX_SAMPLES <= TR_MAX_SPANS;
+         i++)
         if (prefill_ready(s, s->running[i])) add_prefill(s, f, s->running[i]);
 }
 
@@ -135,6 +142,7 @@ static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
         m->phase = f->phase == PREFILL ? TR_PHASE_PREFILL : TR_PHASE_DECODE;
         m->spans = (tr_spanv){f->spans, f->n_spans};
         m->tokens = (tr_u32v){f->tokens, f->n_rows};
+        m->copies = (tr_u32v){f->copies, f->n_copies};
     }
 }
 
@@ -144,7 +152,7 @@ static tr_flight *new_flight(tr_scheduler *s, uint32_t phase) {
     f->suspect = false;
     f->component = component_of(s, phase);
     f->phase = phase;
-    f->n_spans = f->n_rows = f->layers = 0;
+    f->n_spans = f->n_rows = f->n_draws = f->n_copies = f->layers = 0;
     return f;
 }
 

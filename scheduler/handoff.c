@@ -120,8 +120,7 @@ void tr_handoff_pump(tr_scheduler *s, tr_effects *fx) {
         if (!moves(s, slot) || waits_for_parts(s, slot) || !next_move(s, slot, &next)) continue;
         if (job == NULL || (entry_of(s, slot)->deaths > 0 && c->in_flight > 0)) return;
         const tr_kv_layout *l = &s->config.layout[1];
-        for (uint32_t g = 0; g < l->n_groups; g++)
-            next.tok_min[g] = window_begin(&l->group[g], s->sequence[slot].prefill_end);
+        for (uint32_t g = 0; g < l->n_groups; g++) next.tok_min[g] = moved_from(s, g, &s->sequence[slot]);
         if (!tr_handoff_hold_pages(s, slot, next.tok_min, next.tok1)) continue;
         *job = next;
         tr_handoff_issue(s, slot, job, fx);

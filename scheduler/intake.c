@@ -50,6 +50,7 @@ static void refuse(tr_scheduler *s, uint64_t rid, uint32_t code, tr_effects *fx)
     tr_msg_output *m = &tr_scheduler_send(fx, s->config.frontend, TR_MSG_OUTPUT)->as.output;
     m->rid = rid;
     m->finish = TR_FINISH_ERROR;
+    m->refused = 1;
     m->code = code;
     m->error = (tr_str){s->refusal.text, (uint32_t)strlen(s->refusal.text)};
 }
@@ -60,18 +61,26 @@ static void accept(const tr_scheduler *s, uint64_t rid, uint32_t slot, tr_effect
     m->slot = slot;
 }
 
+static uint32_t samples_of(const tr_msg_submit *m) { return m->n > 1 ? m->n : 1; }
+
 /* 0, or the code of the refusal (text in s->refusal). The frontend validated; this is the second look. */
 static uint32_t check(tr_scheduler *s, const tr_msg_submit *m) {
     const tr_scheduler_config *c = &s->config;
     tr_error *err = &s->refusal;
-    bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > 1 ||
-               m->save.len > TR_MAX_FILE_NAME_BYTES || m->restore.len > TR_MAX_FILE_NAME_BYTES;
+    bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > 2 ||
+               m->cache_salt.len > TR_MAX_SALT_BYTES || m->save.len > TR_MAX_FILE_NAME_BYTES ||
+               m->restore.len > TR_MAX_FILE_NAME_BYTES;
     bad = bad || (m->restore.len > 0 && (m->restore_end >= m->tokens.len || m->logits ||
                                          m->restore_end + (uint64_t)m->forced < m->tokens.len));
+    bad = bad || (m->save.len + m->restore.len > 0 && (m->n > 1 || m->sample > 0));
     for (uint32_t i = 0; !bad && i < m->stop.len; i++) bad = m->stop.data[i].len > TR_MAX_STOP_BYTES;
     for (uint32_t i = 0; !bad && i < m->tokens.len; i++) bad = m->tokens.data[i] >= c->vocab;
     if (bad)
         return tr_error_set(err, TR_USAGE, "request: a field is out of bounds; send it within docs/protocol.md"), 64;
+    bool many = m->n > 1 || m->sample > 0;
+    if (m->n > TR_MAX_SAMPLES || m->sample >= TR_MAX_SAMPLES || (m->n > 1 && m->sample > 0) ||
+        (many && (m->logits > 0 || m->max_tokens == 0 || m->rid % TR_MAX_SAMPLES != 0)))
+        return tr_error_set(err, TR_USAGE, "request: %u samples are not possible here", m->n), 64;
     if (m->tokens.len == 0) return tr_error_set(err, TR_USAGE, "request: no token in the prompt; send one or more"), 64;
     if (m->tokens.len > c->context)
         return tr_error_set(err, TR_USAGE, "prompt of %u tokens is longer than the context of %u; shorten it",
@@ -82,23 +91,32 @@ static uint32_t check(tr_scheduler *s, const tr_msg_submit *m) {
                             m->tokens.len),
                64;
     if (s->draining) return tr_error_set(err, TR_UNAVAILABLE, "the company is ending; nothing new is accepted"), 69;
-    if (s->n_waiting >= c->max_waiting)
+    if (samples_of(m) > c->max_waiting)
+        return tr_error_set(err, TR_UNAVAILABLE, "%u samples, but only %u requests may wait; ask for fewer", m->n,
+                            c->max_waiting),
+               69;
+    if (samples_of(m) > c->max_waiting - s->n_waiting)
         return tr_error_set(err, TR_UNAVAILABLE, "%u requests wait already; try again later", s->n_waiting), 69;
     return 0;
 }
 
-static uint32_t free_slot(const tr_scheduler *s) {
-    for (uint32_t i = 0; i < s->n_slots; i++)
-        if (s->sequence[i].state == SEQUENCE_NONE) return i;
-    return NO_SLOT;
+/* The first n free slots; false: there are fewer. */
+static bool free_slots(const tr_scheduler *s, uint32_t n, uint32_t *slots) {
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < s->n_slots && found < n; i++)
+        if (s->sequence[i].state == SEQUENCE_NONE) slots[found++] = i;
+    return found == n;
 }
 
-static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submit *m) {
+static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submit *m, uint32_t sample) {
     uint32_t left = s->config.context - m->tokens.len;
     memset(e, 0, sizeof *e); /* state FREE */
-    e->rid = m->rid;
+    e->rid = m->rid + sample;
     e->id = m->id;
-    e->order = s->next_order;
+    e->order = s->next_order + sample - m->sample;
+    e->sample = sample;
+    e->n_samples = samples_of(m);
+    atomic_store_explicit(&e->whole, e->n_samples == 1, memory_order_relaxed);
     e->client_len = m->client.len;
     if (m->client.len > 0) memcpy(e->client, m->client.data, m->client.len);
     e->prompt_len = m->tokens.len;
@@ -118,44 +136,64 @@ static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submi
     e->restore_end = m->restore_end;
     if (m->save.len > 0) memcpy(e->save, m->save.data, m->save.len);
     if (m->restore.len > 0) memcpy(e->restore, m->restore.data, m->restore.len);
+    const tr_kv_prefix_tenant tenant =
+        tr_kv_prefix_tenant_of(s->config.prefix_key, m->cache_salt.data, m->cache_salt.len);
+    memcpy(e->tenant, tenant.h, sizeof e->tenant);
     e->accepted_ns = s->now_ns;
     memcpy(e->tokens, m->tokens.data, m->tokens.len * sizeof *e->tokens);
     atomic_store_explicit(&e->n_tokens, m->tokens.len, memory_order_relaxed);
 }
 
+/* Slot of the first sample that is left of a request, or NO_SLOT. */
+static uint32_t find_any(const tr_scheduler *s, const tr_msg_submit *m) {
+    uint32_t slot = NO_SLOT;
+    for (uint32_t k = 0; k < samples_of(m) && slot == NO_SLOT; k++) slot = tr_intake_find(s, m->rid + m->sample + k);
+    return slot;
+}
+
+/* The leader comes last: with it they are all accepted (tr_recovery_start drops what died before). */
+static void open_entries(tr_scheduler *s, uint32_t n, const uint32_t *slots) {
+    for (uint32_t k = n; k-- > 0;) {
+        publish(&entry_of(s, slots[k])->state, TR_JOURNAL_OPEN);
+        s->sequence[slots[k]].state = SEQUENCE_WAITING;
+    }
+    for (uint32_t k = 0; k < n; k++) {
+        if (k > 0) publish(&entry_of(s, slots[k])->whole, 1);
+        tr_intake_insert(s, s->waiting, &s->n_waiting, slots[k]);
+    }
+    s->next_order += n;
+}
+
 void tr_intake_submit(tr_scheduler *s, const tr_msg_submit *m, tr_effects *fx) {
-    uint32_t slot = tr_intake_find(s, m->rid);
+    uint32_t slot = find_any(s, m), slots[TR_MAX_SAMPLES];
     if (slot != NO_SLOT) {
-        accept(s, m->rid, slot, fx);
+        accept(s, m->rid + m->sample, slot, fx);
         return;
     }
-    uint32_t code = check(s, m);
-    slot = free_slot(s);
-    if (code == 0 && slot == NO_SLOT) {
+    uint32_t code = check(s, m), n = samples_of(m);
+    if (code == 0 && !free_slots(s, n, slots)) {
         tr_error_set(&s->refusal, TR_UNAVAILABLE, "all %u request slots are taken; try again later", s->n_slots);
         code = 69;
     }
-    if (code != 0) {
-        refuse(s, m->rid, code, fx);
-        return;
-    }
-    tr_journal_entry *e = entry_of(s, slot);
-    tr_sequence *q = &s->sequence[slot];
-    write_entry(s, e, m);
-    *q = (tr_sequence){.table_version = q->table_version};
-    tr_intake_measure(s, e, q);
-    if (!tr_kv_budget_possible(&s->budget, &q->need)) {
+    for (uint32_t k = 0; k < n && code == 0; k++) {
+        tr_journal_entry *e = entry_of(s, slots[k]);
+        tr_sequence *q = &s->sequence[slots[k]];
+        write_entry(s, e, m, m->sample + k);
+        *q = (tr_sequence){.table_version = q->table_version};
+        tr_intake_measure(s, e, q);
+        if (tr_kv_budget_possible(&s->config.layout[0], s->config.one_pool ? NULL : &s->config.layout[1], &q->need))
+            continue;
         tr_error_set(&s->refusal, TR_UNAVAILABLE,
                      "%u prompt and %u output tokens never fit into the KV memory; ask for fewer or raise it",
                      e->prompt_len, e->max_tokens);
-        refuse(s, m->rid, 69, fx);
+        code = 69;
+    }
+    if (code != 0) {
+        refuse(s, m->rid + m->sample, code, fx);
         return;
     }
-    s->next_order++;
-    publish(&e->state, TR_JOURNAL_OPEN);
-    q->state = SEQUENCE_WAITING;
-    tr_intake_insert(s, s->waiting, &s->n_waiting, slot);
-    accept(s, m->rid, slot, fx);
+    open_entries(s, n, slots);
+    accept(s, m->rid + m->sample, slots[0], fx);
 }
 
 void tr_intake_cancel(tr_scheduler *s, const tr_msg_cancel *m) {
@@ -174,13 +212,45 @@ void tr_intake_release(tr_scheduler *s, const tr_msg_release *m) {
     tr_progress_tidy(s, slot);
 }
 
-void tr_intake_admit(tr_scheduler *s) {
-    uint32_t n = 0;
-    while (n < s->n_waiting && tr_kv_budget_reserve(&s->budget, &s->sequence[s->waiting[n]].need)) {
-        s->sequence[s->waiting[n]].state = SEQUENCE_RUNNING;
-        tr_intake_insert(s, s->running, &s->n_running, s->waiting[n]);
-        n++;
+/* What admitted sequences hold and may still take; what has ended holds its pages until nothing can touch them. */
+bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b) {
+    tr_kv_budget_begin(b, &s->pool[0], s->config.one_pool ? NULL : &s->pool[1], s->config.watermark);
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        const tr_sequence *q = &s->sequence[i];
+        if (q->state != SEQUENCE_RUNNING && q->state != SEQUENCE_ENDED) continue;
+        if (!tr_kv_budget_claim(b, &q->need, q->row)) return false;
     }
-    s->n_waiting -= n;
-    memmove(s->waiting, s->waiting + n, s->n_waiting * sizeof *s->waiting);
+    return true;
+}
+
+/* Let one in that fits; false: no room now. */
+static bool admit(tr_scheduler *s, uint32_t slot, tr_kv_budget *budget) {
+    tr_sequence *q = &s->sequence[slot];
+    tr_kv_budget_need need = q->need;
+    tr_reuse reuse;
+    tr_reuse_find(s, slot, &reuse);
+    if (reuse.leader != NO_SLOT && !s->config.one_pool) memset(need.pages[0], 0, sizeof need.pages[0]);
+    if (!tr_kv_budget_admit(budget, &need, &reuse.known, &reuse.parked)) return false;
+    q->need = need;
+    tr_reuse_take(s, slot, &reuse);
+    q->state = SEQUENCE_RUNNING;
+    tr_intake_insert(s, s->running, &s->n_running, slot);
+    return true;
+}
+
+/* In order of arrival; samples that wait for their leader keep nobody waiting. */
+void tr_intake_admit(tr_scheduler *s) {
+    tr_kv_budget budget;
+    uint32_t stay = 0;
+    bool full = false;
+    if (s->n_waiting == 0) return;
+    tr_check(tr_intake_claims(s, &budget));
+    for (uint32_t i = 0; i < s->n_waiting; i++) {
+        uint32_t slot = s->waiting[i];
+        bool waits = full || tr_sample_waits(s, slot);
+        if (!waits && admit(s, slot, &budget)) continue;
+        full |= !waits;
+        s->waiting[stay++] = slot;
+    }
+    s->n_waiting = stay;
 }

@@ -4,13 +4,15 @@
  * then the word that makes them count (state, n_tokens, kv_*) with release order. Readers (frontend, status) load that
  * word with acquire. A writer that dies in between leaves the old truth. Invariants: I1 kv_* never exceed what was
  * computed and confirmed; I2 tokens[0..n_tokens) never change once published; I3 an entry is FREE only when no page and
- * no step of it is left. */
+ * no step of it is left; I4 n samples of one prompt are n entries, accepted together: the rid of each is rid + sample.
+ */
 #ifndef TR_JOURNAL_H
 #define TR_JOURNAL_H
 #include "base/status.h"
 #include "transport/schema.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef enum tr_journal_state {
@@ -38,6 +40,14 @@ typedef struct tr_journal_entry {
     uint32_t client_len, prompt_len, forced, max_tokens, top_k, ignore_eos, logits, n_stops;
     float temperature, top_p;
     uint64_t seed;
+    /* Prompt positions that were there at admission: [0, start[0]) not computed, [0, start[1]) not moved. Written
+     * before the table entries; the admission counts when kv_prefilled reaches start[0]. */
+    _Atomic uint32_t start[2];
+    uint32_t cached;            /* prompt tokens that came from the prefix cache */
+    uint32_t sample, n_samples; /* of n of one prompt; sample 0 leads, it is the one that is prefilled */
+    _Atomic uint32_t whole;     /* sample > 0: all samples were accepted, the leader last */
+    _Atomic uint32_t fork;      /* 1 + slot of the leader whose last page is to be copied with the first decode step */
+    uint64_t tenant[2];         /* whose cached prefixes it may use */
     uint32_t finish, code;
     uint32_t kept;  /* with DONE: generated tokens that count; n_tokens is cut to prompt_len + kept right after DONE */
     uint64_t order; /* of arrival */
@@ -58,12 +68,18 @@ typedef struct tr_journal_entry {
 typedef struct tr_journal {
     _Alignas(64) uint32_t n_slots, context;
     uint64_t entry_bytes;
-    _Atomic uint32_t epoch; /* of pipelines and resharder together: raised at every reset, survives the scheduler */
-    uint32_t pad;
+    _Atomic uint32_t epoch;     /* of pipelines and resharder together: raised at every reset, survives the scheduler */
+    _Atomic uint32_t cached[2]; /* pages of each pool that nobody holds and in which a prefix is known */
+    _Atomic uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests, tokens; since the start */
 } tr_journal;
 
 uint64_t tr_journal_bytes(uint32_t n_slots, uint32_t context);           /* 0 on overflow */
 void tr_journal_init(tr_journal *j, uint32_t n_slots, uint32_t context); /* memory is zero */
+/* Holds a request: others than the scheduler look at nothing else. */
+static inline bool tr_journal_counts(tr_journal_entry *e) {
+    return atomic_load_explicit(&e->state, memory_order_acquire) != TR_JOURNAL_FREE &&
+           (e->sample == 0 || atomic_load_explicit(&e->whole, memory_order_acquire));
+}
 static inline tr_journal_entry *tr_journal_at(tr_journal *j, uint32_t slot) {
     return (tr_journal_entry *)((char *)(j + 1) + (uint64_t)slot * j->entry_bytes);
 }

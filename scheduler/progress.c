@@ -15,7 +15,8 @@ void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t 
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
     uint32_t have = generated(s, slot);
-    if (q->state == SEQUENCE_WAITING) q->need = (tr_kv_budget_need){0}; /* nothing was reserved */
+    for (uint32_t p = 0; p < 2; p++) /* it takes nothing more */
+        for (uint32_t g = 0; g < TR_KV_GROUPS_MAX; g++) q->need.pages[p][g] = tr_kv_table_held(&q->row[p], g);
     remove_from(s->waiting, &s->n_waiting, slot);
     remove_from(s->running, &s->n_running, slot);
     e->finish = finish;
@@ -29,6 +30,7 @@ void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t 
     q->state = SEQUENCE_ENDED;
     s->stats.finished++;
     if (finish == TR_FINISH_ERROR) s->stats.failed++;
+    if (finish == TR_FINISH_ERROR) tr_sample_failed(s, slot);
     tr_progress_tidy(s, slot);
 }
 
@@ -44,14 +46,16 @@ static void drop_behind(tr_scheduler *s, uint32_t slot, uint32_t p, uint32_t pos
 static void drop_pool(tr_scheduler *s, uint32_t slot, uint32_t p) {
     tr_sequence *q = &s->sequence[slot];
     tr_kv_table_drop_all(&s->config.layout[p], s->config.table[p], slot, &q->row[p], &s->pool[p]);
-    tr_kv_budget_release(&s->budget, &q->need, p);
+    memset(q->need.pages[p], 0, sizeof q->need.pages[p]);
     q->table_version++;
 }
 
 static void tidy_ended(tr_scheduler *s, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
-    if (q->steps > 0 || q->jobs > 0 || q->unsettled != 0 || tr_keep_saving(s, slot)) return;
+    if (q->steps > 0 || q->jobs > 0 || q->unsettled != 0 || tr_keep_saving(s, slot) || tr_sample_is_source(s, slot))
+        return;
     for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2); p++) drop_pool(s, slot, p);
+    tr_sample_copied(s, slot); /* or never needed any more */
     if (!q->released) return;
     publish(&entry_of(s, slot)->state, TR_JOURNAL_FREE);
     *q = (tr_sequence){.table_version = q->table_version};
@@ -64,6 +68,7 @@ static void tidy_running(tr_scheduler *s, uint32_t slot) {
     tr_journal_entry *e = entry_of(s, slot);
     uint32_t prefilled = load(&e->kv_prefilled), decoded = load(&e->kv_decoded);
     bool moved = load(&e->kv_moved) == q->prefill_end;
+    if (tr_sample_is_source(s, slot)) return;
     if (s->config.one_pool) {
         if (q->unsettled == 0) drop_behind(s, slot, 0, moved && decoded > prefilled ? decoded : prefilled);
         return;
@@ -99,8 +104,7 @@ static bool is_eos(const tr_scheduler *s, uint32_t token) {
     return false;
 }
 
-/* Append a sampled token. The end token ends the request and is no output token. False: the request has ended. */
-static bool append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token) {
+bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token) {
     tr_journal_entry *e = entry_of(s, slot);
     if (load(&e->n_tokens) != position) return true; /* known since before a restart */
     if (token >= s->config.vocab) {
@@ -127,10 +131,11 @@ void tr_progress_clear_suspect(tr_journal_entry *e) {
 }
 
 /* The token first, then the count of what was computed: a death in between only computes rows again. */
-static void apply_span(tr_scheduler *s, uint32_t phase, const tr_msg_span *span, uint32_t token) {
+static void apply_span(tr_scheduler *s, uint32_t phase, const tr_msg_span *span, const uint32_t *tokens) {
     tr_journal_entry *e = entry_of(s, span->slot);
     uint32_t end = span->pos0 + span->rows;
-    if ((span->flags & SPAN_SAMPLE) && !append(s, span->slot, end, token)) return;
+    if (s->sequence[span->slot].state == SEQUENCE_ENDED) return;
+    if ((span->flags & SPAN_SAMPLE) && !tr_progress_append(s, span->slot, end, tokens[0])) return;
     if (phase == PREFILL) {
         if (end == s->sequence[span->slot].prefill_end && e->prefilled_ns == 0) e->prefilled_ns = s->now_ns;
         publish(&e->kv_prefilled, end);
@@ -139,8 +144,10 @@ static void apply_span(tr_scheduler *s, uint32_t phase, const tr_msg_span *span,
             publish(&e->kv_decoded, end);
         }
     } else {
+        tr_sample_copied(s, span->slot); /* first: to copy again behind this row would undo it */
         publish(&e->kv_decoded, end);
     }
+    tr_reuse_learn(s, span->slot);
     tr_progress_clear_suspect(e);
     tr_progress_check_end(s, span->slot);
 }
@@ -175,7 +182,7 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
     if (index < RESHARDER && m->epoch == s->component[index].epoch) f = find_flight(s, index, m->step);
     if (f == NULL) return; /* of an older epoch, or told already */
     tr_component *c = &s->component[index];
-    if (m->status == 0 && (member != c->n_lead - 1 || m->sampled.len != f->n_spans || !in_order(s, f))) {
+    if (m->status == 0 && (member != c->n_lead - 1 || m->sampled.len != f->n_draws || !in_order(s, f))) {
         s->stats.protocol_errors++;
         return;
     }
@@ -186,11 +193,14 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
     }
     f->used = false;
     c->in_flight--;
+    const uint32_t *tokens = m->sampled.data;
     for (uint32_t i = 0; i < f->n_spans; i++) {
-        tr_sequence *q = &s->sequence[f->spans[i].slot];
-        q->steps--;
-        if (q->state != SEQUENCE_ENDED) apply_span(s, f->phase, &f->spans[i], m->sampled.data[i]);
-        tr_progress_tidy(s, f->spans[i].slot);
+        const tr_msg_span *span = &f->spans[i];
+        s->sequence[span->slot].steps--;
+        if (span->draws > 1) tr_sample_drawn(s, span->slot, span->pos0 + span->rows, tokens);
+        apply_span(s, f->phase, span, tokens);
+        tr_progress_tidy(s, span->slot);
+        tokens += span->draws > 1 ? span->draws : 1;
     }
 }
 
@@ -226,6 +236,7 @@ void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end) {
     if (end == s->sequence[slot].prefill_end) e->visible_ns = s->now_ns - e->prefilled_ns;
     publish(&e->kv_moved, end);
     publish(&e->kv_decoded, end);
+    tr_reuse_learn(s, slot);
     tr_progress_clear_suspect(e);
 }
 

@@ -144,9 +144,13 @@ static uint32_t pages_held(const tr_scheduler *s, const tr_sequence *q, uint32_t
 static void mend(const tr_scheduler *s, tr_journal_entry *e) {
     if (load(&e->state) == TR_JOURNAL_DONE) publish(&e->n_tokens, e->prompt_len + e->kept);
     tr_keep_mend(e);
+    publish(&e->kv_moved, max_u32(load(&e->kv_moved), load(&e->start[1])));
     if (s->config.one_pool) publish(&e->kv_moved, load(&e->kv_prefilled));
     publish(&e->kv_decoded, max_u32(load(&e->kv_decoded), load(&e->kv_moved)));
 }
+
+/* Its admission was not finished, and nothing of it was issued: others may hold the pages that its table names. */
+static bool half_admitted(tr_journal_entry *e) { return load(&e->start[0]) > load(&e->kv_prefilled); }
 
 static bool take_over_rows(tr_scheduler *s, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
@@ -157,54 +161,78 @@ static bool take_over_rows(tr_scheduler *s, uint32_t slot) {
             wipe_row(s, slot, p);
             sound = false;
         }
-        tr_check(tr_kv_table_mark(l, s->config.table[p], slot, &q->row[p], &s->pool[p]));
+        tr_kv_table_mark(l, s->config.table[p], slot, &q->row[p], &s->pool[p]);
     }
     return sound;
 }
 
-/* What the sequence holds or may still come to hold is reserved again; it was granted before, so it fits. */
-static bool reserve_again(tr_scheduler *s, uint32_t slot) {
+static void damaged(tr_scheduler *s, uint32_t slot) {
+    static const char text[] = "the page table of this request was damaged";
+    tr_progress_end(s, slot, TR_FINISH_ERROR, UINT32_MAX, 70, text, sizeof text - 1);
+}
+
+/* What the sequence may still come to hold; it was granted before, so it fits. */
+static void measure_again(tr_scheduler *s, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
+    tr_intake_measure(s, e, q);
     bool done = q->state == SEQUENCE_ENDED;
     for (uint32_t p = 0; p < 2; p++)
         for (uint32_t g = 0; g < TR_KV_GROUPS_MAX && done; g++) q->need.pages[p][g] = tr_kv_table_held(&q->row[p], g);
     if (!done && !s->config.one_pool && load(&e->kv_moved) == q->prefill_end && pages_held(s, q, 0) == 0)
         memset(q->need.pages[0], 0, sizeof q->need.pages[0]);
-    if (tr_kv_budget_reserve(&s->budget, &q->need)) return true;
-    q->need = (tr_kv_budget_need){0};
-    return false;
 }
 
 static void take_over(tr_scheduler *s, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
+    bool half = half_admitted(e), sound = true;
+    for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2) && half; p++) wipe_row(s, slot, p);
+    if (half) publish(&e->fork, 0);
+    if (half) publish(&e->start[1], 0);
+    if (half) publish(&e->start[0], 0); /* last: until then it is half admitted */
     mend(s, e);
-    bool sound = take_over_rows(s, slot);
-    tr_intake_measure(s, e, q);
+    sound = take_over_rows(s, slot);
     for (uint32_t c = 0; c < COMPONENTS; c++)
         if (s->component[c].n > 0) q->unsettled |= 1u << c;
     q->issued = load(&e->kv_prefilled);
     q->move_issued = load(&e->kv_moved);
     s->next_order = e->order >= s->next_order ? e->order + 1 : s->next_order;
-    if (load(&e->state) == TR_JOURNAL_DONE) {
+    if (load(&e->state) == TR_JOURNAL_DONE)
         q->state = SEQUENCE_ENDED;
-        tr_check(reserve_again(s, slot));
-        return;
-    }
-    if (load(&e->kv_prefilled) == 0 && pages_held(s, q, 0) + pages_held(s, q, 1) == 0 && sound) {
+    else if (load(&e->kv_prefilled) == 0 && pages_held(s, q, 0) + pages_held(s, q, 1) == 0 && sound)
         q->state = SEQUENCE_WAITING;
-        tr_intake_insert(s, s->waiting, &s->n_waiting, slot);
-        return;
+    else
+        q->state = SEQUENCE_RUNNING;
+    measure_again(s, slot);
+    if (q->state == SEQUENCE_WAITING) tr_intake_insert(s, s->waiting, &s->n_waiting, slot);
+    if (q->state == SEQUENCE_RUNNING) tr_intake_insert(s, s->running, &s->n_running, slot);
+    if (!sound && q->state == SEQUENCE_RUNNING) damaged(s, slot);
+    if (q->state == SEQUENCE_RUNNING) tr_progress_check_end(s, slot);
+}
+
+/* More promised than there is: tables that name wrong pages. */
+static void check_claims(tr_scheduler *s) {
+    tr_kv_budget b;
+    tr_kv_budget_begin(&b, &s->pool[0], s->config.one_pool ? NULL : &s->pool[1], 0);
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        const tr_sequence *q = &s->sequence[i];
+        if (q->state != SEQUENCE_RUNNING && q->state != SEQUENCE_ENDED) continue;
+        if (!tr_kv_budget_claim(&b, &q->need, q->row) && q->state == SEQUENCE_RUNNING) damaged(s, i);
     }
-    q->state = SEQUENCE_RUNNING;
-    tr_intake_insert(s, s->running, &s->n_running, slot);
-    if (!reserve_again(s, slot) || !sound) {
-        static const char text[] = "the page table of this request was damaged";
-        tr_progress_end(s, slot, TR_FINISH_ERROR, UINT32_MAX, 70, text, sizeof text - 1);
-        return;
-    }
-    tr_progress_check_end(s, slot);
+}
+
+/* Samples whose leader was not accepted were not either: nobody was told of them. */
+static void mend_samples(tr_scheduler *s, uint32_t slot) {
+    tr_journal_entry *e = entry_of(s, slot);
+    if (load(&e->state) == TR_JOURNAL_FREE || e->sample == 0 || load(&e->whole)) return;
+    bool led = false;
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        led |= load(&entry_of(s, i)->state) != TR_JOURNAL_FREE && entry_of(s, i)->rid == e->rid - e->sample;
+    if (led)
+        publish(&e->whole, 1);
+    else
+        publish(&e->state, TR_JOURNAL_FREE);
 }
 
 void tr_recovery_start(tr_scheduler *s) {
@@ -214,6 +242,7 @@ void tr_recovery_start(tr_scheduler *s) {
         if (fresh) tr_kv_table_clear(&c->layout[p], c->table[p]);
         tr_kv_pool_clear(&s->pool[p]);
     }
+    for (uint32_t i = 0; i < s->n_slots; i++) mend_samples(s, i);
     for (uint32_t i = 0; i < s->n_slots; i++) {
         if (load(&entry_of(s, i)->state) != TR_JOURNAL_FREE) {
             take_over(s, i);
@@ -221,5 +250,6 @@ void tr_recovery_start(tr_scheduler *s) {
         }
         for (uint32_t p = 0; p < (c->one_pool ? 1 : 2); p++) wipe_row(s, i, p);
     }
+    check_claims(s);
     if (fresh) publish(&c->journal->epoch, 1);
 }

@@ -39,13 +39,22 @@ static uint32_t flights_of(const tr_scheduler_config *c) {
     return n;
 }
 
+static uint32_t pools_of(const tr_scheduler_config *c) { return c->one_pool ? 1 : 2; }
+
+static size_t prefix_bytes(const tr_scheduler_config *c) {
+    size_t n = 0;
+    for (uint32_t p = 0; p < pools_of(c) && c->prefix_cache; p++) n += tr_kv_prefix_bytes(&c->layout[p]);
+    return n;
+}
+
 size_t tr_scheduler_bytes(const tr_scheduler_config *config) {
     if (!sound(config)) return 0;
     size_t slots = config->journal->n_slots, flights = flights_of(config);
     return tr_align_up(sizeof(tr_scheduler), 64) + tr_align_up(slots * sizeof(tr_sequence), 64) +
            2 * tr_align_up(slots * sizeof(uint32_t), 64) + tr_align_up(flights * sizeof(tr_flight), 64) +
            tr_align_up(flights * config->max_batch * sizeof(tr_msg_span), 64) +
-           tr_align_up(flights * config->max_rows * sizeof(uint32_t), 64);
+           tr_align_up(flights * config->max_rows * sizeof(uint32_t), 64) +
+           tr_align_up(flights * COPIES_A_SPAN * config->max_batch * sizeof(uint32_t), 64) + prefix_bytes(config);
 }
 
 static void *carve(char **at, size_t bytes) {
@@ -81,15 +90,20 @@ tr_status tr_scheduler_init(tr_scheduler *s, const tr_scheduler_config *config) 
     s->flight = carve(&at, s->n_flights * sizeof *s->flight);
     tr_msg_span *spans = carve(&at, (size_t)s->n_flights * config->max_batch * sizeof *spans);
     uint32_t *tokens = carve(&at, (size_t)s->n_flights * config->max_rows * sizeof *tokens);
+    uint32_t *copies = carve(&at, (size_t)s->n_flights * COPIES_A_SPAN * config->max_batch * sizeof *copies);
     for (uint32_t i = 0; i < s->n_flights; i++)
         s->flight[i] = (tr_flight){.spans = spans + (size_t)i * config->max_batch,
-                                   .tokens = tokens + (size_t)i * config->max_rows};
+                                   .tokens = tokens + (size_t)i * config->max_rows,
+                                   .copies = copies + (size_t)i * COPIES_A_SPAN * config->max_batch};
     memset(s->sequence, 0, s->n_slots * sizeof *s->sequence);
     s->next_order = 1;
     init_components(s);
-    for (uint32_t p = 0; p < (config->one_pool ? 1u : 2u); p++)
+    for (uint32_t p = 0; p < pools_of(config); p++) {
         tr_kv_pool_attach(&s->pool[p], &s->config.layout[p], config->bitmap[p]);
-    tr_kv_budget_init(&s->budget, &s->config.layout[0], config->one_pool ? NULL : &s->config.layout[1]);
+        if (!config->prefix_cache) continue;
+        s->pool[p].cache = s->prefix[p] = carve(&at, tr_kv_prefix_bytes(&s->config.layout[p]));
+        tr_kv_prefix_init(s->prefix[p], &s->config.layout[p], config->prefix_key);
+    }
     return TR_OK;
 }
 
@@ -122,6 +136,7 @@ static void output(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
     m->error = (tr_str){e->error, (uint32_t)strnlen(e->error, sizeof e->error)};
     m->queue_ns = since(e->accepted_ns, e->first_step_ns);
     m->ttft_ns = since(e->accepted_ns, e->first_token_ns);
+    m->cached_tokens = e->cached;
     m->handoff_ns = e->handoff_ns;
     m->handoff_bytes = e->handoff_bytes;
     m->visible_ns = e->visible_ns;
@@ -165,6 +180,19 @@ static void on_msg(tr_scheduler *s, const tr_event *ev, tr_effects *fx) {
         s->stats.protocol_errors++;
 }
 
+static uint32_t cached_pages(const tr_scheduler *s, uint32_t p) {
+    uint32_t n = 0;
+    for (uint32_t g = 0; g < s->config.layout[p].n_groups && s->prefix[p]; g++)
+        n += tr_kv_prefix_cached(s->prefix[p], g);
+    return n;
+}
+
+/* For those who look from outside. */
+static void tell_cached(tr_scheduler *s) {
+    for (uint32_t p = 0; p < pools_of(&s->config); p++)
+        atomic_store_explicit(&s->config.journal->cached[p], cached_pages(s, p), memory_order_relaxed);
+}
+
 void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     fx->n = 0;
     s->now_ns = event->now_ns;
@@ -188,6 +216,7 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     tr_handoff_pump(s, fx); /* what it finds moved can be decoded at once */
     tr_batcher_pump(s, fx);
     flush_outputs(s, fx);
+    tell_cached(s);
     if (s->more) {
         tr_effect *e = &fx->item[fx->n++];
         memset(e, 0, sizeof *e);
@@ -200,11 +229,16 @@ void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out) {
     out->running = s->n_running;
     out->waiting = s->n_waiting;
     out->draining = s->draining;
-    for (uint32_t p = 0; p < (s->config.one_pool ? 1u : 2u); p++)
+    out->prefix_hits = atomic_load(&s->config.journal->prefix_hits);
+    out->prefix_hit_tokens = atomic_load(&s->config.journal->prefix_hit_tokens);
+    out->prefix_query_tokens = atomic_load(&s->config.journal->prefix_query_tokens);
+    for (uint32_t p = 0; p < pools_of(&s->config); p++) {
+        out->pool_cached[p] = cached_pages(s, p);
         for (uint32_t g = 0; g < s->config.layout[p].n_groups; g++) {
             out->pool_pages[p] += s->config.layout[p].group[g].n_pages;
             out->pool_free[p] += s->pool[p].n_free[g];
         }
+    }
 }
 
 bool tr_scheduler_idle(const tr_scheduler *s) {

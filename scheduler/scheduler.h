@@ -8,21 +8,23 @@
  * generated tokens are decoded (known tokens several at once). Position p's token is tokens[p]; computing position p
  * yields the token p + 1, sampled when not known yet. Admission (until preemption exists): pages for the whole prompt
  * in the prefill pool and for prompt + max_tokens in the decode pool are reserved, all or nothing, in order of arrival.
- * A request that can never fit is refused at SUBMIT. Recovery: a stage dies -> when it is up again RESET with a higher
- * epoch to every stage of its pipeline; when all have answered, the steps in flight are issued again. The scheduler
- * itself restarts -> reset of everything first, bitmaps rebuilt from the tables of open entries, then work goes on from
- * the journal's kv_* counts. Pages are never reused while a step or job that could still touch them is unconfirmed.
- * Poison: a request in flight at two counted deaths of what computes it, with what was in flight then not confirmed in
- * between, ends with an error; until cleared it runs alone, so that the next death names one. End token: ends the
- * request with STOP and is no output token. A span that a stage reports as failed ends its request alone; the pipeline
- * is reset and the rest runs again. Contract of the frontend: every OUTPUT with finish is answered by RELEASE (also for
- * a rid that it does not know, and for a refusal); OUTPUT without finish of a rid that it does not know by CANCEL;
- * tokens below the index that it has are repeats; an OUTPUT whose index lies beyond what it has was meant for its
- * predecessor and is ignored (all is told again from 0 after PEER_UP). After PEER_UP of the scheduler it repeats
- * SUBMITs without ACCEPTED and CANCELs without end. Numbers: no float arithmetic decides anything here; no clock. Cost
- * of a step: O(slots). */
+ * A request that can never fit is refused at SUBMIT. Prefix cache (reuse.c): what the pools still hold of an earlier
+ * prompt with the same beginning is neither computed nor moved again; kv_* of the journal begin there. Recovery: a
+ * stage dies -> when it is up again RESET with a higher epoch to every stage of its pipeline; when all have answered,
+ * the steps in flight are issued again. The scheduler itself restarts -> reset of everything first, bitmaps rebuilt
+ * from the tables of open entries, then work goes on from the journal's kv_* counts. Pages are never reused while a
+ * step or job that could still touch them is unconfirmed. Poison: a request in flight at two counted deaths of what
+ * computes it, with what was in flight then not confirmed in between, ends with an error; until cleared it runs alone,
+ * so that the next death names one. End token: ends the request with STOP and is no output token. A span that a stage
+ * reports as failed ends its request alone; the pipeline is reset and the rest runs again. Contract of the frontend:
+ * every OUTPUT with finish is answered by RELEASE (also for a rid that it does not know, and for a refusal); OUTPUT
+ * without finish of a rid that it does not know by CANCEL; tokens below the index that it has are repeats; an OUTPUT
+ * whose index lies beyond what it has was meant for its predecessor and is ignored (all is told again from 0 after
+ * PEER_UP). After PEER_UP of the scheduler it repeats SUBMITs without ACCEPTED and CANCELs without end. Numbers: no
+ * float arithmetic decides anything here; no clock. Cost of a step: O(slots). */
 #ifndef TR_SCHEDULER_H
 #define TR_SCHEDULER_H
+#include "base/siphash.h"
 #include "base/status.h"
 #include "kv/kv_layout.h"
 #include "scheduler/journal.h"
@@ -51,13 +53,17 @@ typedef struct tr_scheduler_config {
     uint32_t max_batch;           /* sequences of one decode step at most */
     uint32_t max_waiting;         /* SUBMITs beyond are refused (code 69) */
     uint32_t one_pool;            /* 1: prefill and decode use the same pool; hand-off is a change of owner */
+    uint32_t prefix_cache;        /* 1: a prompt uses what earlier ones with the same beginning left in the pools */
+    uint32_t one_path; /* 1: both phases have one precision: pages of generated tokens are such a beginning too */
+    tr_siphash_key prefix_key; /* random, of this start of the company */
+    uint32_t watermark;        /* per cent of the pages that stay unpromised while anything runs */
     uint32_t context, vocab;
     uint32_t n_eos, eos[TR_SCHEDULER_EOS_MAX];
     tr_kv_layout layout[2]; /* 0 prefill pool, 1 decode pool (equal when one_pool) */
     /* memory of the supervisor, borrowed */
     tr_journal *journal;
     uint32_t *table[2];          /* tr_kv_layout.table_bytes each; same pointer when one_pool */
-    _Atomic uint64_t *bitmap[2]; /* tr_kv_pool_bitmap_bytes(layout): 1 = taken */
+    _Atomic uint64_t *bitmap[2]; /* tr_kv_pool_bitmap_bytes(layout): who holds which pages */
 } tr_scheduler_config;
 
 typedef struct tr_scheduler tr_scheduler;
@@ -70,6 +76,8 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx);
 typedef struct tr_scheduler_stats {
     uint32_t running, waiting, draining;  /* draining: 1 after DRAIN or STOP */
     uint32_t pool_pages[2], pool_free[2]; /* over all groups */
+    uint32_t pool_cached[2];              /* of the free ones, those in which a prefix is known */
+    uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests; prompt tokens */
     uint64_t steps[2], rows[2], handoffs, handoff_bytes, handoff_ns, replays, protocol_errors, finished, failed;
 } tr_scheduler_stats;
 void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out);

@@ -3,11 +3,13 @@
  * batcher.c     what runs next: chunks and decode batches    progress.c  STEP_DONE, RESHARD_DONE, end of a request
  * keep.c        sequences to files and back
  * handoff.c     RESHARD jobs                                 recovery.c  peers, resets, poison, own restart
+ * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known
+ * sample.c      n samples of one prompt: the leader is prefilled and draws n tokens, the others fork off its pages
  * Everything is level-triggered: an event changes state, then tr_batcher_pump and the flush of outputs do what the
  * state allows. So a lost moment (no room for effects, a peer away) is made up for at the next event.
  *
  * A component is what is reset as one: a pipeline, or the resharder. Its epoch lives from one reset to the next.
- * I1: issued[phase] >= confirmed (journal). I2: a sequence holds at most what it reserved. I3: pages are given back
+ * I1: issued[phase] >= confirmed (journal). I2: a sequence holds at most what it needs (need). I3: pages are given back
  * only when steps == jobs == 0 and no component is unsettled for it (an earlier scheduler's work may still run there),
  * except pages behind the window and behind what was moved, which nothing unconfirmed can touch. */
 #ifndef TR_SCHEDULER_STATE_H
@@ -15,12 +17,14 @@
 #include "kv/crash_point.h"
 #include "kv/kv_budget.h"
 #include "kv/kv_pool.h"
+#include "kv/kv_prefix.h"
 #include "kv/kv_table.h"
 #include "scheduler/scheduler.h"
 
 enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2 }; /* flags of a span, transport/schema.h */
 enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, COMPONENTS = 3 };
 enum { JOBS_MAX = 16, POISON_DEATHS = 2, NO_SLOT = UINT32_MAX };
+enum { COPIES_A_SPAN = TR_MAX_COPIES / TR_MAX_SPANS };
 
 typedef enum tr_sequence_state { SEQUENCE_NONE, SEQUENCE_WAITING, SEQUENCE_RUNNING, SEQUENCE_ENDED } tr_sequence_state;
 
@@ -40,7 +44,12 @@ typedef struct tr_sequence {
     bool finish_sent, released;
     bool fell;              /* scratch of a reset: was in flight at a counted death */
     tr_kv_table_row row[2]; /* one_pool: only row[0] */
-    tr_kv_budget_need need;
+    tr_kv_budget_need need; /* pages that it may come to hold */
+    struct {
+        uint64_t node;  /* of the last page that is known of it */
+        uint32_t pages; /* that are known */
+        bool ends;      /* nothing behind them can be */
+    } known[2];         /* by pool */
 } tr_sequence;
 
 typedef enum tr_component_state { COMPONENT_DOWN, COMPONENT_RESETTING, COMPONENT_RUNNING } tr_component_state;
@@ -61,10 +70,11 @@ typedef struct tr_flight { /* a STEP that is out */
     bool used, suspect;
     uint32_t component, phase; /* phase: PREFILL or DECODE */
     uint64_t step;
-    uint32_t n_spans, n_rows;
+    uint32_t n_spans, n_rows, n_draws, n_copies;
     uint32_t layers;    /* prefill: K and V of layers [0, layers) are complete */
     tr_msg_span *spans; /* [max_batch] */
     uint32_t *tokens;   /* [max_rows] */
+    uint32_t *copies;   /* [COPIES_A_SPAN * max_batch] */
 } tr_flight;
 
 enum { TR_HANDOFF_SAVE = 1, TR_HANDOFF_RESTORE = 2 };
@@ -80,7 +90,7 @@ typedef struct tr_handoff_job { /* a RESHARD that is out */
 struct tr_scheduler {
     tr_scheduler_config config;
     tr_kv_pool pool[2];
-    tr_kv_budget budget;
+    tr_kv_prefix *prefix[2]; /* by pool; NULL: off */
     tr_component component[COMPONENTS];
     tr_sequence *sequence; /* [n_slots] */
     uint32_t *running;     /* slots in order of arrival */
@@ -119,6 +129,13 @@ static inline uint32_t component_of(const tr_scheduler *s, uint32_t phase) {
 static inline uint32_t window_begin(const tr_kv_group *g, uint32_t pos) {
     return g->window == 0 || pos + 1 <= g->window ? 0 : pos + 1 - g->window;
 }
+/* First position of a group that a hand-off moves: what a query at the end of the prefilled part sees, and, where that
+ * lies in a page of the source in any case, the beginning of the page, so that the page is complete. */
+static inline uint32_t moved_from(const tr_scheduler *s, uint32_t g, const tr_sequence *q) {
+    const tr_kv_layout *l = s->config.layout;
+    uint32_t begin = window_begin(&l[1].group[g], q->prefill_end);
+    return l[0].page_tok % l[1].page_tok == 0 ? begin - begin % l[1].page_tok : begin;
+}
 static inline bool room(tr_scheduler *s, const tr_effects *fx, uint32_t n) {
     if (fx->n + n < TR_EFFECTS_MAX) return true; /* one stays for the timer */
     s->more = true;
@@ -132,9 +149,44 @@ void tr_intake_submit(tr_scheduler *s, const tr_msg_submit *m, tr_effects *fx);
 void tr_intake_cancel(tr_scheduler *s, const tr_msg_cancel *m);
 void tr_intake_release(tr_scheduler *s, const tr_msg_release *m);
 void tr_intake_admit(tr_scheduler *s);
+/* Add up what is promised. False: more than there is, some table is damaged. */
+bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b);
 /* Spans of positions and pages that an entry's life needs. */
 void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q);
 void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot); /* by order of arrival */
+
+/* reuse.c */
+typedef struct tr_reuse {
+    uint32_t start[2]; /* positions that need not be computed, or moved */
+    uint32_t pages[2]; /* the same in pages of the pool */
+    uint64_t node[2];
+    uint32_t leader;                 /* slot; NO_SLOT: the pages come from the cache */
+    tr_kv_budget_need known, parked; /* pages that come with it; of those the ones that nobody holds now */
+} tr_reuse;
+/* What the pools know of the prompt. Valid until the next page is taken. */
+void tr_reuse_find(tr_scheduler *s, uint32_t slot, tr_reuse *r);
+/* It becomes the beginning of the sequence. */
+void tr_reuse_take(tr_scheduler *s, uint32_t slot, const tr_reuse *r);
+/* What is confirmed of the sequence can be found from now on. */
+void tr_reuse_learn(tr_scheduler *s, uint32_t slot);
+
+/* sample.c */
+uint32_t tr_sample_leader(const tr_scheduler *s, uint32_t slot);             /* slot, NO_SLOT: none, or itself */
+uint32_t tr_sample_find(const tr_scheduler *s, uint32_t leader, uint32_t k); /* slot of sample k, or NO_SLOT */
+/* Its leader is still about to do what it need not do itself. */
+bool tr_sample_waits(const tr_scheduler *s, uint32_t slot);
+/* What it shares with its leader; false: nothing, it goes its own way. */
+bool tr_sample_find_fork(tr_scheduler *s, uint32_t slot, tr_reuse *r);
+void tr_sample_share(tr_scheduler *s, uint32_t slot, const tr_reuse *r);
+/* Copies that its first decode step carries: entries added to copies. */
+uint32_t tr_sample_copies(const tr_scheduler *s, uint32_t slot, uint32_t *copies);
+void tr_sample_copied(tr_scheduler *s, uint32_t slot);
+/* A page of it is still to be copied: it gives nothing back. */
+bool tr_sample_is_source(const tr_scheduler *s, uint32_t slot);
+/* Tokens that a span of the leader drew, one a sample. */
+void tr_sample_drawn(tr_scheduler *s, uint32_t leader, uint32_t position, const uint32_t *tokens);
+/* What cannot be computed for the leader cannot be for those that wait for it. */
+void tr_sample_failed(tr_scheduler *s, uint32_t leader);
 
 /* batcher.c */
 void tr_batcher_pump(tr_scheduler *s, tr_effects *fx);
@@ -146,6 +198,8 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m);
 void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end); /* positions [0, end) are handed over */
 void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t keep, uint32_t code, const char *error,
                      uint32_t error_len);
+/* Append a sampled token. The end token ends the request and is no output token. False: the request has ended. */
+bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token);
 /* A suspect is cleared when all that was in flight at the death has been confirmed since. */
 void tr_progress_clear_suspect(tr_journal_entry *e);
 /* Give back what nothing can touch any more; frees the slot of a released request. */

@@ -1,5 +1,7 @@
 #include "stages/attention.h"
 
+#include "kernels/kv_codec.h"
+
 /* Attention work is cut into items that the workers take as they become free: sequences differ in length, and late rows
  * of a chunk see more keys than early ones. Each worker walks over all items in the same order. */
 typedef struct items {
@@ -34,14 +36,12 @@ static tr_attn_args attn_args(const tr_step *c, const tr_forward_layer *l, uint3
                           .pos0 = s->pos0 + row,
                           .window = l->window,
                           .scale = f->model->attn_scale,
+                          .kv = tr_kv_memory_head(&f->config.kv, layer, kv_head),
                           .scratch = c->w->scratch};
 }
 
 static void attend(const tr_step *c, const tr_attn_args *a) {
-    if (c->f->config.kv.layout->format == TR_KV_INT8)
-        c->ops->attn_int8(a);
-    else
-        c->ops->attn_bf16(a);
+    tr_kv_codec_attend(c->ops, c->f->config.kv.layout->format, a);
 }
 
 /* Splits that the rows of a span see. */

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "stages/forward_state.h"
+#include "stages/page_copy.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +40,9 @@ static tr_status check_config(const tr_forward_config *c, tr_error *err) {
         c->kv.layout->head_dim != m->head_dim || c->kv.layout->n_kv_heads != m->n_kv_heads ||
         c->context > c->kv.layout->pages_per_seq * c->kv.layout->page_tok)
         return tr_error_set(err, TR_CONFIG, "the KV layout is not one of this model");
+    if (tr_kv_describe(c->kv.layout->format)->calibrated && !c->kv.heads)
+        return tr_error_set(err, TR_CONFIG, "KV of format %s needs a calibration",
+                            tr_kv_format_name(c->kv.layout->format));
     return TR_OK;
 }
 
@@ -117,6 +121,15 @@ static bool slot_twice(tr_forward *f, const tr_micro_batch *b) {
     return twice;
 }
 
+/* Tokens that a span takes in `sampled`. */
+static uint32_t draws_of(const tr_span *s) { return s->sampling.draws > 1 ? s->sampling.draws : 1; }
+
+static bool draws_fit(const tr_forward *f, const tr_micro_batch *b) {
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < b->n_spans; i++) n += draws_of(&b->spans[i]);
+    return n <= f->config.max_spans;
+}
+
 static tr_status check_batch(tr_forward *f, const tr_micro_batch *b) {
     uint32_t row = 0;
     if (b->n_rows == 0 || b->n_rows > f->config.max_rows || b->n_spans > f->config.max_spans) return TR_INVALID;
@@ -124,10 +137,30 @@ static tr_status check_batch(tr_forward *f, const tr_micro_batch *b) {
         if (!span_ok(f, &b->spans[i], row)) return TR_INVALID;
         row += b->spans[i].rows;
     }
-    if (row != b->n_rows || slot_twice(f, b)) return TR_INVALID;
+    if (row != b->n_rows || slot_twice(f, b) || !draws_fit(f, b)) return TR_INVALID;
     for (uint32_t r = 0; f->first && r < b->n_rows; r++)
         if (b->tokens[r] >= f->model->vocab) return TR_INVALID;
     return TR_OK;
+}
+
+/* The tokens to draw, and behind which rows of logits. */
+static void tell_draws(tr_forward *f, const tr_micro_batch *b) {
+    uint32_t rows = 0, at = 0;
+    for (uint32_t i = 0; i < b->n_spans; i++) {
+        const tr_span *s = &b->spans[i];
+        const uint32_t draws = draws_of(s);
+        rows += (s->flags & TR_SPAN_LOGITS) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
+        for (uint32_t k = 0; k < draws && (s->flags & TR_SPAN_SAMPLE); k++)
+            f->draw[f->step->n_draws++] = (tr_forward_draw){.row = rows - 1,
+                                                            .at = at + k,
+                                                            .params = {.temperature = s->sampling.temperature,
+                                                                       .top_p = s->sampling.top_p,
+                                                                       .top_k = s->sampling.top_k,
+                                                                       .sample = s->sampling.sample + k,
+                                                                       .position = s->pos0 + s->rows - 1,
+                                                                       .seed = s->sampling.seed}};
+        at += draws;
+    }
 }
 
 /* The step as all workers see it. */
@@ -144,6 +177,7 @@ static void tell(tr_forward *f, const tr_micro_batch *b) {
             if (f->last && wanted) f->logit_row[f->step->n_logit_rows++] = s->row0 + r;
         }
     }
+    if (f->last) tell_draws(f, b);
     const uint32_t layers = f->config.hi - f->config.lo; /* the start of the team publishes the counters */
     for (uint32_t i = 0; i < layers; i++) atomic_store_explicit(&f->next_item[i], 0, memory_order_relaxed);
     for (uint32_t i = 0; i <= layers; i++) atomic_store_explicit(&f->next_block[i], 0, memory_order_relaxed);
@@ -154,6 +188,7 @@ static void tell(tr_forward *f, const tr_micro_batch *b) {
 tr_status tr_forward_run(tr_forward *f, const tr_micro_batch *batch, float *x, tr_forward_output *output) {
     const size_t x_bytes = (size_t)batch->n_rows * f->model->hidden * sizeof(float);
     TR_TRY(check_batch(f, batch));
+    TR_TRY(tr_page_copy_run(&f->config.kv, f->config.lo, f->config.hi, batch->copies, batch->n_copies));
     tell(f, batch);
     if (!f->common_x)
         f->x = x;
@@ -164,8 +199,7 @@ tr_status tr_forward_run(tr_forward *f, const tr_micro_batch *batch, float *x, t
     output->kernel_ns = tr_clock_now_ns() - begin;
     if (!whole) return TR_PEER;
     if (f->common_x && !f->last) memcpy(x, f->common_x, x_bytes);
-    for (uint32_t i = 0; f->last && i < batch->n_spans; i++)
-        if (batch->spans[i].flags & TR_SPAN_SAMPLE) output->sampled[i] = f->sampled[i];
+    for (uint32_t i = 0; i < f->step->n_draws; i++) output->sampled[f->draw[i].at] = f->sampled[f->draw[i].at];
     output->logits = f->step->n_logit_rows ? f->logits : NULL;
     return TR_OK;
 }

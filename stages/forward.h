@@ -26,6 +26,7 @@ typedef struct tr_sampling {
     float temperature; /* 0 .. 100 */
     float top_p;       /* (0, 1]; 1: off */
     uint32_t top_k;    /* 0: off */
+    uint32_t draws;    /* tokens drawn from the row: samples sample, sample + 1, ...; 0: one */
     uint32_t sample;   /* index of the sample among n of one prompt */
     uint64_t seed;
 } tr_sampling;
@@ -45,21 +46,28 @@ typedef struct tr_micro_batch {
     uint32_t n_rows, n_spans;
     const tr_span *spans;   /* [n_spans], rows in order without gaps; at most one a slot */
     const uint32_t *tokens; /* [n_rows]; read by the first stage only */
+    const uint32_t *copies; /* [n_copies] pages to copy before the rows: stages/page_copy.h */
+    uint32_t n_copies;
 } tr_micro_batch;
 
 /* Memory of one KV pool as this process sees it (borrowed). */
 typedef struct tr_kv_memory {
     const tr_kv_layout *layout;
-    uint8_t *pool;         /* [layout->pool_bytes] */
-    const uint32_t *table; /* page tables, tr_kv_layout_entry() */
+    uint8_t *pool;           /* [layout->pool_bytes] */
+    const uint32_t *table;   /* page tables, tr_kv_layout_entry() */
+    const tr_kv_head *heads; /* [n_layers * n_kv_heads] where the format is calibrated, else NULL */
 } tr_kv_memory;
+
+static inline const tr_kv_head *tr_kv_memory_head(const tr_kv_memory *m, uint32_t layer, uint32_t head) {
+    return m->heads ? &m->heads[(size_t)layer * m->layout->n_kv_heads + head] : NULL;
+}
 
 typedef struct tr_forward_config {
     const tr_image *image;  /* borrowed, outlives the forward */
     tr_precision precision; /* one that runs on the image; 0: the image's own */
     const tr_ops *ops;
     tr_team *team;
-    tr_kv_memory kv; /* format of the pool decides attn_bf16 or attn_int8 */
+    tr_kv_memory kv; /* format of the pool decides how attention reads */
     uint32_t lo, hi;
     uint32_t max_rows, max_spans;
     uint32_t context; /* positions are below this */
@@ -69,7 +77,8 @@ typedef struct tr_forward_config {
 } tr_forward_config;
 
 typedef struct tr_forward_output {
-    uint32_t *sampled; /* [n_spans]: token of each span with TR_SPAN_SAMPLE; others untouched */
+    /* [tokens]: those of each span in turn, one or sampling.draws; untouched where there is no TR_SPAN_SAMPLE */
+    uint32_t *sampled;
     float *logits; /* [logit rows, vocab rounded up to 16] or NULL when no span asks; row order = micro-batch order */
     uint64_t kernel_ns; /* time inside the team, of the last run */
 } tr_forward_output;

@@ -66,6 +66,7 @@ static void lay_out_head(layout *l, uint32_t n_workers) {
     TAKE(f->logit_row, f->config.max_rows);
     TAKE(f->asking_spans, f->config.max_spans);
     TAKE(f->sampled, f->config.max_spans);
+    TAKE(f->draw, f->config.max_spans);
     TAKE(f->best, shares);
     TAKE(f->guess, shares);
     if (f->config.precision == TR_PRECISION_INT8) TAKE(f->coarse, (uint64_t)TR_SCREEN_ROWS * f->n_vocab);
@@ -94,7 +95,7 @@ static void lay_out(layout *l, uint32_t n_workers) {
     TAKE(f->proj, rows * hidden);
     TAKE(f->gate_up, rows * 2 * f->model->ffn);
     TAKE(f->act, rows * f->model->ffn);
-    f->ready.x = take(l, rows * widest(f), sizeof(float));
+    f->ready.x = take(l, tr_linear_rows_bytes(f->config.max_rows, widest(f)), 1);
     TAKE(f->ready.scale, rows);
     f->ready.a16 = a16(f);
     if (f->last) lay_out_head(l, n_workers);

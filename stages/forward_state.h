@@ -22,7 +22,7 @@ enum {
 
 /* What is told of a step beside its lists; written by rank 0 before the run, n_asking by worker 0 in it. */
 typedef struct tr_forward_step {
-    uint32_t n_rows, n_spans, n_logit_rows, n_asking;
+    uint32_t n_rows, n_spans, n_logit_rows, n_asking, n_draws;
 } tr_forward_step;
 
 typedef struct tr_forward_layer {
@@ -47,6 +47,13 @@ typedef struct tr_forward_worker {
     float *norm, *proj, *gate_up, *act;
     tr_linear_rows ready, act_ready; /* the second: act by pieces, while the first is still read */
 } tr_forward_worker;
+
+/* A token to draw. */
+typedef struct tr_forward_draw {
+    uint32_t row; /* of the logits */
+    uint32_t at;  /* in sampled */
+    tr_sampler_params params;
+} tr_forward_draw;
 
 struct tr_forward {
     tr_forward_config config;
@@ -80,7 +87,8 @@ struct tr_forward {
     tr_span *asking_spans;       /* [max_spans] the rows that ask for logits, as the last layer ends with them alone */
     float *logits;               /* [rows, n_vocab]; pages are touched only when used */
     uint32_t *sampled;           /* [max_spans] */
-    tr_sampler_best *best, *guess; /* [workers, max_spans] */
+    tr_forward_draw *draw;       /* [max_spans] */
+    tr_sampler_best *best, *guess; /* [workers, max_spans], one a draw */
     int32_t *coarse;               /* [TR_SCREEN_ROWS, n_vocab] where the head has planes */
     _Atomic uint32_t *next_item;   /* [hi - lo] attention items taken in this step */
     _Atomic uint32_t *next_block;  /* [hi - lo + 1] blocks of rows taken before the first attention, after each */

@@ -18,15 +18,6 @@ static void head_rows(const tr_step *c) {
     tr_step_sync_rows(c);
 }
 
-static tr_sampler_params sampler_params(const tr_span *s) {
-    return (tr_sampler_params){.temperature = s->sampling.temperature,
-                               .top_p = s->sampling.top_p,
-                               .top_k = s->sampling.top_k,
-                               .sample = s->sampling.sample,
-                               .position = s->pos0 + s->rows - 1,
-                               .seed = s->sampling.seed};
-}
-
 /* Best of this worker's share of the vocabulary, where shares can be scanned apart. */
 static tr_sampler_best scan(const tr_step *c, const tr_sampler_params *p, const float *logits) {
     uint32_t begin, end;
@@ -43,13 +34,9 @@ static bool dense(const tr_step *c) {
     const tr_forward *f = c->f;
     tr_step_matmul(c, f->head, f->logits, f->n_vocab, f->step->n_logit_rows);
     if (!tr_step_meet(c)) return false;
-    uint32_t at = 0; /* rows of logits so far */
-    for (uint32_t i = 0; i < f->step->n_spans; i++) {
-        const tr_span *s = &f->spans[i];
-        at += (s->flags & TR_SPAN_LOGITS) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
-        if (!(s->flags & TR_SPAN_SAMPLE)) continue;
-        const tr_sampler_params p = sampler_params(s);
-        f->best[c->id * f->config.max_spans + i] = scan(c, &p, f->logits + (size_t)(at - 1) * f->n_vocab);
+    for (uint32_t i = 0; i < f->step->n_draws; i++) {
+        const tr_forward_draw *d = &f->draw[i];
+        f->best[c->id * f->config.max_spans + i] = scan(c, &d->params, f->logits + (size_t)d->row * f->n_vocab);
     }
     return tr_step_meet(c);
 }
@@ -57,11 +44,10 @@ static bool dense(const tr_step *c) {
 /* Few rows of which nothing but a token is wanted need no logits (stages/screen.h). */
 static bool screens(const tr_forward *f) {
     if (f->head->kind != TR_IMAGE_INT8_PLANES || f->ready.a16 || f->step->n_logit_rows > TR_SCREEN_ROWS) return false;
-    for (uint32_t i = 0; i < f->step->n_spans; i++) {
-        const tr_span *s = &f->spans[i];
-        const tr_sampler_params p = sampler_params(s);
-        if ((s->flags & TR_SPAN_LOGITS) || ((s->flags & TR_SPAN_SAMPLE) && !tr_sampler_splits(&p))) return false;
-    }
+    for (uint32_t i = 0; i < f->step->n_spans; i++)
+        if (f->spans[i].flags & TR_SPAN_LOGITS) return false;
+    for (uint32_t i = 0; i < f->step->n_draws; i++)
+        if (!tr_sampler_splits(&f->draw[i].params)) return false;
     return true;
 }
 
@@ -75,40 +61,36 @@ static bool screen(const tr_step *c) {
     begin *= TR_OPS_BLOCK_N, end *= TR_OPS_BLOCK_N;
     if (end > f->model->vocab) end = f->model->vocab;
     for (uint32_t pass = 0; pass < 2; pass++) {
-        tr_screen_row row = {.bound = f->logits, .coarse = f->coarse};
-        for (uint32_t i = 0; i < f->step->n_spans; i++) {
-            if (!(f->spans[i].flags & TR_SPAN_SAMPLE)) continue;
-            const tr_sampler_params p = sampler_params(&f->spans[i]);
+        for (uint32_t i = 0; i < f->step->n_draws; i++) {
+            const tr_forward_draw *d = &f->draw[i];
+            const size_t at = (size_t)d->row * f->n_vocab;
+            tr_screen_row row = {.bound = f->logits + at, .coarse = f->coarse + at, .index = d->row};
             const uint32_t mine = c->id * f->config.max_spans + i;
             if (pass == 0) {
-                f->guess[mine] = tr_screen_guess(s, &row, &p, begin, end);
+                f->guess[mine] = tr_screen_guess(s, &row, &d->params, begin, end);
             } else {
                 tr_sampler_best guess = TR_SAMPLER_NONE;
                 for (uint32_t w = 0; w < c->n; w++)
                     guess = tr_sampler_merge(guess, f->guess[w * f->config.max_spans + i]);
-                f->best[mine] = tr_screen_scan(s, &row, &p, begin, end, guess.score);
+                f->best[mine] = tr_screen_scan(s, &row, &d->params, begin, end, guess.score);
             }
-            row.bound += f->n_vocab, row.coarse += f->n_vocab, row.index++;
         }
         if (!tr_step_meet(c)) return false;
     }
     return true;
 }
 
-/* Each row is settled by one worker. */
+/* Each token is settled by one worker. */
 static void settle(const tr_step *c) {
     const tr_forward *f = c->f;
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < f->step->n_spans; i++) {
-        const tr_span *s = &f->spans[i];
-        at += (s->flags & TR_SPAN_LOGITS) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
-        if (!(s->flags & TR_SPAN_SAMPLE) || i % c->n != c->id) continue;
-        const tr_sampler_params p = sampler_params(s);
+    for (uint32_t i = c->id; i < f->step->n_draws; i += c->n) {
+        const tr_forward_draw *d = &f->draw[i];
         tr_sampler_best best = TR_SAMPLER_NONE;
         for (uint32_t w = 0; w < c->n; w++) best = tr_sampler_merge(best, f->best[w * f->config.max_spans + i]);
-        f->sampled[i] = tr_sampler_splits(&p) ? tr_sampler_id(best)
-                                              : tr_sampler_draw(&p, f->logits + (size_t)(at - 1) * f->n_vocab,
-                                                                f->model->vocab, c->w->sampler);
+        f->sampled[d->at] =
+            tr_sampler_splits(&d->params)
+                ? tr_sampler_id(best)
+                : tr_sampler_draw(&d->params, f->logits + (size_t)d->row * f->n_vocab, f->model->vocab, c->w->sampler);
     }
 }
 

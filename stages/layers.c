@@ -8,8 +8,10 @@
  *   logits = W_head rmsnorm(x)
  * [..]: Gemma only; the model's config says so by the tensors that it has. act: tanh-GELU (Gemma), SiLU (Llama).
  * How rows and workers come together: stages/step.h. Attention: stages/attention.c. The head: stages/head.c. */
+#include "kernels/kv_codec.h"
 #include "stages/attention.h"
 #include "stages/head.h"
+#include "stages/residual.h"
 #include "stages/rope.h"
 #include "stages/step.h"
 
@@ -93,7 +95,8 @@ typedef struct heads {
 static void qk_rows(const tr_step *c, const tr_forward_layer *l, uint32_t layer, heads of) {
     const tr_forward *f = c->f;
     const uint32_t d = f->model->head_dim, units = of.end - of.begin;
-    const bool int8 = f->config.kv.layout->format == TR_KV_INT8;
+    const tr_kv_format format = f->config.kv.layout->format;
+    const bool rotated = tr_kv_describe(format)->rotated;
     uint32_t begin, end;
     tr_step_share(c, c->rows * units, &begin, &end);
     for (uint32_t u = begin; u < end; u++) {
@@ -104,16 +107,14 @@ static void qk_rows(const tr_step *c, const tr_forward_layer *l, uint32_t layer,
         if (weight) c->ops->rmsnorm(x, x, weight, d, f->model->rms_eps);
         c->ops->rope(x, f->rope[l->rope] + (size_t)r * d, d);
         if (!key) {
-            if (int8) c->ops->hadamard(x, d, tr_kv_rotation(d));
+            if (rotated) c->ops->hadamard(x, d, tr_kv_rotation(d));
             continue;
         }
         uint32_t head = h - f->model->n_heads;
         uint8_t *tile = kv_tile(f, layer, head, r);
         const float *v = row + f->n_q + f->n_kv + (size_t)head * d;
-        if (int8)
-            c->ops->kv_store_int8(tile, f->row_pos[r] % TR_KV_TILE_TOK, x, v, d, c->w->tmp);
-        else
-            c->ops->kv_store_bf16(tile, f->row_pos[r] % TR_KV_TILE_TOK, x, v, d);
+        tr_kv_codec_store(c->ops, format, tile, f->row_pos[r] % TR_KV_TILE_TOK, x, v, d,
+                          tr_kv_memory_head(&f->config.kv, layer, head), c->w->tmp);
     }
 }
 
@@ -214,6 +215,10 @@ void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     for (uint32_t i = lo; i < hi; i++) {
         if (!tr_step_meet(&c)) return;
         if (worker == 0 && i > lo) layers_done(f, i);
+        if (f->config.kv.layout->format == TR_KV_INT8_RESIDUAL) {
+            tr_residual_run(&c, i);
+            if (!tr_step_meet(&c)) return;
+        }
         if (f->last && i + 1 == hi) c = asking(&c, i);
         if (c.rows == 0) return;
         tr_attention_run(&c, &f->layer[i - lo], i);

@@ -10,8 +10,12 @@ static size_t bf16_stride(const tr_ops *ops, const tr_image_tensor *w) {
     return w->k * tr_ops_bf16_row_bytes(ops) + ROW_GAP;
 }
 
+uint64_t tr_linear_rows_bytes(uint32_t rows, uint32_t k_max) {
+    return (uint64_t)rows * (k_max * sizeof(float) + ROW_GAP);
+}
+
 tr_status tr_linear_rows_init(tr_linear_rows *r, uint32_t rows, uint32_t k_max, bool a16) {
-    r->x = aligned_alloc(64, tr_align_up((size_t)rows * (k_max * sizeof(float) + ROW_GAP), 64));
+    r->x = aligned_alloc(64, tr_align_up(tr_linear_rows_bytes(rows, k_max), 64));
     r->scale = aligned_alloc(64, tr_align_up((size_t)rows * sizeof(float), 64));
     r->a16 = a16;
     return r->x && r->scale ? TR_OK : TR_UNAVAILABLE;

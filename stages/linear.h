@@ -11,14 +11,16 @@
 
 #include <stdint.h>
 
-/* Rows that are ready for a matmul; one at a time, overwritten by the next matmul's. Owns its memory. */
+/* Rows that are ready for a matmul; one at a time, overwritten by the next matmul's. */
 typedef struct tr_linear_rows {
-    uint8_t *x;   /* [rows, 4 * k_max + 64 bytes at most] */
+    uint8_t *x;   /* [tr_linear_rows_bytes] */
     float *scale; /* int8: [rows] */
     bool a16;     /* int8 weights meet activations of 16 bits, in two planes */
 } tr_linear_rows;
 
-/* Room for `rows` rows of up to k_max inputs. TR_UNAVAILABLE without memory; fini is safe then. */
+/* Bytes of x. */
+uint64_t tr_linear_rows_bytes(uint32_t rows, uint32_t k_max);
+/* Memory of its own for `rows` rows of up to k_max inputs. TR_UNAVAILABLE without memory; fini is safe then. */
 tr_status tr_linear_rows_init(tr_linear_rows *r, uint32_t rows, uint32_t k_max, bool a16);
 void tr_linear_rows_fini(tr_linear_rows *r);
 

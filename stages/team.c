@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TEAM_MAX = 256, LOOKS = 16 /* at the word between two readings of the clock */, ABORT = 1, NEXT = 2 };
+enum { LOOKS = 16 /* at the word between two readings of the clock */, ABORT = 1, NEXT = 2 };
 
 typedef struct worker {
     _Alignas(64) tr_team *team;
@@ -216,9 +216,9 @@ static tr_status start_threads(tr_team *t, tr_error *err) {
 }
 
 tr_status tr_team_join(const tr_team_config *c, tr_team **team_out, tr_error *err) {
-    if (c->n_workers == 0 || c->total > TEAM_MAX || c->first + c->n_workers > c->total ||
+    if (c->n_workers == 0 || c->total > TR_TEAM_WORKERS_MAX || c->first + c->n_workers > c->total ||
         c->n_ranks > TR_TEAM_RANKS_MAX || c->rank >= c->n_ranks)
-        return tr_error_set(err, TR_CONFIG, "a stage has 1 to %d workers, not %u", TEAM_MAX, c->total);
+        return tr_error_set(err, TR_CONFIG, "a stage has 1 to %d workers, not %u", TR_TEAM_WORKERS_MAX, c->total);
     tr_team *t = aligned_alloc(64, (sizeof *t + c->n_workers * sizeof(worker) + 63) / 64 * 64);
     if (!t) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %u workers", c->n_workers);
     *t = (tr_team){.n = c->n_workers, .first = c->first, .total = c->total, .rank = c->rank, .n_ranks = c->n_ranks};

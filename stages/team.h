@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { TR_TEAM_RANKS_MAX = 64 };
+enum { TR_TEAM_RANKS_MAX = 64, TR_TEAM_WORKERS_MAX = 256 /* over all ranks */ };
 
 /* What the workers meet at. Generation: raised by 2 by the last to arrive at a barrier; bit 0: a rank has left. */
 typedef struct tr_team_meeting {

@@ -15,7 +15,7 @@ enum { DEPTH_MAX = 8, ARENA_ALIGN = 8 };
 size_t tr_codec_arena_bytes(uint32_t max_tokens, uint32_t max_spans) {
     size_t tokens = max_tokens > TR_MAX_STEP_ROWS ? max_tokens : TR_MAX_STEP_ROWS;
     size_t lists = 4 * tokens + sizeof(tr_msg_span) * max_spans + sizeof(tr_str) * TR_MAX_STOPS;
-    return lists + 4 * (size_t)TR_MAX_SPANS + 8 * ARENA_ALIGN;
+    return lists + 4 * (size_t)(TR_MAX_SPANS + TR_MAX_COPIES) + 8 * ARENA_ALIGN;
 }
 
 void tr_codec_arena_init(tr_codec_arena *a, void *mem, size_t bytes) {

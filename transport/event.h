@@ -50,7 +50,7 @@ typedef struct tr_event {
             uint32_t status;         /* 0, or 1 + index of the span at fault */
             bool aborted;            /* stage: another rank of it died meanwhile: no result, a RESET will come */
             const char *error;       /* NULL or one line */
-            const uint32_t *sampled; /* [spans] of the step */
+            const uint32_t *sampled; /* [tokens drawn] of the step, in the order of the spans */
             uint64_t kernel_ns, total_ns, bytes;
         } computed;
         struct {

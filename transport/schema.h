@@ -21,10 +21,12 @@ enum {
     TR_MAX_STOP_BYTES = 256,
     TR_MAX_SPANS = 256,
     TR_MAX_STEP_ROWS = 4096,
-    TR_MAX_SAMPLES = 16, /* n of one prompt */
+    TR_MAX_SAMPLES = 16,              /* n of one prompt */
+    TR_MAX_COPIES = 6 * TR_MAX_SPANS, /* numbers: three a page, a page of two groups a span */
     TR_MAX_ERROR_BYTES = 512,
     TR_MAX_FILE_NAME_BYTES = 64, /* of a saved sequence */
     TR_MAX_NOTE_BYTES = 255,
+    TR_MAX_SALT_BYTES = 256,
     TR_MAX_CLIENT_ID_BYTES = 255 /* ZeroMQ routing id */
 };
 
@@ -64,8 +66,10 @@ enum {
     F(u32, parse_special, 1, "special tokens written in the prompt text become tokens")                                \
     F(u32, no_bos, 1, "leave out the begin token")                                                                     \
     F(u32, forced, TR_MAX_TOKENS, "tokens at the end of the prompt that the decode path computes (teacher-forced)")    \
-    F(u32, logits, 1, "send a logits frame for every position computed (evaluation)")                                  \
-    TR_FIELDS_FILES(F)
+    TR_FIELDS_FILES(F)                                                                                                 \
+    F(u32, logits, 2, "send a logits frame: 1 for every position, 2 for those that no cached prefix holds")            \
+    F(str, cache_salt, TR_MAX_SALT_BYTES, "cached prefixes are shared only among requests of the same salt")           \
+    F(u32, n, TR_MAX_SAMPLES, "samples of the prompt, each with a text and an end of its own; 0: one")
 #define TR_FIELDS_TEXT(F)                                                                                              \
     F(u64, id, 0, "")                                                                                                  \
     F(u32, index, 0, "of the first token in this message, counted from the first generated one")                       \
@@ -80,11 +84,14 @@ enum {
     F(u64, handoff_bytes, 0, "with finish: KV bytes written by the resharder")                                         \
     F(u64, visible_ns, 0, "with finish: end of the prefill to the end of the hand-off: what it did not hide")          \
     F(u64, total_ns, 0, "with finish: accepted to last token")                                                         \
-    TR_FIELDS_KEPT(F)
+    TR_FIELDS_KEPT(F)                                                                                                  \
+    F(u32, cached_tokens, 0, "with finish: of the prompt, taken from the prefix cache")                                \
+    F(u32, sample, TR_MAX_SAMPLES, "which of the n samples; the request ends with the last of them")
 #define TR_FIELDS_ERROR(F)                                                                                             \
     F(u64, id, 0, "of the request that ends with this")                                                                \
     F(u32, code, 0, "exit-code style class: 64 usage, 65 data, 69 unavailable or full, 70 internal")                   \
-    F(str, text, TR_MAX_ERROR_BYTES, "one line: what, where, what to do")
+    F(str, text, TR_MAX_ERROR_BYTES, "one line: what, where, what to do")                                              \
+    F(u32, sample, TR_MAX_SAMPLES, "which sample ends with this; TR_MAX_SAMPLES: all that are open")
 #define TR_FIELDS_ABORT(F)        F(u64, id, 0, "")
 #define TR_FIELDS_PING(F)         F(u64, nonce, 0, "answered by the same message")
 #define TR_FIELDS_STATUS(F)       F(u64, id, 0, "")
@@ -100,8 +107,12 @@ enum {
     F(u32, forced, TR_MAX_TOKENS, "as in ADD")                                                                         \
     TR_FIELDS_SAMPLING(F)                                                                                              \
     F(strv, stop, TR_MAX_STOPS, "")                                                                                    \
-    F(u32, logits, 1, "")                                                                                              \
-    TR_FIELDS_FILES(F)
+    TR_FIELDS_FILES(F)                                                                                                 \
+    F(u32, logits, 2, "")                                                                                              \
+    F(str, cache_salt, TR_MAX_SALT_BYTES, "")                                                                          \
+    F(u32, n, TR_MAX_SAMPLES,                                                                                          \
+      "samples, 0: one; sample k is request rid + k from then on, the last 4 bits of rid are 0")                       \
+    F(u32, sample, TR_MAX_SAMPLES, "with n up to 1: which sample of a prompt it is; rid + sample is its rid")
 #define TR_FIELDS_ACCEPTED(F) F(u64, rid, 0, "now in the journal") F(u32, slot, 0, "")
 #define TR_FIELDS_CANCEL(F)                                                                                            \
     F(u64, rid, 0, "")                                                                                                 \
@@ -120,7 +131,9 @@ enum {
     F(u64, handoff_bytes, 0, "")                                                                                       \
     F(u64, visible_ns, 0, "")                                                                                          \
     F(u64, total_ns, 0, "")                                                                                            \
-    TR_FIELDS_KEPT(F)
+    TR_FIELDS_KEPT(F)                                                                                                  \
+    F(u32, cached_tokens, 0, "")                                                                                       \
+    F(u32, refused, 1, "it was not accepted, none of its samples")
 #define TR_FIELDS_RELEASE(F) F(u64, rid, 0, "the client has its end: forget the journal entry")
 
 /* ---- scheduler <-> stage ---- */
@@ -135,7 +148,8 @@ enum {
     F(f32, temperature, 100, "")                                                                                       \
     F(f32, top_p, 1, "")                                                                                               \
     F(u32, top_k, 0, "")                                                                                               \
-    F(u32, sample, 0, "")                                                                                              \
+    F(u32, sample, TR_MAX_SAMPLES, "index of the sample among those of one prompt")                                    \
+    F(u32, draws, TR_MAX_SAMPLES, "tokens drawn behind the last row: of samples sample, sample + 1, ...; 0: one")      \
     F(u64, seed, 0, "")
 #define TR_FIELDS_STEP(F)                                                                                              \
     F(u32, epoch, 0, "of the pipeline; a stage drops what is older")                                                   \
@@ -143,14 +157,16 @@ enum {
     F(u32, phase, 2, "1 prefill, 2 decode: which precision and pool a unified stage uses")                             \
     F(spanv, spans, TR_MAX_SPANS, "")                                                                                  \
     F(u32v, tokens, TR_MAX_STEP_ROWS, "one a row; TR_TOKEN_OF_STEP: see source_step")                                  \
-    F(u64, source_step, 0, "step whose sampled token a row of TR_TOKEN_OF_STEP takes")
+    F(u64, source_step, 0, "step whose sampled token a row of TR_TOKEN_OF_STEP takes")                                 \
+    F(u32v, copies, TR_MAX_COPIES,                                                                                     \
+      "before the rows: (group, page, page) in turn, the first page is copied to the second")
 #define TR_FIELDS_STEP_DONE(F)                                                                                         \
     F(u32, epoch, 0, "")                                                                                               \
     F(u64, step, 0, "")                                                                                                \
     F(u32, phase, 2, "")                                                                                               \
     F(u32, status, 0, "0 or 1 + index of the span at fault")                                                           \
     F(str, error, TR_MAX_ERROR_BYTES, "")                                                                              \
-    F(u32v, sampled, TR_MAX_SPANS, "one a span; 0 where the span did not sample")                                      \
+    F(u32v, sampled, TR_MAX_SPANS, "one a span, or as many as it draws; 0 where it did not sample")                    \
     F(u64, kernel_ns, 0, "inside kernels, this stage")                                                                 \
     F(u64, total_ns, 0, "step received to output published")
 #define TR_FIELDS_STEP_LAYERS(F)                                                                                       \

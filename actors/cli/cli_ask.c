@@ -32,6 +32,7 @@ tr_client_params tr_cli_ask_params(const tr_options *o, const char **stop) {
                               .top_p = (float)tr_options_f64(o, TR_OPTION_TOP_P),
                               .top_k = tr_options_u32(o, TR_OPTION_TOP_K),
                               .seed = tr_options_u64(o, TR_OPTION_SEED),
+                              .n = tr_options_u32(o, TR_OPTION_SAMPLES),
                               .stop = stop,
                               .n_stop = o->n_stops,
                               .ignore_eos = tr_options_flag(o, TR_OPTION_IGNORE_EOS),
@@ -63,17 +64,63 @@ static void count_tokens(tr_cli_answer *a, uint32_t n) {
     a->n_tokens += n;
 }
 
-static tr_status on_event(const tr_client_event *e, tr_cli_answer *a, bool *done, tr_error *err) {
+/* Texts of several samples: one is shown as it comes, those behind it wait for its end. */
+typedef struct samples {
+    uint32_t n, shown;
+    struct {
+        char *text;
+        size_t len, cap;
+        bool ended;
+    } of[TR_MAX_SAMPLES];
+} samples;
+
+static tr_status keep_text(samples *s, const tr_client_event *e, tr_error *err) {
+    size_t need = s->of[e->sample].len + e->text_bytes;
+    if (need > s->of[e->sample].cap) {
+        size_t cap = 2 * need + 256;
+        char *more = realloc(s->of[e->sample].text, cap);
+        if (!more) return tr_error_set(err, TR_UNAVAILABLE, "no memory for the text of sample %u", e->sample);
+        s->of[e->sample].text = more;
+        s->of[e->sample].cap = cap;
+    }
+    if (e->text_bytes) memcpy(s->of[e->sample].text + s->of[e->sample].len, e->text, e->text_bytes);
+    s->of[e->sample].len = need;
+    return TR_OK;
+}
+
+/* On to the next sample that has not ended, past those that have. */
+static tr_status show_next(samples *s, tr_error *err) {
+    while (s->of[s->shown].ended && s->shown + 1 < s->n) {
+        char line[48];
+        int n = snprintf(line, sizeof line, "\n--- sample %u ---\n", ++s->shown);
+        TR_TRY(tr_cli_write(line, (size_t)n, err));
+        if (s->of[s->shown].len) TR_TRY(tr_cli_write(s->of[s->shown].text, s->of[s->shown].len, err));
+    }
+    return TR_OK;
+}
+
+static tr_status show(samples *s, const tr_client_event *e, tr_error *err) {
+    if (e->sample >= s->n) return TR_OK;
+    if (e->sample != s->shown)
+        TR_TRY(keep_text(s, e, err));
+    else if (e->text_bytes)
+        TR_TRY(tr_cli_write(e->text, e->text_bytes, err));
+    s->of[e->sample].ended |= e->kind == TR_CLIENT_END;
+    return show_next(s, err);
+}
+
+static tr_status on_event(const tr_client_event *e, tr_cli_answer *a, samples *s, bool *done, tr_error *err) {
     if (e->kind == TR_CLIENT_ERROR) {
         *done = true;
         return tr_error_set(err, tr_cli_ask_code(e->code), "%s", e->error ? e->error : "the request failed");
     }
     if (e->kind == TR_CLIENT_STATUS) return TR_OK;
-    count_tokens(a, e->n_tokens);
-    if (e->kind == TR_CLIENT_END) {
-        *done = true;
+    a->all_tokens += e->n_tokens;
+    if (e->sample == 0) count_tokens(a, e->n_tokens);
+    if (e->kind == TR_CLIENT_END && e->sample == 0) {
         a->finish = e->finish;
         a->prompt_tokens = e->prompt_tokens;
+        a->cached_tokens = e->cached_tokens;
         a->ttft_ns = e->ttft_ns;
         a->total_ns = e->total_ns;
         a->handoff_ns = e->handoff_ns;
@@ -82,38 +129,47 @@ static tr_status on_event(const tr_client_event *e, tr_cli_answer *a, bool *done
         a->saved_bytes = e->saved_bytes;
         snprintf(a->note, sizeof a->note, "%.*s", (int)e->note_bytes, e->note_bytes ? e->note : "");
     }
-    return e->text_bytes ? tr_cli_write(e->text, e->text_bytes, err) : TR_OK;
+    *done = e->kind == TR_CLIENT_END && e->last;
+    return show(s, e, err);
 }
 
 /* After a signal: the request's last words, at most a moment. */
-static void abort_request(tr_client *client, uint64_t id, tr_cli_answer *a) {
+static void abort_request(tr_client *client, uint64_t id, tr_cli_answer *a, samples *s) {
     uint64_t end = tr_clock_now_ns() + 200 * TR_NS_PER_MS;
     tr_client_abort(client, id);
     for (bool done = false; !done && tr_clock_now_ns() < end;) {
         tr_client_event e;
         tr_error err = {0};
-        if (tr_client_poll(client, 20, &e, &err) == TR_OK && on_event(&e, a, &done, &err) != TR_OK) break;
+        if (tr_client_poll(client, 20, &e, &err) == TR_OK && on_event(&e, a, s, &done, &err) != TR_OK) break;
     }
+}
+
+static tr_status stream(tr_client *client, uint64_t id, tr_cli_alive alive, void *arg, tr_cli_answer *a, samples *s,
+                        tr_error *err) {
+    for (bool done = false; !done;) {
+        tr_client_event e;
+        if (tr_cli_signalled()) {
+            abort_request(client, id, a, s);
+            return TR_CANCELLED;
+        }
+        tr_status status = tr_client_poll(client, POLL_MS, &e, err);
+        if (status == TR_OK) status = on_event(&e, a, s, &done, err);
+        if (status == TR_AGAIN) status = alive ? alive(arg, err) : TR_OK;
+        TR_TRY(status);
+    }
+    return TR_OK;
 }
 
 tr_status tr_cli_ask(tr_client *client, const tr_client_params *params, tr_cli_alive alive, void *arg, tr_cli_answer *a,
                      tr_error *err) {
     uint64_t id = 0;
-    *a = (tr_cli_answer){.prompt_tokens = (uint32_t)params->n_tokens};
+    samples s = {.n = params->n > 1 ? params->n : 1};
+    *a = (tr_cli_answer){.prompt_tokens = (uint32_t)params->n_tokens, .n_samples = s.n};
     TR_TRY(tr_client_add(client, params, &id, err));
-    for (bool done = false; !done;) {
-        tr_client_event e;
-        if (tr_cli_signalled()) {
-            abort_request(client, id, a);
-            return TR_CANCELLED;
-        }
-        tr_status status = tr_client_poll(client, POLL_MS, &e, err);
-        if (status == TR_OK) status = on_event(&e, a, &done, err);
-        if (status == TR_AGAIN) status = alive ? alive(arg, err) : TR_OK;
-        TR_TRY(status);
-    }
-    if (a->note[0]) tr_cli_say("%s", a->note);
-    return TR_OK;
+    tr_status status = stream(client, id, alive, arg, a, &s, err);
+    for (uint32_t i = 0; i < s.n; i++) free(s.of[i].text);
+    if (a->note[0] && status == TR_OK) tr_cli_say("%s", a->note);
+    return status;
 }
 
 /* ---- table
@@ -199,7 +255,10 @@ bool tr_cli_ask_figures(const tr_cli_answer *a, tr_cli_figures *out) {
 static void print_figures(const tr_cli_answer *a) {
     tr_cli_figures f;
     static const char *const ends[] = {"interrupted", "stop", "length", "interrupted", "error"};
-    fprintf(stderr, "%u prompt tokens, %u generated, ended by %s\n", a->prompt_tokens, a->n_tokens,
+    fprintf(stderr, "%u prompt tokens", a->prompt_tokens);
+    if (a->cached_tokens) fprintf(stderr, " (%u from the prefix cache)", a->cached_tokens);
+    if (a->n_samples > 1) fprintf(stderr, ", %u generated in %u samples; the first:", a->all_tokens, a->n_samples);
+    fprintf(stderr, "%s %u generated, ended by %s\n", a->n_samples > 1 ? "" : ",", a->n_tokens,
             ends[a->finish < 5 ? a->finish : 0]);
     if (a->ttft_ns) fprintf(stderr, "TTFT %.1f ms", ms(a->ttft_ns));
     bool gaps = tr_cli_ask_figures(a, &f);

@@ -5,9 +5,10 @@
 #include "client/troupe_client.h"
 
 typedef struct tr_cli_answer {
-    uint32_t prompt_tokens, n_tokens;
-    uint32_t finish;  /* tr_finish; NONE when it was interrupted */
-    uint64_t *gap_ns; /* [n_gaps] between tokens as they came; owned */
+    uint32_t prompt_tokens, cached_tokens, n_tokens; /* n_tokens and times: of the first sample */
+    uint32_t n_samples, all_tokens;                  /* generated ones of all samples */
+    uint32_t finish;                                 /* tr_finish; NONE when it was interrupted */
+    uint64_t *gap_ns;                                /* [n_gaps] between tokens as they came; owned */
     uint32_t n_gaps, cap_gaps;
     uint64_t first_ns, last_ns; /* arrival of the first and the last token, on the clock of tr_clock_now_ns */
     uint64_t ttft_ns, total_ns, handoff_ns, handoff_bytes, visible_ns, saved_bytes;

@@ -201,6 +201,7 @@ static tr_status choose(bench *b, tr_error *err) {
     if (longest > most)
         return tr_error_set(err, TR_DATA, "the tests need %u tokens, the context has %u: lower -d, -p or -n", longest,
                             most);
+    w->prefix_cache = false; /* every repetition computes its prompts */
     w->n_requests = batch;
     w->request_tokens = longest;
     b->tokens = malloc((size_t)longest * sizeof *b->tokens);

@@ -1,6 +1,7 @@
 /* troupe eval: teacher-forced quality through the real actors. The whole text is one request whose logits come back,
  * one frame a position; probabilities are computed here in double over the full vocabulary. */
 #include "actors/cli/cli_ask.h"
+#include "actors/cli/cli_eval_kv.h"
 #include "actors/cli/cli_session.h"
 
 #include <errno.h>
@@ -26,6 +27,7 @@ typedef struct eval {
     candidate *top;     /* [n][topk] */
     int logits_fd;      /* -1: not asked */
     uint64_t logits_at; /* bytes of the header */
+    tr_cli_eval_kv *kv; /* NULL: formats are not compared */
 } eval;
 
 /* ---- .npy
@@ -92,6 +94,7 @@ static tr_status take_row(eval *e, uint32_t position, const float *logits, tr_er
     if (!isfinite(norm))
         return tr_error_set(err, TR_INTERNAL, "the logits of position %u are not finite numbers", position);
     if (position + 1 < e->n) e->nll[position + 1] = norm - (double)logits[e->ids[position + 1]];
+    if (e->kv) tr_cli_eval_kv_take(e->kv, position, logits, norm);
     if (e->topk) largest(logits, e->vocab, norm, e->top + (size_t)position * e->topk, e->topk);
     if (e->logits_fd >= 0) {
         const char *path = tr_options_text(e->session->options, TR_OPTION_LOGITS);
@@ -221,8 +224,34 @@ static tr_status prepare(eval *e, tr_options *o, tr_error *err) {
     if (!e->done || !e->nll || (e->topk && !e->top))
         return tr_error_set(err, TR_UNAVAILABLE, "no memory for the result");
     s->topology.want.n_requests = 1;
-    s->topology.want.request_tokens = e->n;
+    s->topology.want.request_tokens = e->n + (e->kv ? tr_cli_eval_kv_extra(m, e->n) : 0);
     s->topology.want.logits = true;
+    return TR_OK;
+}
+
+/* One company after the other; what needs a calibration that is not there is left out. */
+static tr_status compare(eval *e, tr_options *o, tr_error *err) {
+    tr_cli_session *s = e->session;
+    char name[64];
+    tr_cli_session_name(o, name);
+    TR_TRY(tr_cli_eval_kv_init(e->kv, e->n, e->vocab, err));
+    for (int f = TR_KV_NONE + 1; f < TR_KV_FORMAT_END; f++) {
+        e->kv->format = (tr_kv_format)f;
+        for (int side = 0; side < 2; side++) s->topology.want.side[side].kv = (tr_kv_format)f;
+        TR_TRY(tr_cli_session_plan(s, err));
+        tr_status status = tr_cli_session_start(s, name, err);
+        if (status == TR_NO_INPUT && tr_kv_describe((tr_kv_format)f)->calibrated) {
+            tr_cli_say("left out: %s", err->text);
+            tr_cli_session_stop(s);
+            continue;
+        }
+        TR_TRY(status);
+        memset(e->done, 0, e->n);
+        e->n_done = 0;
+        TR_TRY(ask(e, err));
+        TR_TRY(tr_cli_eval_kv_end(e->kv, s, e->ids, mean_nll(e), err));
+        tr_cli_session_stop(s);
+    }
     return TR_OK;
 }
 
@@ -232,6 +261,7 @@ static tr_status evaluate(eval *e, tr_options *o, tr_error *err) {
         return tr_error_set(err, TR_USAGE, "no text: give --text FILE, or --text - for stdin");
     TR_TRY(tr_cli_session_load(e->session, o, err));
     TR_TRY(prepare(e, o, err));
+    if (e->kv) return compare(e, o, err);
     TR_TRY(tr_cli_session_plan(e->session, err));
     if (tr_options_given(o, TR_OPTION_LOGITS)) TR_TRY(open_npy(e, tr_options_text(o, TR_OPTION_LOGITS), err));
     tr_cli_session_name(o, name);
@@ -241,18 +271,23 @@ static tr_status evaluate(eval *e, tr_options *o, tr_error *err) {
 
 int tr_cli_eval(tr_options *o) {
     static tr_cli_session session;
+    static tr_cli_eval_kv kv;
     eval e = {.session = &session, .logits_fd = -1};
     tr_error err = {0};
+    if (tr_options_flag(o, TR_OPTION_COMPARE_KV)) e.kv = &kv;
     tr_status status = evaluate(&e, o, &err);
     tr_cli_session_fini(&session);
     if (e.logits_fd >= 0 && close(e.logits_fd) != 0 && status == TR_OK)
         status = tr_error_set(&err, TR_CANNOT_CREATE, "cannot write the logits: %s", strerror(errno));
     if (status == TR_OK) {
-        if (tr_options_flag(o, TR_OPTION_JSON))
+        if (e.kv)
+            tr_cli_eval_kv_print(e.kv, tr_options_flag(o, TR_OPTION_JSON));
+        else if (tr_options_flag(o, TR_OPTION_JSON))
             print_json(&e);
         else
             print_text(&e);
     }
+    if (e.kv) tr_cli_eval_kv_fini(e.kv);
     free(e.ids);
     free(e.done);
     free(e.nll);

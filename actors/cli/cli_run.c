@@ -31,7 +31,7 @@ static tr_status fit(tr_cli_session *s, uint32_t n_prompt, uint32_t *n_predict, 
                    context - n_prompt);
         *n_predict = context - n_prompt;
     }
-    w->n_requests = 1;
+    w->n_requests = tr_options_u32(s->options, TR_OPTION_SAMPLES);
     w->request_tokens = n_prompt + *n_predict;
     return TR_OK;
 }

@@ -17,6 +17,10 @@ static tr_status serve(tr_cli_session *s, tr_options *o, tr_error *err) {
     tr_client_close(&s->client); /* it answers: that was the question */
     tr_cli_say("%s serves %s at %s (context %u)", s->company.name, s->company.model_name, s->company.endpoint,
                s->company.context);
+    const tr_company_actor *gateway = tr_company_find_actor(&s->company, "gateway");
+    if (gateway)
+        tr_cli_say("HTTP at http://%s:%u/v1", s->company.http_host,
+                   atomic_load(&s->launch.control->actor[gateway - s->company.actor].port));
     while (!tr_cli_signalled() && !tr_launch_wait_end(&s->launch, 500)) continue;
     return TR_OK;
 }

@@ -95,6 +95,14 @@ tr_status tr_cli_session_kernels(char out[16], tr_error *err) {
     return TR_OK;
 }
 
+tr_status tr_cli_session_calibration_path(const tr_cli_session *s, uint64_t model_hash, char out[TR_COMPANY_PATH_MAX],
+                                          tr_error *err) {
+    const char *given = s->topology.kv_calibration;
+    if (!*given) return tr_model_cache_calibration(model_hash, out, err);
+    if (given[0] == '/' || realpath(given, out) == NULL) snprintf(out, TR_COMPANY_PATH_MAX, "%s", given);
+    return TR_OK;
+}
+
 tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err) {
     tr_company *c = &s->company;
     const tr_topology *t = &s->topology;
@@ -104,6 +112,9 @@ tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err) {
     snprintf(c->model_path, sizeof c->model_path, "%s", tr_model_file_path(s->model));
     snprintf(c->model_name, sizeof c->model_name, "%s", t->model_name);
     snprintf(c->save_dir, sizeof c->save_dir, "%s", t->save_dir);
+    snprintf(c->http_host, sizeof c->http_host, "%s", t->http_host);
+    snprintf(c->api_key_file, sizeof c->api_key_file, "%s", t->api_key_file);
+    c->http_port = t->http_port;
     return TR_OK;
 }
 
@@ -136,18 +147,39 @@ static bool warned_before(const tr_cli_session *s, tr_precision precision) {
 static tr_status get_image(tr_cli_session *s, tr_precision precision, tr_error *err) {
     tr_model_cache_image *image = &s->image[precision];
     tr_company *c = &s->company;
-    if (image->path[0] || image->fd >= 0) return TR_OK;
-    char label[16];
-    snprintf(label, sizeof label, "%s", tr_precision_name(precision));
-    tr_cli_interrupt_now(true, &s->home);
-    tr_status status = tr_model_cache_get(c->model_path, precision, tr_machine_usable_cores(&s->machine), show_progress,
-                                          label, image, err);
-    tr_cli_interrupt_now(false, NULL);
-    TR_TRY(status);
-    if (image->warning[0] && !warned_before(s, precision)) tr_cli_say("warning: %s", image->warning);
+    if (!image->path[0] && image->fd < 0) {
+        char label[16];
+        snprintf(label, sizeof label, "%s", tr_precision_name(precision));
+        tr_cli_interrupt_now(true, &s->home);
+        tr_status status = tr_model_cache_get(c->model_path, precision, tr_machine_usable_cores(&s->machine),
+                                              show_progress, label, image, err);
+        tr_cli_interrupt_now(false, NULL);
+        TR_TRY(status);
+        if (image->warning[0] && !warned_before(s, precision)) tr_cli_say("warning: %s", image->warning);
+    }
     snprintf(c->image_path[precision], sizeof c->image_path[0], "%s", image->path);
     c->image_fd[precision] = image->fd;
     c->model_hash = image->model_hash;
+    return TR_OK;
+}
+
+/* The calibrated KV formats need a file that somebody has made. */
+static tr_status get_calibration(tr_cli_session *s, tr_error *err) {
+    tr_company *c = &s->company;
+    tr_kv_calibration *calibration = NULL;
+    if (!tr_company_calibrated(c)) return TR_OK;
+    TR_TRY(tr_cli_session_calibration_path(s, c->model_hash, c->kv_calibration, err));
+    const tr_kv_layout *l = &c->layout[0];
+    const tr_kv_calibration_model model = {c->model_hash, l->n_layers, l->n_kv_heads, l->head_dim};
+    tr_status status = tr_kv_calibration_open(c->kv_calibration, &model, &calibration, err);
+    if (status == TR_NO_INPUT)
+        return tr_error_set(err, TR_NO_INPUT,
+                            "kv=int8-static needs a calibration of %.200s: make one with troupe calibrate MODEL --text "
+                            "FILE",
+                            c->model_name);
+    TR_TRY(status);
+    c->kv_calibration_crc = tr_kv_calibration_crc(calibration);
+    tr_kv_calibration_destroy(&calibration);
     return TR_OK;
 }
 
@@ -187,6 +219,8 @@ static tr_status name_company(tr_cli_session *s, const char *name, tr_error *err
         return tr_error_set(err, TR_USAGE, "--endpoint: a socket path holds at most 107 bytes, this one has %zu",
                             strlen(c->endpoint) - 6);
     if (getrandom(&c->id, sizeof c->id, 0) != (ssize_t)sizeof c->id) c->id = tr_clock_now_ns();
+    if (getrandom(&c->prefix_key, sizeof c->prefix_key, 0) != (ssize_t)sizeof c->prefix_key)
+        return tr_error_set(err, TR_SYSTEM, "no random numbers: %s", strerror(errno));
     return TR_OK;
 }
 
@@ -218,6 +252,7 @@ static void warn_placement(const tr_cli_session *s) {
 tr_status tr_cli_session_start(tr_cli_session *s, const char *name, tr_error *err) {
     TR_TRY(name_company(s, name, err));
     TR_TRY(get_images(s, err));
+    TR_TRY(get_calibration(s, err));
     TR_TRY(get_vocabulary(s, err));
     if (tr_cli_signalled()) return TR_CANCELLED;
     TR_TRY(tr_launch_start(&s->company, &s->launch, err));
@@ -235,6 +270,7 @@ void tr_cli_session_stop(tr_cli_session *s) {
     if (!s->launched) return;
     s->launched = false;
     s->exit_code = tr_launch_stop(&s->launch);
+    tr_cli_home_release(&s->home);
 }
 
 int tr_cli_session_exit(const tr_cli_session *s, tr_status status, const tr_error *err) {

@@ -1,7 +1,7 @@
 /* actors/cli/cli_session.h - a company that lives as long as this command: topology, model, plan, images, processes,
- * connection. Steps in order: load -> plan -> start -> (use client) -> stop; fini is safe after any failure and leaves
- * no process, folder or socket behind. Threads: one. Blocks: start waits for the model to be packed and all actors to
- * be READY; a signal ends it with TR_CANCELLED. */
+ * connection. Steps in order: load -> plan -> start -> (use client) -> stop, and from plan on again; fini is safe after
+ * any failure and leaves no process, folder or socket behind. Threads: one. Blocks: start waits for the model to be
+ * packed and all actors to be READY; a signal ends it with TR_CANCELLED. */
 #ifndef TR_CLI_SESSION_H
 #define TR_CLI_SESSION_H
 #include "actors/cli/cli.h"
@@ -36,6 +36,9 @@ tr_status tr_cli_session_load(tr_cli_session *s, tr_options *options, tr_error *
 /* Tokens of a text as the model wants them; *ids_out is the caller's (free). flags: tr_tokenize_flags. */
 tr_status tr_cli_session_tokenize(tr_cli_session *s, const char *text, size_t len, unsigned flags, uint32_t **ids_out,
                                   uint32_t *n_out, tr_error *err);
+/* Where the KV calibration is: as the topology says, else in the cache. */
+tr_status tr_cli_session_calibration_path(const tr_cli_session *s, uint64_t model_hash, char out[TR_COMPANY_PATH_MAX],
+                                          tr_error *err);
 /* Plan for topology.want, which the command has completed. */
 tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err);
 /* Pack, start, wait until ready, connect. name: of the runtime folder. */

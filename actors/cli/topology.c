@@ -250,7 +250,8 @@ static void name_of(const char *path, char *out, size_t cap) {
 }
 
 static tr_kv_format kv_of(const char *text, tr_precision dtype) {
-    if (*text) return strcmp(text, "int8") == 0 ? TR_KV_INT8 : TR_KV_BF16;
+    for (int f = TR_KV_NONE + 1; f < TR_KV_FORMAT_END; f++)
+        if (strcmp(text, tr_kv_format_name((tr_kv_format)f)) == 0) return (tr_kv_format)f;
     return dtype == TR_PRECISION_BF16 ? TR_KV_BF16 : TR_KV_INT8;
 }
 
@@ -320,6 +321,25 @@ static tr_status find_save_dir(const char *text, tr_topology *t, tr_error *err) 
     return TR_OK;
 }
 
+static bool loopback(const char *host) {
+    return strcmp(host, "127.0.0.1") == 0 || strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0;
+}
+
+/* HTTP is there where a port is given, or serve is asked for. Beyond this machine only with keys. */
+static tr_status read_http(const tr_options *o, tr_topology *t, tr_error *err) {
+    const char *host = tr_options_text(o, TR_OPTION_HOST);
+    t->want.http = tr_options_given(o, TR_OPTION_PORT);
+    t->http_port = t->want.http ? tr_options_u32(o, TR_OPTION_PORT) : 0;
+    snprintf(t->http_host, sizeof t->http_host, "%s", host);
+    snprintf(t->api_key_file, sizeof t->api_key_file, "%s", tr_options_text(o, TR_OPTION_API_KEY_FILE));
+    if (t->want.http && !loopback(host) && !t->api_key_file[0])
+        return tr_error_set(err, TR_CONFIG,
+                            "--host %.60s: beyond this machine HTTP is served only with keys; name a file of them by "
+                            "--set server.api_key_file=FILE",
+                            host);
+    return TR_OK;
+}
+
 tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology *t, tr_error *err) {
     char folder[PATH_MAX] = "";
     memset(t, 0, sizeof *t);
@@ -332,9 +352,13 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     w->chunk = tr_options_u32(o, TR_OPTION_CHUNK);
     w->max_batch = tr_options_u32(o, TR_OPTION_MAX_BATCH);
     w->max_waiting = tr_options_u32(o, TR_OPTION_MAX_WAITING);
+    w->prefix_cache = strcmp(tr_options_text(o, TR_OPTION_PREFIX_CACHE), "on") == 0;
+    w->watermark = tr_options_u32(o, TR_OPTION_WATERMARK);
     w->kv_memory = tr_options_u64(o, TR_OPTION_KV_MEMORY);
     TR_TRY(find_save_dir(tr_options_text(o, TR_OPTION_HANDOFF_SAVE_DIR), t, err));
+    snprintf(t->kv_calibration, sizeof t->kv_calibration, "%s", tr_options_text(o, TR_OPTION_KV_CALIBRATION));
     snprintf(t->endpoint, sizeof t->endpoint, "%s", tr_options_text(o, TR_OPTION_ENDPOINT));
+    TR_TRY(read_http(o, t, err));
     if (file && o->value[TR_OPTION_MODEL].source == TR_SOURCE_FILE) {
         char copy[PATH_MAX];
         snprintf(copy, sizeof copy, "%s", file);

@@ -14,7 +14,10 @@ typedef struct tr_topology {
     char model_name[256];            /* served */
     char endpoint[TR_COMPANY_PATH_MAX];
     char save_dir[TR_COMPANY_PATH_MAX]; /* absolute path of an existing folder; empty: none */
-    tr_company_build_want want;         /* without what the request adds */
+    char http_host[64], api_key_file[TR_COMPANY_PATH_MAX];
+    uint32_t http_port;
+    char kv_calibration[TR_COMPANY_PATH_MAX]; /* empty: the one in the cache */
+    tr_company_build_want want;               /* without what the request adds */
 } tr_topology;
 
 /* Read a file into the options, as the weakest source. */

@@ -103,7 +103,8 @@ static void tell_stopped(tr_frontend *f) {
     tr_frontend_pump_clients(f);
     for (uint32_t i = 0; i < f->requests.cap; i++) {
         const tr_request *r = &f->requests.at[i];
-        tr_msg m = {.type = TR_MSG_ERROR, .as.error = {.id = r->id, .code = 69, .text = {text, sizeof text - 1}}};
+        tr_msg m = {.type = TR_MSG_ERROR,
+                    .as.error = {.id = r->id, .code = 69, .text = {text, sizeof text - 1}, .sample = r->sample}};
         if (r->used && !r->gone) tr_frontend_send(f, r->client, r->client_len, &m);
     }
     /* A client's socket drops what it has not read when the connection breaks: leave after those who listen. */

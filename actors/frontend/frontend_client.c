@@ -70,17 +70,22 @@ tr_status tr_frontend_send(tr_frontend *f, const uint8_t *client, uint32_t len, 
     return tr_frontend_send_bulk(f, client, len, msg, NULL);
 }
 
+/* What a sample of a request ends with; TR_MAX_SAMPLES: all of them. */
+static void refuse_sample(tr_frontend *f, sender from, uint64_t id, uint32_t sample, uint32_t code, const char *text) {
+    tr_msg m = {.type = TR_MSG_ERROR,
+                .as.error = {.id = id, .code = code, .text = {text, (uint32_t)strlen(text)}, .sample = sample}};
+    f->refused++;
+    tr_frontend_send(f, from.id, from.len, &m);
+}
+
 __attribute__((format(printf, 5, 6))) static void refuse(tr_frontend *f, sender from, uint64_t id, uint32_t code,
                                                          const char *fmt, ...) {
     char text[TR_MAX_ERROR_BYTES];
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(text, sizeof text, fmt, ap);
+    vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    uint32_t len = n < 0 ? 0 : (uint32_t)n < sizeof text ? (uint32_t)n : (uint32_t)sizeof text - 1;
-    tr_msg m = {.type = TR_MSG_ERROR, .as.error = {.id = id, .code = code, .text = {text, len}}};
-    f->refused++;
-    tr_frontend_send(f, from.id, from.len, &m);
+    refuse_sample(f, from, id, TR_MAX_SAMPLES, code, text);
 }
 
 /* ---- clients ---- */
@@ -228,6 +233,8 @@ static bool valid_files(tr_frontend *f, sender from, const tr_msg_add *m, uint32
         refuse(f, from, m->id, 69, "this company saves no sequences: start it with --set handoff.save_dir=FOLDER");
     else if (!valid_name(m->save) || !valid_name(m->restore))
         refuse(f, from, m->id, 64, "the name of a saved sequence has letters, digits and . _ - only, and no folder");
+    else if (m->n > 1)
+        refuse(f, from, m->id, 64, "n is %u: a sequence that is saved or restored has one sample", m->n);
     else if (m->restore.len > 0 &&
              (m->logits || m->restore_end >= n_prompt || m->restore_end + (uint64_t)m->forced < n_prompt))
         refuse(f, from, m->id, 64,
@@ -250,6 +257,8 @@ static bool valid_request(tr_frontend *f, sender from, const tr_msg_add *m, uint
     else if (m->forced >= n_prompt)
         refuse(f, from, m->id, 64, "forced is %u, but the first of %u tokens must come from prefill", m->forced,
                n_prompt);
+    else if (m->n > 1 && m->logits)
+        refuse(f, from, m->id, 64, "logits of %u samples: ask for those of one", m->n);
     else if (m->max_tokens == 0 && !evaluation)
         refuse(f, from, m->id, 64, "max_tokens is 0: ask for at least one token");
     else
@@ -257,11 +266,37 @@ static bool valid_request(tr_frontend *f, sender from, const tr_msg_add *m, uint
     return false;
 }
 
-static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids) {
-    uint64_t rid = 0;
-    while (rid == 0 || tr_request_find(&f->requests, rid))
-        if (getrandom(&rid, sizeof rid, 0) != (ssize_t)sizeof rid) rid = tr_clock_now_ns();
-    tr_request *r = tr_request_add(&f->requests, rid, from.id, from.len, m->id);
+/* A request id of which the last bits are free for the sample. */
+static uint64_t new_rid(tr_frontend *f) {
+    for (uint64_t rid;;) {
+        if (getrandom(&rid, sizeof rid, 0) != (ssize_t)sizeof rid) rid = tr_clock_now_ns() * TR_MAX_SAMPLES;
+        rid &= ~(uint64_t)(TR_MAX_SAMPLES - 1);
+        bool used = rid == 0;
+        for (uint32_t k = 0; k < TR_MAX_SAMPLES && !used; k++) used = tr_request_find(&f->requests, rid + k) != NULL;
+        if (!used) return rid;
+    }
+}
+
+/* Entries of samples [first, first + n); false: no room for all. */
+static bool add_requests(tr_frontend *f, sender from, const tr_msg_add *m, uint64_t rid, uint32_t first, uint32_t n,
+                         uint32_t n_prompt) {
+    for (uint32_t k = first; k < first + n; k++) {
+        tr_request *r = tr_request_add(&f->requests, rid + k, from.id, from.len, m->id);
+        if (!r) return false;
+        r->sample = k;
+        r->prompt_len = n_prompt;
+        r->logits = m->logits != 0;
+        if (f->tokenizer) tr_detokenizer_init(&r->detokenizer, f->tokenizer, TR_DETOKENIZE_CONTINUE);
+        tr_stop_match_init(&r->stop, m->stop.data, m->stop.len);
+        if (r->logits) r->logit_seen = calloc(f->rt->company->context / 64 + 1, sizeof(uint64_t));
+        if (r->logits && !r->logit_seen) return false;
+    }
+    return true;
+}
+
+/* All n samples of a request, or one alone (n 1). The SUBMIT is kept with the first of them. */
+static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids, uint32_t first, uint32_t n) {
+    const uint64_t rid = new_rid(f);
     uint32_t room = f->rt->company->context - ids.len;
     tr_msg s = {.type = TR_MSG_SUBMIT,
                 .as.submit = {.rid = rid,
@@ -279,29 +314,41 @@ static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids
                               .logits = m->logits,
                               .save = m->save,
                               .restore = m->restore,
-                              .restore_end = m->restore_end}};
-    if (!r) {
-        refuse(f, from, m->id, 69, "too many open requests (%u): try again when one has ended", f->requests.cap);
-        return;
+                              .restore_end = m->restore_end,
+                              .cache_salt = m->cache_salt,
+                              .n = n,
+                              .sample = first}};
+    tr_status status = add_requests(f, from, m, rid, first, n, ids.len) ? TR_OK : TR_EXHAUSTED;
+    if (status == TR_OK) {
+        tr_request *r = tr_request_find(&f->requests, rid + first);
+        size_t cap = tr_codec_size_bound(&s);
+        r->submit = malloc(cap);
+        bool kept = r->submit && tr_codec_encode(&s, r->submit, cap, &r->submit_bytes) == TR_OK;
+        status = kept ? tr_runtime_send(f->rt, f->rt->company->scheduler, &s) : TR_UNAVAILABLE;
     }
-    r->prompt_len = ids.len;
-    r->logits = m->logits != 0;
-    if (r->logits) r->logit_seen = calloc(f->rt->company->context / 64 + 1, sizeof(uint64_t));
-    if (f->tokenizer) tr_detokenizer_init(&r->detokenizer, f->tokenizer, TR_DETOKENIZE_CONTINUE);
-    tr_stop_match_init(&r->stop, m->stop.data, m->stop.len);
-    size_t cap = tr_codec_size_bound(&s);
-    r->submit = malloc(cap);
-    bool kept =
-        r->submit && (!r->logits || r->logit_seen) && tr_codec_encode(&s, r->submit, cap, &r->submit_bytes) == TR_OK;
-    tr_status status = kept ? tr_runtime_send(f->rt, f->rt->company->scheduler, &s) : TR_UNAVAILABLE;
-    if (status != TR_OK) {
-        tr_request_remove(&f->requests, r);
-        refuse(f, from, m->id, 69, "the company is overloaded (%s): try again", tr_status_text(status));
+    if (status == TR_OK) return;
+    char text[TR_MAX_ERROR_BYTES];
+    snprintf(text, sizeof text, "the company is overloaded (%s; %u requests are open): try again",
+             tr_status_text(status), f->requests.n);
+    for (uint32_t k = first; k < first + n; k++) {
+        tr_request *r = tr_request_find(&f->requests, rid + k);
+        if (r) tr_request_remove(&f->requests, r);
     }
+    refuse_sample(f, from, m->id, n > 1 ? TR_MAX_SAMPLES : first, 69, text);
+}
+
+/* Samples of the request that are nowhere: bit k. */
+static uint32_t missing_samples(tr_frontend *f, sender from, const tr_msg_add *m) {
+    tr_journal *journal = f->rt->segment[TR_SEGMENT_JOURNAL];
+    uint32_t missing = 0, n = m->n > 1 ? m->n : 1;
+    for (uint32_t k = 0; k < n; k++)
+        if (!tr_request_find_client(&f->requests, from.id, from.len, m->id, k) &&
+            !tr_request_journal_client(journal, from.id, from.len, m->id, k))
+            missing |= 1u << k;
+    return missing;
 }
 
 static void on_add(tr_frontend *f, sender from, const tr_msg_add *m) {
-    tr_journal *journal = f->rt->segment[TR_SEGMENT_JOURNAL];
     if (m->id == 0) {
         refuse(f, from, 0, 64, "id is 0: give every request an id of its own from 1 on");
         return;
@@ -310,15 +357,15 @@ static void on_add(tr_frontend *f, sender from, const tr_msg_add *m) {
         welcome(f, from); /* its HELLO went to an earlier life: it says it again, and adds again */
         return;
     }
-    /* A client adds its open requests again after a restart of this actor: those that were accepted go on by
-     * themselves. One that has ended is told at HELLO; what the journal still holds of it does not keep its id from
-     * being used again.
-     */
-    if (tr_request_find_client(&f->requests, from.id, from.len, m->id) ||
-        tr_request_journal_client(journal, from.id, from.len, m->id))
-        return;
+    /* A client adds its open requests again after a restart of this actor: samples that were accepted go on by
+     * themselves. Those that have ended are told at HELLO; what the journal still holds of them does not keep the id
+     * from being used again. A sample whose end was lost on the way is run again: it has the same text. */
+    const uint32_t n = m->n > 1 ? m->n : 1, missing = missing_samples(f, from, m);
+    if (missing == 0) return;
     if (f->draining) {
-        refuse(f, from, m->id, 69, "the company is draining: it takes no new requests");
+        for (uint32_t k = 0; k < n; k++)
+            if (missing >> k & 1)
+                refuse_sample(f, from, m->id, k, 69, "the company is draining: it takes no new requests");
         return;
     }
     for (uint32_t i = 0; i < m->stop.len; i++)
@@ -328,13 +375,20 @@ static void on_add(tr_frontend *f, sender from, const tr_msg_add *m) {
             return;
         }
     tr_u32v ids;
-    if (prompt_ids(f, from, m, &ids) && valid_request(f, from, m, ids.len) && valid_files(f, from, m, ids.len))
-        submit(f, from, m, ids);
+    if (!prompt_ids(f, from, m, &ids) || !valid_request(f, from, m, ids.len) || !valid_files(f, from, m, ids.len))
+        return;
+    if (missing == (1u << n) - 1)
+        submit(f, from, m, ids, 0, n);
+    else
+        for (uint32_t k = 0; k < n; k++)
+            if (missing >> k & 1) submit(f, from, m, ids, k, 1);
 }
 
 static void on_abort(tr_frontend *f, sender from, const tr_msg_abort *m) {
-    tr_request *r = tr_request_find_client(&f->requests, from.id, from.len, m->id);
-    if (r && !r->finish) tr_frontend_cancel(f, r, TR_FINISH_ABORT, UINT32_MAX);
+    for (uint32_t k = 0; k < TR_MAX_SAMPLES; k++) {
+        tr_request *r = tr_request_find_client(&f->requests, from.id, from.len, m->id, k);
+        if (r && !r->finish) tr_frontend_cancel(f, r, TR_FINISH_ABORT, UINT32_MAX);
+    }
 }
 
 static void on_status(tr_frontend *f, sender from, const tr_msg_status *m) {

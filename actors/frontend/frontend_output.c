@@ -64,6 +64,7 @@ static tr_request *adopt(tr_frontend *f, tr_journal_entry *e) {
     tr_request *r = tr_request_add(&f->requests, e->rid, e->client, e->client_len, e->id);
     if (!r) return NULL;
     r->accepted = true;
+    r->sample = e->sample;
     r->prompt_len = e->prompt_len;
     r->logits = e->logits != 0;
     if (r->logits) r->logit_seen = calloc(f->rt->company->context / 64 + 1, sizeof(uint64_t));
@@ -114,7 +115,8 @@ static void send_text(tr_frontend *f, tr_request *r, uint32_t index, const uint3
                             .index = index,
                             .tokens = {tokens, n},
                             .offset = r->offset,
-                            .text = {(const uint8_t *)f->text, (uint32_t)bytes}}};
+                            .text = {(const uint8_t *)f->text, (uint32_t)bytes},
+                            .sample = r->sample}};
     if (last) {
         const tr_msg_output *e = &r->end;
         m.as.text.finish = r->finish;
@@ -127,6 +129,7 @@ static void send_text(tr_frontend *f, tr_request *r, uint32_t index, const uint3
         m.as.text.total_ns = e->total_ns;
         m.as.text.saved_bytes = e->saved_bytes;
         m.as.text.note = (tr_str){r->note, (uint32_t)strlen(r->note)};
+        m.as.text.cached_tokens = e->cached_tokens;
     }
     r->offset += bytes;
     if (n > 0 || bytes > 0 || last) send_to(f, r, &m);
@@ -138,7 +141,8 @@ static void finish_now(tr_frontend *f, tr_request *r) {
         tr_msg m = {.type = TR_MSG_ERROR,
                     .as.error = {.id = r->id,
                                  .code = r->end.code ? r->end.code : 70,
-                                 .text = {r->error, (uint32_t)strlen(r->error)}}};
+                                 .text = {r->error, (uint32_t)strlen(r->error)},
+                                 .sample = r->sample}};
         send_to(f, r, &m);
     } else
         send_text(f, r, r->n_tokens, NULL, 0, true);
@@ -147,7 +151,7 @@ static void finish_now(tr_frontend *f, tr_request *r) {
 
 /* Rows that a logits request computes in all: every known position, and every generated token but the last. */
 static bool logits_complete(const tr_request *r) {
-    uint32_t expect = r->prompt_len + (r->n_tokens ? r->n_tokens - 1 : 0);
+    uint32_t expect = r->prompt_len - r->end.cached_tokens + (r->n_tokens ? r->n_tokens - 1 : 0);
     return !r->logits || r->gone || r->finish == TR_FINISH_ERROR || r->finish == TR_FINISH_ABORT ||
            r->logit_rows >= expect;
 }
@@ -177,7 +181,15 @@ static void on_output(tr_frontend *f, const tr_msg_output *m) {
     snprintf(r->error, sizeof r->error, "%.*s", (int)m->error.len, m->error.len ? m->error.data : "");
     snprintf(r->note, sizeof r->note, "%.*s", (int)m->note.len, m->note.len ? m->note.data : "");
     r->finish_deadline_ns = tr_clock_now_ns() + LOGITS_WAIT_NS;
+    const uint64_t rid = r->rid;
+    const uint32_t first = r->sample;
     if (logits_complete(r)) finish_now(f, r);
+    for (uint32_t k = first + 1; k < TR_MAX_SAMPLES && m->refused; k++) {
+        tr_msg_output other = *m; /* the others that were submitted with it */
+        other.refused = 0;
+        other.rid = rid - first + k;
+        if (tr_request_find(&f->requests, other.rid)) on_output(f, &other);
+    }
 }
 
 /* OUTPUT of an entry as the journal has it now. */
@@ -195,6 +207,7 @@ static void replay(tr_frontend *f, tr_journal_entry *e) {
         m.total_ns = e->last_token_ns ? e->last_token_ns - e->accepted_ns : 0;
         m.handoff_ns = e->handoff_ns;
         m.handoff_bytes = e->handoff_bytes;
+        m.cached_tokens = e->cached;
         m.visible_ns = e->visible_ns;
         m.saved_bytes = e->saved_bytes;
         m.note = (tr_str){e->note, (uint32_t)strnlen(e->note, sizeof e->note)};
@@ -206,8 +219,8 @@ void tr_frontend_adopt_client(tr_frontend *f, const uint8_t *client, uint32_t le
     tr_journal *journal = f->rt->segment[TR_SEGMENT_JOURNAL];
     for (uint32_t slot = 0; slot < journal->n_slots; slot++) {
         tr_journal_entry *e = tr_journal_at(journal, slot);
-        if (atomic_load_explicit(&e->state, memory_order_acquire) == TR_JOURNAL_FREE || e->client_len != len ||
-            memcmp(e->client, client, len) != 0 || tr_request_find(&f->requests, e->rid))
+        if (!tr_journal_counts(e) || e->client_len != len || memcmp(e->client, client, len) != 0 ||
+            tr_request_find(&f->requests, e->rid))
             continue;
         replay(f, e);
     }
@@ -218,7 +231,7 @@ void tr_frontend_sweep_orphans(tr_frontend *f) {
     for (uint32_t slot = 0; slot < journal->n_slots; slot++) {
         tr_journal_entry *e = tr_journal_at(journal, slot);
         uint32_t state = atomic_load_explicit(&e->state, memory_order_acquire);
-        if (state == TR_JOURNAL_FREE || tr_request_find(&f->requests, e->rid)) continue;
+        if (!tr_journal_counts(e) || tr_request_find(&f->requests, e->rid)) continue;
         tr_msg m = {.type = TR_MSG_RELEASE, .as.release = {.rid = e->rid}};
         if (state == TR_JOURNAL_OPEN)
             m = (tr_msg){.type = TR_MSG_CANCEL, .as.cancel = {.rid = e->rid, .finish = TR_FINISH_ABORT}};
@@ -227,13 +240,15 @@ void tr_frontend_sweep_orphans(tr_frontend *f) {
 }
 
 static void on_accepted(tr_frontend *f, uint64_t rid) {
-    tr_request *r = tr_request_find(&f->requests, rid);
-    if (!r) return;
-    r->accepted = true;
-    free(r->submit);
-    r->submit = NULL;
-    /* A CANCEL may have come before the scheduler knew the request. */
-    r->cancel_sent = false;
+    for (uint32_t k = 0; k < TR_MAX_SAMPLES; k++) {
+        tr_request *r = tr_request_find(&f->requests, rid - rid % TR_MAX_SAMPLES + k);
+        if (!r) continue;
+        r->accepted = true;
+        free(r->submit);
+        r->submit = NULL;
+        /* A CANCEL may have come before the scheduler knew the request. */
+        r->cancel_sent = false;
+    }
 }
 
 /* What the old scheduler may not have taken is sent again; it knows repeats by their rid. */

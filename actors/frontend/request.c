@@ -37,10 +37,12 @@ tr_request *tr_request_find(tr_request_table *t, uint64_t rid) {
     return NULL;
 }
 
-tr_request *tr_request_find_client(tr_request_table *t, const uint8_t *client, uint32_t client_len, uint64_t id) {
+tr_request *tr_request_find_client(tr_request_table *t, const uint8_t *client, uint32_t client_len, uint64_t id,
+                                   uint32_t sample) {
     for (uint32_t i = 0; i < t->cap; i++) {
         tr_request *r = &t->at[i];
-        if (r->used && r->id == id && r->client_len == client_len && memcmp(r->client, client, client_len) == 0)
+        if (r->used && r->id == id && r->sample == sample && r->client_len == client_len &&
+            memcmp(r->client, client, client_len) == 0)
             return r;
     }
     return NULL;
@@ -56,16 +58,18 @@ void tr_request_remove(tr_request_table *t, tr_request *r) {
 tr_journal_entry *tr_request_journal(tr_journal *j, uint64_t rid) {
     for (uint32_t slot = 0; slot < j->n_slots; slot++) {
         tr_journal_entry *e = tr_journal_at(j, slot);
-        if (atomic_load_explicit(&e->state, memory_order_acquire) != TR_JOURNAL_FREE && e->rid == rid) return e;
+        if (tr_journal_counts(e) && e->rid == rid) return e;
     }
     return NULL;
 }
 
-tr_journal_entry *tr_request_journal_client(tr_journal *j, const uint8_t *client, uint32_t client_len, uint64_t id) {
+tr_journal_entry *tr_request_journal_client(tr_journal *j, const uint8_t *client, uint32_t client_len, uint64_t id,
+                                            uint32_t sample) {
     for (uint32_t slot = 0; slot < j->n_slots; slot++) {
         tr_journal_entry *e = tr_journal_at(j, slot);
-        if (atomic_load_explicit(&e->state, memory_order_acquire) == TR_JOURNAL_OPEN && e->id == id &&
-            e->client_len == client_len && memcmp(e->client, client, client_len) == 0)
+        if (atomic_load_explicit(&e->state, memory_order_acquire) == TR_JOURNAL_OPEN && tr_journal_counts(e) &&
+            e->id == id && e->sample == sample && e->client_len == client_len &&
+            memcmp(e->client, client, client_len) == 0)
             return e;
     }
     return NULL;

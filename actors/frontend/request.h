@@ -20,6 +20,7 @@ typedef struct tr_request {
     bool cancel_sent;             /* the scheduler has the CANCEL below, as far as this actor knows */
     uint32_t cancel, cancel_keep; /* tr_finish and keep of a CANCEL; 0: none */
     uint64_t rid, id;
+    uint32_t sample; /* of n of one prompt; rid - sample is the same for those that were submitted together */
     uint8_t client[TR_MAX_CLIENT_ID_BYTES];
     uint32_t client_len, prompt_len;
     uint32_t n_tokens; /* generated tokens seen */
@@ -47,10 +48,12 @@ void tr_request_table_destroy(tr_request_table *t);
 /* A cleared entry, or NULL when full. */
 tr_request *tr_request_add(tr_request_table *t, uint64_t rid, const uint8_t *client, uint32_t client_len, uint64_t id);
 tr_request *tr_request_find(tr_request_table *t, uint64_t rid);
-tr_request *tr_request_find_client(tr_request_table *t, const uint8_t *client, uint32_t client_len, uint64_t id);
+tr_request *tr_request_find_client(tr_request_table *t, const uint8_t *client, uint32_t client_len, uint64_t id,
+                                   uint32_t sample);
 void tr_request_remove(tr_request_table *t, tr_request *r);
 /* Entry of the journal that is not free, or NULL. */
 tr_journal_entry *tr_request_journal(tr_journal *j, uint64_t rid);
-/* Entry of a request that has not ended, or NULL. */
-tr_journal_entry *tr_request_journal_client(tr_journal *j, const uint8_t *client, uint32_t client_len, uint64_t id);
+/* Entry of a sample that has not ended, or NULL. */
+tr_journal_entry *tr_request_journal_client(tr_journal *j, const uint8_t *client, uint32_t client_len, uint64_t id,
+                                            uint32_t sample);
 #endif

@@ -41,6 +41,7 @@ static json_t *pool_json(tr_runtime *rt, uint32_t pool) {
     const tr_company *c = rt->company;
     tr_kv_pool view;
     uint8_t *tables = rt->segment[TR_SEGMENT_TABLES];
+    const tr_journal *journal = rt->segment[TR_SEGMENT_JOURNAL];
     memset(&view, 0, sizeof view);
     tr_kv_pool_attach(&view, &c->layout[pool], (_Atomic uint64_t *)(void *)(tables + c->bitmap_offset[pool]));
     uint32_t pages = 0, free_pages = 0;
@@ -52,7 +53,8 @@ static json_t *pool_json(tr_runtime *rt, uint32_t pool) {
     json_object_set_new(j, "name", json_string(c->one_pool ? "shared" : pool == 0 ? "prefill" : "decode"));
     json_object_set_new(j, "format", json_string(tr_kv_format_name(c->layout[pool].format)));
     json_object_set_new(j, "pages", json_integer(pages));
-    json_object_set_new(j, "free", json_integer(free_pages));
+    json_object_set_new(j, "free", json_integer(free_pages)); /* the cached ones with them */
+    json_object_set_new(j, "cached", json_integer(atomic_load(&journal->cached[pool])));
     return j;
 }
 
@@ -73,6 +75,15 @@ static json_t *requests_json(tr_runtime *rt) {
     return j;
 }
 
+static json_t *prefix_json(tr_runtime *rt) {
+    const tr_journal *journal = rt->segment[TR_SEGMENT_JOURNAL];
+    json_t *j = json_object();
+    json_object_set_new(j, "hits", json_integer((json_int_t)atomic_load(&journal->prefix_hits)));
+    json_object_set_new(j, "hit_tokens", json_integer((json_int_t)atomic_load(&journal->prefix_hit_tokens)));
+    json_object_set_new(j, "query_tokens", json_integer((json_int_t)atomic_load(&journal->prefix_query_tokens)));
+    return j;
+}
+
 char *tr_status_json(tr_runtime *rt) {
     json_t *root = json_object(), *actors = json_array(), *pools = json_array();
     for (uint32_t a = 0; a < rt->company->n_actors; a++) json_array_append_new(actors, actor_json(rt, a));
@@ -83,6 +94,7 @@ char *tr_status_json(tr_runtime *rt) {
     json_object_set_new(root, "actors", actors);
     json_object_set_new(root, "pools", pools);
     json_object_set_new(root, "requests", requests_json(rt));
+    if (rt->company->prefix_cache) json_object_set_new(root, "prefix_cache", prefix_json(rt));
     char *text = json_dumps(root, JSON_COMPACT);
     json_decref(root);
     return text;

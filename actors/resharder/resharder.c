@@ -18,8 +18,9 @@ typedef struct driver {
     uint8_t *pool[2];
     uint64_t mapped[2]; /* bytes of the pools whose page table entries exist */
     tr_company_side side[2];
-    float *tmp;   /* one head */
-    bool pending; /* job is to be run */
+    float *tmp;                     /* one head */
+    tr_kv_calibration *calibration; /* NULL: no pool needs one */
+    bool pending;                   /* job is to be run */
     tr_msg_reshard job;
     tr_resharder_core core;
     tr_effects effects;
@@ -38,9 +39,12 @@ static const uint8_t *source(const driver *d, const tr_reshard_op *op) {
 /* next: the operation after it, or NULL. */
 static uint64_t copy(driver *d, const tr_reshard_op *op, const tr_reshard_op *next) {
     const tr_kv_layout *src = d->side[0].side.layout, *dst = d->side[1].side.layout;
+    const tr_kv_head *heads = d->calibration ? tr_kv_calibration_heads(d->calibration) : NULL;
     if (!op->copy) return 0;
     tr_kv_convert_run(d->ops, dst->format, tile(d, 1, op, op->dst_page, op->dst_tok), src->format, source(d, op),
-                      op->pos % TR_KV_TILE_TOK, op->n_tok, src->head_dim, next ? source(d, next) : NULL, d->tmp);
+                      op->pos % TR_KV_TILE_TOK, op->n_tok, src->head_dim,
+                      heads ? &heads[op->layer * src->n_kv_heads + op->kv_head] : NULL, next ? source(d, next) : NULL,
+                      d->tmp);
     return tr_kv_convert_bytes(dst->format, op->n_tok, dst->head_dim);
 }
 
@@ -163,6 +167,7 @@ tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
     if (!d->ops || !d->tmp)
         status = tr_error_set(err, TR_UNAVAILABLE, "this machine cannot run the kernel set %s of the plan",
                               rt->company->ops);
+    if (status == TR_OK) status = tr_company_calibration(rt->company, &d->calibration, err);
     if (status == TR_OK) {
         tr_ops_thread_init();
         init_side(d, 0);
@@ -180,6 +185,7 @@ tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
                 tr_runtime_wait(rt, seen, UINT64_MAX, NULL);
         }
     }
+    tr_kv_calibration_destroy(&d->calibration);
     free(d->tmp);
     free(d);
     return status;

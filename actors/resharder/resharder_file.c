@@ -43,6 +43,13 @@ static uint8_t *tile_at(const tr_resharder_file *f, const tr_kv_file_tile *t) {
            t->pos % l->page_tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(l->format, l->head_dim);
 }
 
+/* Tiles of a calibrated format mean nothing without the calibration, which no file holds. */
+static tr_status kept_format(const tr_resharder_file *f, tr_error *err) {
+    if (!tr_kv_describe(f->layout->format)->calibrated) return TR_OK;
+    return tr_error_set(err, TR_UNAVAILABLE, "sequences in KV format %s are neither saved nor restored",
+                        tr_kv_format_name(f->layout->format));
+}
+
 static tr_status path_of(const tr_resharder_file *f, const char *name, const char *end, char out[PATH_ROOM],
                          tr_error *err) {
     int n = snprintf(out, PATH_ROOM, "%s/%s%s", f->company->save_dir, name, end);
@@ -98,7 +105,7 @@ static tr_status put_tiles(const tr_resharder_file *r, stream *s, const tr_kv_fi
         }
         memset(tile, 0, bytes);
         tr_kv_convert(r->ops, r->layout->format, tile, t.t0, r->layout->format, from, t.t0, t.n, r->layout->head_dim,
-                      NULL, r->tmp);
+                      NULL, NULL, r->tmp);
         const uint32_t end[2] = {tr_crc32c(0, tile, bytes), 0};
         status = put(s, tile, bytes, err);
         if (status == TR_OK) status = put(s, end, sizeof end, err);
@@ -141,6 +148,7 @@ static tr_status write_all(const tr_resharder_file *r, stream *s, uint64_t *byte
 
 tr_status tr_resharder_file_save(const tr_resharder_file *r, uint64_t *bytes_out, tr_error *err) {
     char path[PATH_ROOM], half[PATH_ROOM], end[32];
+    TR_TRY(kept_format(r, err));
     snprintf(end, sizeof end, ".%" PRIx64 ".part", r->entry->rid);
     TR_TRY(path_of(r, r->entry->save, "", path, err));
     TR_TRY(path_of(r, r->entry->save, end, half, err));
@@ -213,7 +221,7 @@ static tr_status lay_down(const tr_resharder_file *r, const tr_kv_file *f, const
     uint8_t *to = tile_at(r, t);
     if (!to) return tr_error_set(err, TR_INVALID, "no page for position %u", t->pos);
     tr_kv_convert(r->ops, r->layout->format, to, t0, (tr_kv_format)f->format, tile, t0, end - t0, f->head_dim, NULL,
-                  r->tmp);
+                  NULL, r->tmp);
     return TR_OK;
 }
 
@@ -280,7 +288,9 @@ tr_status tr_resharder_file_restore(const tr_resharder_file *r, uint64_t *bytes_
     TR_TRY(path_of(r, r->entry->restore, "", path, err));
     stream s = {.fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), .buffer = malloc(BUFFER)};
     tr_status status = TR_NO_INPUT;
-    if (s.fd < 0)
+    if (kept_format(r, &inner) != TR_OK)
+        status = TR_UNAVAILABLE;
+    else if (s.fd < 0)
         tr_error_set(&inner, status, "%s", strerror(errno));
     else if (!s.buffer)
         status = tr_error_set(&inner, TR_UNAVAILABLE, "no memory");

@@ -13,3 +13,18 @@ const tr_company_actor *tr_company_find_actor(const tr_company *c, const char *n
         if (strcmp(c->actor[i].name, name) == 0) return &c->actor[i];
     return NULL;
 }
+
+bool tr_company_calibrated(const tr_company *c) {
+    return tr_kv_describe(c->layout[0].format)->calibrated || tr_kv_describe(c->layout[1].format)->calibrated;
+}
+
+tr_status tr_company_calibration(const tr_company *c, tr_kv_calibration **out, tr_error *err) {
+    const tr_kv_layout *l = &c->layout[0];
+    *out = NULL;
+    if (!tr_company_calibrated(c)) return TR_OK;
+    const tr_kv_calibration_model model = {c->model_hash, l->n_layers, l->n_kv_heads, l->head_dim};
+    TR_TRY(tr_kv_calibration_open(c->kv_calibration, &model, out, err));
+    if (tr_kv_calibration_crc(*out) == c->kv_calibration_crc) return TR_OK;
+    tr_kv_calibration_destroy(out);
+    return tr_error_set(err, TR_DATA, "%.300s is not the calibration that the plan names", c->kv_calibration);
+}

@@ -4,9 +4,11 @@
  * are memfds with fixed descriptor numbers in every process of the company. */
 #ifndef TR_COMPANY_H
 #define TR_COMPANY_H
+#include "base/siphash.h"
 #include "base/status.h"
 #include "kv/kv_layout.h"
 #include "model/image.h"
+#include "model/kv_calibration.h"
 
 #include <stdint.h>
 
@@ -27,7 +29,8 @@ typedef enum tr_role {
     TR_ROLE_FRONTEND,
     TR_ROLE_SCHEDULER,
     TR_ROLE_RESHARDER,
-    TR_ROLE_STAGE
+    TR_ROLE_STAGE,
+    TR_ROLE_GATEWAY
 } tr_role;
 
 /* What a stage runs for one phase (index TR_PHASE_* - 1). */
@@ -38,8 +41,8 @@ typedef struct tr_company_phase {
 } tr_company_phase;
 
 typedef struct tr_company_actor {
-    char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "prefill.0", "decode.2", "unified.0";
-                          rank 1 of a stage: "decode.2.1" */
+    char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "gateway", "prefill.0", "decode.2",
+                          "unified.0";     rank 1 of a stage: "decode.2.1" */
     uint32_t role;     /* tr_role */
     uint32_t pipeline; /* stage: 0 or 1, index of the scheduler's pipeline */
     uint32_t stage, n_stages;
@@ -99,9 +102,13 @@ typedef struct tr_company {
     char endpoint[TR_COMPANY_PATH_MAX];                     /* ZeroMQ endpoint of the frontend */
     char image_path[TR_PRECISION_END][TR_COMPANY_PATH_MAX]; /* index: precision of the image; empty: not needed */
     int32_t image_fd[TR_PRECISION_END];                     /* or a descriptor (cache could not be written); -1: none */
-    char ops[16];                                           /* kernel set, tr_ops_find */
-    uint32_t transport_zmq;                                 /* 1: transport.local: zmq */
+    char kv_calibration[TR_COMPANY_PATH_MAX]; /* file of the calibrated KV formats; empty: none is in use */
+    uint32_t kv_calibration_crc;
+    char ops[16];           /* kernel set, tr_ops_find */
+    uint32_t transport_zmq; /* 1: transport.local: zmq */
     uint32_t unified, exclusive, one_pool;
+    uint32_t prefix_cache, one_path, watermark; /* as in tr_scheduler_config */
+    tr_siphash_key prefix_key;                  /* random, of this start */
     uint32_t context, chunk, max_rows, max_batch, max_waiting, n_slots;
     uint32_t max_in_flight[2];
     uint32_t vocab, hidden, instruct;
@@ -111,6 +118,9 @@ typedef struct tr_company {
     uint64_t table_offset[2], bitmap_offset[2]; /* inside TR_SEGMENT_TABLES */
     uint32_t n_actors, n_links;
     uint32_t frontend, scheduler, resharder; /* actor indices; resharder TR_NOBODY: one pool, no files */
+    char http_host[64];                      /* of the gateway, where there is one */
+    uint32_t http_port;                      /* 0: any free one */
+    char api_key_file[TR_COMPANY_PATH_MAX];
     tr_company_actor actor[TR_COMPANY_ACTORS_MAX];
     tr_company_link link[TR_COMPANY_LINKS_MAX];
     tr_company_segment segment[TR_SEGMENT_COUNT];
@@ -119,4 +129,8 @@ typedef struct tr_company {
 /* Link of that kind between two actors, or NULL. */
 const tr_company_link *tr_company_find_link(const tr_company *c, tr_link_kind kind, uint32_t from, uint32_t to);
 const tr_company_actor *tr_company_find_actor(const tr_company *c, const char *name);
+/* Does a pool have a calibrated format? */
+bool tr_company_calibrated(const tr_company *c);
+/* The calibration that the plan names, NULL where none is in use. TR_DATA: another file lies there by now. */
+tr_status tr_company_calibration(const tr_company *c, tr_kv_calibration **out, tr_error *err);
 #endif

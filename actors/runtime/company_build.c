@@ -220,7 +220,7 @@ static void place(const build *b, const tr_placement_rank *p, tr_company_actor *
 }
 
 /* Of the last n actors, which are stages rank by rank. */
-static void number_workers(tr_company *c, uint32_t n) {
+static tr_status number_workers(tr_company *c, uint32_t n, tr_error *err) {
     for (tr_company_actor *lead = c->actor + c->n_actors - n; lead < c->actor + c->n_actors; lead += lead->tp) {
         uint32_t sum = 0;
         for (uint32_t r = 0; r < lead->tp; r++) {
@@ -228,7 +228,11 @@ static void number_workers(tr_company *c, uint32_t n) {
             sum += lead[r].workers;
         }
         for (uint32_t r = 0; r < lead->tp; r++) lead[r].team_workers = sum;
+        if (sum > TR_TEAM_WORKERS_MAX)
+            return tr_error_set(err, TR_CONFIG, "%s has %u workers over its ranks, %d are possible: limit them by -t",
+                                lead->name, sum, TR_TEAM_WORKERS_MAX);
     }
+    return TR_OK;
 }
 
 static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_error *err) {
@@ -255,8 +259,7 @@ static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_
         }
         place(b, &b->placement.rank[pipeline][i], a);
     }
-    number_workers(b->c, side->pp * side->tp);
-    return TR_OK;
+    return number_workers(b->c, side->pp * side->tp, err);
 }
 
 static tr_status add_actors(build *b, tr_error *err) {
@@ -271,6 +274,7 @@ static tr_status add_actors(build *b, tr_error *err) {
         c->resharder = c->n_actors;
         add_actor(c, TR_ROLE_RESHARDER, "resharder");
     }
+    if (b->want->http) add_actor(c, TR_ROLE_GATEWAY, "gateway");
     if (b->want->unified) return add_pipeline(b, 0, "unified", err);
     TR_TRY(add_pipeline(b, 0, "prefill", err));
     return add_pipeline(b, 1, "decode", err);
@@ -301,7 +305,8 @@ static void add_control_links(tr_company *c) {
     uint64_t flights = (uint64_t)c->max_in_flight[0] + c->max_in_flight[1];
     uint64_t step = tr_codec_type_bound(TR_MSG_STEP, c->max_rows, min_u32(c->max_batch, TR_MAX_SPANS));
     uint64_t done = tr_codec_type_bound(TR_MSG_STEP_DONE, TR_MAX_SPANS, 0);
-    uint64_t reset = tr_codec_type_bound(TR_MSG_RESET, 0, 0); /* and its answer: all that a follower gets */
+    uint64_t reset = tr_codec_type_bound(TR_MSG_RESET, 0, 0); /* and its answer: all that a follower has to say */
+    uint64_t reset_done = tr_codec_type_bound(TR_MSG_RESET_DONE, 0, 0);
     uint64_t job = tr_codec_type_bound(TR_MSG_RESHARD, 8, 0);
     uint64_t job_done = tr_codec_type_bound(TR_MSG_RESHARD_DONE, 0, 0);
     uint64_t extra = small * 4 * c->n_slots / submit + 2;
@@ -311,7 +316,7 @@ static void add_control_links(tr_company *c) {
         if (c->actor[a].role != TR_ROLE_STAGE) continue;
         const bool follows = c->actor[a].rank > 0;
         add_link(c, TR_LINK_CONTROL, c->scheduler, a, 2 * flights + 8, follows ? reset : step);
-        add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, follows ? reset : done);
+        add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, follows ? reset_done : done);
     }
     if (c->resharder == TR_NOBODY) return;
     add_link(c, TR_LINK_CONTROL, c->scheduler, c->resharder, 2 * (uint64_t)c->n_slots + 64, job);
@@ -475,6 +480,9 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     TR_TRY(check_want(want, model, err));
     TR_TRY(kv_model(model, &b.kv, err));
     c->one_pool = same_pool(&b);
+    c->prefix_cache = want->prefix_cache;
+    c->one_path = want->side[0].dtype == want->side[1].dtype && want->side[0].kv == want->side[1].kv;
+    c->watermark = want->watermark;
     copy_model(model, c);
     TR_TRY(place_stages(&b, err));
     choose_batch(&b);

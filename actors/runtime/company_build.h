@@ -27,6 +27,7 @@ typedef struct tr_company_build_want {
     bool unified;                  /* one pipeline; side[0].pp, tp and layers count, dtype and kv of both */
     tr_company_build_side side[2]; /* prefill, decode */
     bool zmq;
+    bool http; /* a gateway */
     tr_placement_cores cores;
     uint32_t threads;     /* 0: all cores */
     uint32_t context;     /* 0: what requests need; without requests what the model can and the memory holds */
@@ -37,6 +38,8 @@ typedef struct tr_company_build_want {
     /* What a company that lives for one command will be asked; 0: it stays, and the rule for serve counts. */
     uint32_t n_requests;     /* at once */
     uint32_t request_tokens; /* positions of the longest one, prompt and output */
+    bool prefix_cache;       /* prompts use what earlier ones with the same beginning left */
+    uint32_t watermark;      /* per cent of the KV pages that stay unpromised while anything runs */
     bool logits;             /* every position's logits will be asked for */
     bool files;              /* sequences may be saved and restored */
 } tr_company_build_want;

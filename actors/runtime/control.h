@@ -16,6 +16,7 @@ typedef struct tr_control_block {
     _Atomic uint64_t progress;           /* steps, jobs or turns completed in all lives */
     _Atomic uint64_t beat;               /* raised inside a long step: it is slow, it does not hang */
     _Atomic uint64_t kernel_ns, step_ns; /* sums over steps: inside kernels, received to published */
+    _Atomic uint32_t port;               /* gateway: where it listens */
     _Atomic uint32_t placed;             /* 1: pinned and bound as planned and verified; 2: refused, runs unbound */
     /* written by the supervisor */
     _Alignas(64) _Atomic uint32_t incarnation; /* 1 is the first life; 0: never started */

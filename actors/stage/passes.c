@@ -35,7 +35,8 @@ static tr_status open_phase(tr_passes *pass, tr_runtime *rt, uint32_t phase, con
         .team = pass->team,
         .kv = {.layout = &c->layout[p->pool],
                .pool = rt->segment[p->pool == 0 ? TR_SEGMENT_POOL_PREFILL : TR_SEGMENT_POOL_DECODE],
-               .table = (const uint32_t *)(const void *)(tables + c->table_offset[p->pool])},
+               .table = (const uint32_t *)(const void *)(tables + c->table_offset[p->pool]),
+               .heads = pass->calibration ? tr_kv_calibration_heads(pass->calibration) : NULL},
         .lo = rt->me->lo,
         .hi = rt->me->hi,
         .max_rows = c->max_rows,
@@ -81,6 +82,7 @@ tr_status tr_passes_open(tr_runtime *rt, tr_team_fn follow, void *arg, tr_passes
         return tr_error_set(err, TR_UNAVAILABLE, "this machine cannot run the kernel set %s of the plan",
                             rt->company->ops);
     TR_TRY(open_team(p, rt, follow, arg, err));
+    TR_TRY(tr_company_calibration(rt->company, &p->calibration, err));
     TR_TRY(open_phase(p, rt, TR_PHASE_PREFILL, ops, err));
     TR_TRY(open_phase(p, rt, TR_PHASE_DECODE, ops, err));
     tr_team_enter(p->team);
@@ -92,4 +94,5 @@ void tr_passes_close(tr_passes *p) {
     tr_team_destroy(&p->team);
     for (int i = 0; i < 2; i++) tr_forward_destroy(&p->forward[i]);
     for (int i = 0; i < TR_PRECISION_END; i++) tr_image_close(&p->image[i]);
+    tr_kv_calibration_destroy(&p->calibration);
 }

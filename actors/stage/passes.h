@@ -10,6 +10,7 @@
 typedef struct tr_passes {
     tr_team *team;
     tr_image *image[TR_PRECISION_END]; /* index: precision of the image */
+    tr_kv_calibration *calibration;    /* NULL: no pool needs one */
     tr_forward *forward[2];            /* index phase - 1; NULL: not this stage's */
 } tr_passes;
 

@@ -95,6 +95,7 @@ static void convert_spans(const tr_msg_step *m, tr_span *out) {
         out[i].sampling = (tr_sampling){.temperature = s->temperature,
                                         .top_p = s->top_p > 0 ? s->top_p : 1,
                                         .top_k = s->top_k,
+                                        .draws = s->draws,
                                         .sample = s->sample,
                                         .seed = s->seed};
         row += s->rows;
@@ -172,8 +173,13 @@ static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_er
     float *x = residual(d, rows);
     if (!x) return tr_error_set(err, TR_INVALID, "step %" PRIu64 ": activations do not have its shape", m->step);
     convert_spans(m, d->spans);
-    memset(d->sampled, 0, m->spans.len * sizeof *d->sampled);
-    tr_micro_batch batch = {.n_rows = rows, .n_spans = m->spans.len, .spans = d->spans, .tokens = m->tokens.data};
+    memset(d->sampled, 0, TR_MAX_SPANS * sizeof *d->sampled);
+    tr_micro_batch batch = {.n_rows = rows,
+                            .n_spans = m->spans.len,
+                            .spans = d->spans,
+                            .tokens = m->tokens.data,
+                            .copies = m->copies.data,
+                            .n_copies = m->copies.len};
     tr_forward_output output = {.sampled = d->sampled};
     tr_status status = tr_forward_run(forward, &batch, x, &output);
     done->as.computed.aborted = status == TR_PEER;

@@ -9,12 +9,14 @@
 #include <string.h>
 
 #define NO_SLOT UINT32_MAX
+enum { COPIES_A_SPAN = TR_MAX_COPIES / TR_MAX_SPANS };
 
 /* A STEP of our own: the message views point into the arrays of the slot. */
 typedef struct slot {
     tr_msg_step msg;
     tr_msg_span *spans;
     uint32_t *tokens;
+    uint32_t *copies;
     bool used;
 } slot;
 
@@ -50,7 +52,9 @@ size_t tr_stage_core_bytes(const tr_stage_core_config *config) {
     size_t n = config->queue + 1;
     return tr_align_up(sizeof(tr_stage_core), 64) + tr_align_up(n * sizeof(slot), 64) +
            tr_align_up(n * config->max_spans * sizeof(tr_msg_span), 64) +
-           tr_align_up(n * config->max_rows * sizeof(uint32_t), 64) + tr_align_up(config->queue * sizeof(uint32_t), 64);
+           tr_align_up(n * config->max_rows * sizeof(uint32_t), 64) +
+           tr_align_up(n * COPIES_A_SPAN * config->max_spans * sizeof(uint32_t), 64) +
+           tr_align_up(config->queue * sizeof(uint32_t), 64);
 }
 
 static void *carve(char **at, size_t bytes) {
@@ -69,10 +73,13 @@ tr_status tr_stage_core_init(tr_stage_core *s, const tr_stage_core_config *confi
     s->slots = carve(&at, s->n_slots * sizeof(slot));
     tr_msg_span *spans = carve(&at, (size_t)s->n_slots * config->max_spans * sizeof(tr_msg_span));
     uint32_t *tokens = carve(&at, (size_t)s->n_slots * config->max_rows * sizeof(uint32_t));
+    const size_t copies_a_slot = (size_t)COPIES_A_SPAN * config->max_spans;
+    uint32_t *copies = carve(&at, s->n_slots * copies_a_slot * sizeof(uint32_t));
     s->queue = carve(&at, config->queue * sizeof(uint32_t));
     for (uint32_t i = 0; i < s->n_slots; i++)
-        s->slots[i] =
-            (slot){.spans = spans + (size_t)i * config->max_spans, .tokens = tokens + (size_t)i * config->max_rows};
+        s->slots[i] = (slot){.spans = spans + (size_t)i * config->max_spans,
+                             .tokens = tokens + (size_t)i * config->max_rows,
+                             .copies = copies + i * copies_a_slot};
     return TR_OK;
 }
 
@@ -122,15 +129,23 @@ static void pump(tr_stage_core *s, tr_effects *fx) {
     e->msg.as.step = head->msg;
 }
 
+/* Entries of `sampled` in the answer. */
+static uint32_t tokens_drawn(const tr_msg_step *m) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < m->spans.len; i++) n += m->spans.data[i].draws > 1 ? m->spans.data[i].draws : 1;
+    return n;
+}
+
 static bool step_is_sound(const tr_stage_core *s, const tr_msg_step *m) {
     if (m->spans.len == 0 || m->spans.len > s->config.max_spans || m->tokens.len > s->config.max_rows) return false;
     if (m->phase != TR_PHASE_PREFILL && m->phase != TR_PHASE_DECODE) return false;
+    if (m->copies.len > COPIES_A_SPAN * m->spans.len) return false;
     uint64_t rows = 0;
     for (uint32_t i = 0; i < m->spans.len; i++) {
         if (m->spans.data[i].rows == 0) return false;
         rows += m->spans.data[i].rows;
     }
-    return rows == m->tokens.len;
+    return rows == m->tokens.len && tokens_drawn(m) <= TR_MAX_SPANS;
 }
 
 static void on_step(tr_stage_core *s, const tr_msg_step *m) {
@@ -149,6 +164,8 @@ static void on_step(tr_stage_core *s, const tr_msg_step *m) {
     k->msg = *m;
     memcpy(k->spans, m->spans.data, m->spans.len * sizeof *k->spans);
     memcpy(k->tokens, m->tokens.data, m->tokens.len * sizeof *k->tokens);
+    if (m->copies.len > 0) memcpy(k->copies, m->copies.data, m->copies.len * sizeof *k->copies);
+    k->msg.copies.data = k->copies;
     k->msg.spans.data = k->spans;
     k->msg.tokens.data = k->tokens;
     s->queue[s->n_queued++] = i;
@@ -203,9 +220,9 @@ static void step_done(tr_stage_core *s, const tr_event *ev, const tr_msg_step *s
         m->error = (tr_str){s->error, (uint32_t)n};
         return;
     }
-    for (uint32_t i = 0; i < step->spans.len; i++)
-        s->sampled[i] = ev->as.computed.sampled ? ev->as.computed.sampled[i] : 0;
-    m->sampled = (tr_u32v){s->sampled, step->spans.len};
+    uint32_t n = tokens_drawn(step);
+    for (uint32_t i = 0; i < n; i++) s->sampled[i] = ev->as.computed.sampled ? ev->as.computed.sampled[i] : 0;
+    m->sampled = (tr_u32v){s->sampled, n};
 }
 
 static void on_computed(tr_stage_core *s, const tr_event *ev, tr_effects *fx) {

@@ -37,22 +37,39 @@ static void scores_bf16(const tr_attn_args *a, const float *q, split *s) {
         s->weight[pos % TR_OPS_ATTN_SPLIT_TOK] = chain * a->scale;
     }
 }
-static void scores_int8(const tr_attn_args *a, const float *q, split *s) {
+static float query(tr_kv_format f, const tr_attn_args *a, const float *q, uint32_t i) {
+    return f == TR_KV_INT8_STATIC ? q[i] * a->kv->k_step[i] : q[i];
+}
+/* q times the residual of a token's K; lanes as in every reduction. */
+static float residual_dot(const tr_attn_args *a, const float *q, const uint8_t *slot) {
+    float sum[16] = {0};
+    for (uint32_t i = 0; i < a->d; i++) sum[i % 16] = fmaf(q[i], (float)tr_kv_residual_code(slot, i), sum[i % 16]);
+    for (int half = 8; half > 0; half /= 2)
+        for (int l = 0; l < half; l++) sum[l] = sum[l] + sum[l + half];
+    return sum[0];
+}
+static void scores_int8(tr_kv_format f, const tr_attn_args *a, const float *q, split *s) {
     uint32_t absmax = 0;
     for (uint32_t i = 0; i < a->d; i++) {
-        uint32_t bits = tr_fixed_math_bits(q[i]) & 0x7fffffffu;
+        uint32_t bits = tr_fixed_math_bits(query(f, a, q, i)) & 0x7fffffffu;
         if (bits > absmax) absmax = bits;
     }
     float q_scale, mul = tr_fixed_math_scale_to(TR_OPS_ATTN_Q_MAX, absmax, &q_scale);
     float scale = q_scale * a->scale;
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
-        const uint8_t *tile = tile_at(TR_KV_INT8, a, pos);
+        const uint8_t *tile = tile_at(f, a, pos);
         int32_t sum = 0;
         for (uint32_t i = 0; i < a->d; i++)
-            sum += tr_fixed_math_round_to(TR_OPS_ATTN_Q_MAX, q[i], mul) *
+            sum += tr_fixed_math_round_to(TR_OPS_ATTN_Q_MAX, query(f, a, q, i), mul) *
                    (tile[tr_kv_int8_k(a->d, pos % 16, i)] - TR_KV_INT8_K_ZERO);
-        float k_scale = load_f32(tile + tr_kv_int8_k_scale(a->d, pos % 16));
-        s->weight[pos % TR_OPS_ATTN_SPLIT_TOK] = ((float)sum * k_scale) * scale;
+        float k_scale = f == TR_KV_INT8_STATIC ? 1.0f : load_f32(tile + tr_kv_int8_k_scale(a->d, pos % 16));
+        float *score = &s->weight[pos % TR_OPS_ATTN_SPLIT_TOK];
+        *score = ((float)sum * k_scale) * scale;
+        if (f != TR_KV_INT8_RESIDUAL) continue;
+        tr_kv_residual r = tr_kv_residual_of(tile, a->d);
+        if (!(r.k >> pos % 16 & 1)) continue;
+        const uint8_t *slot = tile + tr_kv_residual_slot(a->d, tr_kv_residual_k_slot(r, pos % 16));
+        *score = fmaf(residual_dot(a, q, slot), (k_scale * 0.0625f) * a->scale, *score);
     }
 }
 
@@ -93,11 +110,22 @@ static void values_bf16(const tr_attn_args *a, split *s) {
         }
     }
 }
-static void values_int8(const tr_attn_args *a, split *s) {
+/* Residuals of the tokens seen, added to dimension i. */
+static float residual_values(const tr_attn_args *a, const split *s, uint32_t i, float out) {
+    for (uint32_t pos = s->first; pos <= s->last; pos++) {
+        const uint8_t *tile = tile_at(TR_KV_INT8_RESIDUAL, a, pos);
+        tr_kv_residual r = tr_kv_residual_of(tile, a->d);
+        if (!(r.v >> pos % 16 & 1)) continue;
+        const uint8_t *slot = tile + tr_kv_residual_slot(a->d, tr_kv_residual_v_slot(r, pos % 16));
+        out = fmaf(s->weight[pos % TR_OPS_ATTN_SPLIT_TOK] * 0.0625f, (float)tr_kv_residual_code(slot, i), out);
+    }
+    return out;
+}
+static void values_int8(tr_kv_format f, const tr_attn_args *a, split *s) {
     uint32_t absmax = 0;
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
         float *w = &s->weight[pos % TR_OPS_ATTN_SPLIT_TOK];
-        *w = *w * load_f32(tile_at(TR_KV_INT8, a, pos) + tr_kv_int8_v_scale(a->d, pos % 16));
+        if (f != TR_KV_INT8_STATIC) *w = *w * load_f32(tile_at(f, a, pos) + tr_kv_int8_v_scale(a->d, pos % 16));
         uint32_t bits = tr_fixed_math_bits(*w) & 0x7fffffffu;
         if (bits > absmax) absmax = bits;
     }
@@ -106,9 +134,11 @@ static void values_int8(const tr_attn_args *a, split *s) {
         int32_t sum = 0;
         for (uint32_t pos = s->first; pos <= s->last; pos++) {
             int32_t p = tr_fixed_math_round_positive(s->weight[pos % TR_OPS_ATTN_SPLIT_TOK], mul);
-            sum += p * (int8_t)tile_at(TR_KV_INT8, a, pos)[tr_kv_int8_v(a->d, pos % 16, i)];
+            sum += p * (int8_t)tile_at(f, a, pos)[tr_kv_int8_v(a->d, pos % 16, i)];
         }
         s->out[i] = (float)sum * scale;
+        if (f == TR_KV_INT8_RESIDUAL) s->out[i] = residual_values(a, s, i, s->out[i]);
+        if (f == TR_KV_INT8_STATIC) s->out[i] = s->out[i] * a->kv->v_step[i];
     }
 }
 
@@ -150,7 +180,7 @@ static void attend(tr_kv_format f, const tr_attn_args *a, uint32_t row, uint32_t
         if (f == TR_KV_BF16)
             scores_bf16(a, q, &s), softmax(&s, f), values_bf16(a, &s);
         else
-            scores_int8(a, q, &s), softmax(&s, f), values_int8(a, &s);
+            scores_int8(f, a, q, &s), softmax(&s, f), values_int8(f, a, &s);
         s.out[d] = s.max;
         s.out[d + 1] = s.sum;
         if (!a->part) merge(out, s.out, d, n == lo / TR_OPS_ATTN_SPLIT_TOK, &max, &sum);
@@ -165,3 +195,5 @@ static void attend_all(tr_kv_format f, const tr_attn_args *a) {
 
 void tr_ref_attn_bf16(const tr_attn_args *a) { attend_all(TR_KV_BF16, a); }
 void tr_ref_attn_int8(const tr_attn_args *a) { attend_all(TR_KV_INT8, a); }
+void tr_ref_attn_int8_static(const tr_attn_args *a) { attend_all(TR_KV_INT8_STATIC, a); }
+void tr_ref_attn_int8_residual(const tr_attn_args *a) { attend_all(TR_KV_INT8_RESIDUAL, a); }

@@ -32,6 +32,16 @@ void tr_ref_kv_store_int8(uint8_t *tile, uint32_t t, const float *k, const float
     for (uint32_t i = 0; i < d; i++) tile[tr_kv_int8_v(d, t, i)] = (uint8_t)tr_fixed_math_quant(v[i], mul);
 }
 
+void tr_ref_kv_store_int8_static(uint8_t *tile, uint32_t t, const float *k, const float *v, uint32_t d, float *tmp,
+                                 const tr_kv_head *head) {
+    if (tmp != k) memcpy(tmp, k, d * sizeof *k);
+    tr_ref_hadamard(tmp, d, tr_kv_rotation(d));
+    for (uint32_t i = 0; i < d; i++) {
+        tile[tr_kv_int8_k(d, t, i)] = (uint8_t)(tr_fixed_math_quant(tmp[i], head->k_mul[i]) + TR_KV_INT8_K_ZERO);
+        tile[tr_kv_int8_v(d, t, i)] = (uint8_t)tr_fixed_math_quant(v[i], head->v_mul[i]);
+    }
+}
+
 static float load_bf16(const uint8_t *at) {
     uint16_t b;
     memcpy(&b, at, sizeof b);

@@ -97,7 +97,7 @@ class Stages(Death):
         self.kill_each(*RANKS)
 
     def test_each_rank_of_one_pipeline_over_zeromq(self):
-        self.kill_each("-c", "512", "--unified", "pp=2,tp=3", "--set", "transport.local=zmq")
+        self.kill_each("-c", "512", "--unified", "pp=2,tp=2", "--set", "transport.local=zmq")
 
     def test_each_stage_over_zeromq(self):
         self.kill_each(*SPLIT, "--set", "transport.local=zmq")
@@ -128,6 +128,16 @@ class Stages(Death):
         wait_until("decode.1 is replaced", 30, lambda: c.actors()["decode.1"]["incarnation"] > before, 0.2)
         self.same_texts(streams, "decode.1 stopped")
         self.assertNotIn(pid, self.home.processes())
+        c.wait_idle()
+        c.stop()
+
+    def test_a_hanging_rank_is_replaced(self):
+        """It alone: the one that waits for it in the step does not hang."""
+        c = self.start("-c", "512", "--unified", "pp=1,tp=2")
+        streams = self.kill_under_streams(c, "unified.0.1", signal.SIGSTOP)
+        wait_until("unified.0.1 is replaced", 30, lambda: c.actors()["unified.0.1"]["incarnation"] > 1, 0.2)
+        self.same_texts(streams, "unified.0.1 stopped")
+        self.assertEqual([c.actors()[s]["incarnation"] for s in c.stages()], [1, 2])
         c.wait_idle()
         c.stop()
 

@@ -14,6 +14,7 @@ MODELS = {"gemma3": company.GEMMA, "llama": company.LLAMA}
 TOPOLOGIES = {
     "unified": ["--unified", "pp=1,prefill=bf16,decode=int8"],
     "split": ["--prefill", "pp=2,dtype=bf16", "--decode", "pp=3,dtype=int8"],
+    "ranks": ["--prefill", "pp=1,tp=2,dtype=bf16", "--decode", "pp=2,tp=2,dtype=int8"],
     "one precision": ["--unified", "pp=2,prefill=int8,decode=int8"],
 }
 MODES = [(), ("--temp", "1.5", "--seed", "3"), ("--temp", "0.8", "--top-k", "20", "--top-p", "0.9", "--seed", "3")]

@@ -96,6 +96,17 @@ class Pipelines(Same):
             with self.subTest(model=model, pp=pp):
                 self.texts(model, PAIR, unified(pp))
 
+    def test_ranks(self):
+        """Tensor parallel: on both sides, on one only, more ranks than kv heads or cores, over ZeroMQ."""
+        two = lambda p, d: ["--prefill", p + "," + PAIR[0], "--decode", d + "," + PAIR[1]]
+        for model, args in (("gemma3", two("pp=2,tp=2", "pp=1,tp=3")), ("llama", two("pp=1,tp=3", "pp=2,tp=2")),
+                            ("gemma3", two("pp=1", "pp=1,tp=2")), ("llama", two("pp=2,tp=2", "pp=1")),
+                            ("gemma3", two("pp=2,tp=2", "pp=1,tp=2") + ["--set", "transport.local=zmq"]),
+                            ("llama", ["--unified", "pp=1,tp=4,prefill=bf16,decode=int8"])):
+            with self.subTest(model=model, args=args):
+                self.texts(model, PAIR, args, crowd=all(x not in str(args) for x in ("tp=3", "tp=4")))
+                self.logits(model, PAIR, args, "handoff")
+
     def test_uneven_layers(self):
         self.texts("gemma3", PAIR, split(3, 3, extra=(",layers=1:5:1", ",layers=3:1:3")))
 

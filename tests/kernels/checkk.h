@@ -50,6 +50,9 @@ void checkk_fill(checkk *c, float *x, size_t n, checkk_kind kind);
 void checkk_fill_bf16(checkk *c, uint16_t *x, size_t n, checkk_kind kind);
 float *checkk_floats(checkk *c, size_t n, checkk_kind kind);
 
+/* A calibration of one head: steps up to 1/64, some of them 0. */
+tr_kv_head *checkk_kv_head(checkk *c, uint32_t d);
+
 /* Bits must agree; any NaN equals any NaN. The first mismatch is printed. */
 void checkk_same_floats(checkk *c, const char *what, const float *got, const float *want, size_t n);
 void checkk_same_bytes(checkk *c, const char *what, const void *got, const void *want, size_t n);

@@ -1,4 +1,5 @@
-/* checkk: attention over both page formats, scattered pages, windows, split and page borders. */
+/* checkk: attention over every page format, scattered pages, windows, split and page borders. */
+#include "kernels/kv_codec.h"
 #include "tests/kernels/checkk.h"
 
 #include <math.h>
@@ -18,7 +19,7 @@ static scene any_scene(checkk *c) {
     static const uint32_t starts[] = {0, 0, 1, 14, 15, 16, 17, 31, 63, 64, 100, 500, 511, 512, 513, 530, 1020, 1024};
     static const uint32_t rows[] = {1, 1, 1, 2, 3, 4, 5, 7, 12, 13, 16, 20, 33};
 #define PICK(list) list[checkk_below(c, sizeof list / sizeof list[0])]
-    scene s = {.format = checkk_below(c, 2) ? TR_KV_BF16 : TR_KV_INT8,
+    scene s = {.format = (tr_kv_format)checkk_between(c, TR_KV_NONE + 1, TR_KV_FORMAT_END - 1),
                .d = 16 * checkk_between(c, 1, 6),
                .heads = PICK(heads),
                .rows = PICK(rows),
@@ -42,7 +43,8 @@ static scene any_scene(checkk *c) {
 
 /* Pages with the tokens [first, end) stored, everything else unset (NaN as a number); pages nobody may touch do not
  * exist. Returns page 0; keys and values in token order are kept for the comparison in double. */
-static uint8_t *build_pages(checkk *c, const scene *s, uint32_t *table, size_t page_bytes, float *keys, float *values) {
+static uint8_t *build_pages(checkk *c, const scene *s, const tr_kv_head *head, uint32_t *table, size_t page_bytes,
+                            float *keys, float *values) {
     uint32_t end = s->pos0 + s->rows, pages = (end + s->page_tok - 1) / s->page_tok;
     uint32_t first = s->window && s->pos0 + 1 > s->window ? s->pos0 + 1 - s->window : 0;
     uint8_t *base = checkk_buffer(c, pages * page_bytes);
@@ -59,10 +61,9 @@ static uint8_t *build_pages(checkk *c, const scene *s, uint32_t *table, size_t p
         checkk_fill(c, v, s->d, s->kind);
         uint8_t *tile =
             base + table[pos / s->page_tok] * page_bytes + pos % s->page_tok / 16 * tr_kv_tile_bytes(s->format, s->d);
-        if (s->format == TR_KV_BF16)
-            c->ref->kv_store_bf16(tile, pos % 16, k, v, s->d);
-        else
-            c->ref->kv_store_int8(tile, pos % 16, k, v, s->d, tmp);
+        tr_kv_codec_store(c->ref, s->format, tile, pos % 16, k, v, s->d, head, tmp);
+        tr_kv_codec_correct(c->ref, s->format, tile, pos % 16, k, v, s->d, head, tmp);
+        if (s->format == TR_KV_INT8_STATIC) tr_kv_codec_load(c->ref, s->format, tile, pos % 16, k, v, s->d, head);
     }
     for (uint32_t p = 0; p < first / 16 * 16 / s->page_tok; p++) table[p] = UINT32_MAX; /* would fault */
     return base;
@@ -104,7 +105,7 @@ static void by_splits(checkk *c, const tr_attn_args *whole, uint32_t row, tr_kv_
         one.split = first + i;
         one.next = one.split + checkk_below(c, 3);
         one.part = parts + i * whole->heads * ld;
-        (format == TR_KV_BF16 ? c->ops->attn_bf16 : c->ops->attn_int8)(&one);
+        tr_kv_codec_attend(c->ops, format, &one);
     }
     for (uint32_t h = 0; h < whole->heads; h++) {
         c->ops->attn_merge(out, parts + h * ld, n, whole->heads * ld, whole->d);
@@ -114,19 +115,20 @@ static void by_splits(checkk *c, const tr_attn_args *whole, uint32_t row, tr_kv_
 
 static void attn(checkk *c) {
     scene s = any_scene(c);
-    checkk_begin(c, s.format == TR_KV_BF16 ? "attn_bf16" : "attn_int8",
-                 "d=%u heads=%u rows=%u pos0=%u window=%u page_tok=%u kind=%d gain=%g", s.d, s.heads, s.rows, s.pos0,
-                 s.window, s.page_tok, (int)s.kind, (double)s.q_gain);
+    checkk_begin(c, "attn", "%s d=%u heads=%u rows=%u pos0=%u window=%u page_tok=%u kind=%d gain=%g",
+                 tr_kv_format_name(s.format), s.d, s.heads, s.rows, s.pos0, s.window, s.page_tok, (int)s.kind,
+                 (double)s.q_gain);
+    const tr_kv_head *head = checkk_kv_head(c, s.d);
     size_t keys_n = (size_t)(s.pos0 + s.rows) * s.d, width = (size_t)s.heads * s.d;
     size_t ldq = width + 16 * checkk_below(c, 3), ldo = width + 16 * checkk_below(c, 3);
     size_t page_bytes = tr_kv_page_bytes(s.format, s.d, s.page_tok) + 64 * checkk_below(c, 2);
     float *keys = checkk_buffer(c, keys_n * 4), *values = checkk_buffer(c, keys_n * 4);
     uint32_t *table = checkk_buffer(c, (s.pos0 + s.rows) / s.page_tok * 4 + 4);
-    uint8_t *pages = build_pages(c, &s, table, page_bytes, keys, values);
+    uint8_t *pages = build_pages(c, &s, head, table, page_bytes, keys, values);
     float *q = checkk_floats(c, s.rows * ldq, s.kind), *rotated = checkk_buffer(c, s.rows * ldq * 4);
     for (size_t i = 0; i < s.rows * ldq; i++) q[i] *= s.q_gain;
     memcpy(rotated, q, s.rows * ldq * 4);
-    for (size_t i = 0; i < (size_t)s.rows * s.heads && s.format == TR_KV_INT8; i++)
+    for (size_t i = 0; i < (size_t)s.rows * s.heads && tr_kv_describe(s.format)->rotated; i++)
         c->ref->hadamard(rotated + i / s.heads * ldq + i % s.heads * s.d, s.d, tr_kv_rotation(s.d));
     size_t out_n = s.rows * ldo;
     float *want = checkk_buffer(c, out_n * 4), *got = checkk_buffer(c, out_n * 4), *again = checkk_buffer(c, out_n * 4);
@@ -143,11 +145,12 @@ static void attn(checkk *c) {
                       .d = s.d,
                       .pos0 = s.pos0,
                       .window = s.window,
+                      .kv = head,
                       .scale = 1.0f / sqrtf((float)s.d)};
     a.scratch = checkk_buffer(c, tr_ops_attn_scratch_floats(s.heads, s.d) * 4);
-    (s.format == TR_KV_BF16 ? c->ref->attn_bf16 : c->ref->attn_int8)(&a);
+    tr_kv_codec_attend(c->ref, s.format, &a);
     a.out = got;
-    (s.format == TR_KV_BF16 ? c->ops->attn_bf16 : c->ops->attn_int8)(&a);
+    tr_kv_codec_attend(c->ops, s.format, &a);
     checkk_same_floats(c, "out", got, want, out_n);
     for (uint32_t r = 0; r < s.rows; r++) { /* each row on its own: the same bits */
         tr_attn_args one = a;
@@ -155,7 +158,7 @@ static void attn(checkk *c) {
         one.out = again + r * ldo;
         one.rows = 1;
         one.pos0 = s.pos0 + r;
-        (s.format == TR_KV_BF16 ? c->ops->attn_bf16 : c->ops->attn_int8)(&one);
+        tr_kv_codec_attend(c->ops, s.format, &one);
     }
     checkk_same_floats(c, "out by rows", again, want, out_n);
     by_splits(c, &a, checkk_below(c, s.rows), s.format, want);

@@ -1,4 +1,6 @@
 /* checkk: writers of KV tiles. */
+#include "kernels/kv_codec.h"
+#include "kernels/kv_convert.h"
 #include "tests/kernels/checkk.h"
 
 #include <math.h>
@@ -34,6 +36,82 @@ static void store(checkk *c) {
     memcpy(&scale, got8 + tr_kv_int8_v_scale(d, t), 4);
     for (uint32_t i = 0; i < d && kind == CHECKK_PLAIN; i++)
         checkk_near(c, "V", (double)scale * (int8_t)got8[tr_kv_int8_v(d, t, i)], (double)v[i], 0.501 * (double)scale);
+    checkk_end_case(c);
+}
+
+tr_kv_head *checkk_kv_head(checkk *c, uint32_t d) {
+    tr_kv_head *head = checkk_buffer(c, sizeof *head);
+    float *step = checkk_buffer(c, 4 * (size_t)d * sizeof(float)), *mul = step + 2 * d;
+    for (uint32_t i = 0; i < 2 * d; i++) {
+        step[i] = checkk_below(c, 32) ? (float)checkk_between(c, 1, 256) / 16384 : 0.0f;
+        mul[i] = step[i] > 0 ? 1.0f / step[i] : 0.0f;
+    }
+    *head = (tr_kv_head){.k_step = step,
+                         .v_step = step + d,
+                         .k_mul = mul,
+                         .v_mul = mul + d,
+                         .k_bound = checkk_below(c, 2) ? 0.0f : 0.0077f,
+                         .v_bound = checkk_below(c, 2) ? 0.0f : 0.0077f};
+    return head;
+}
+
+/* By channel: values beyond 127 steps are cut off. */
+static void store_static(checkk *c) {
+    uint32_t d = any_d(c), t = checkk_below(c, 16);
+    checkk_kind kind = (checkk_kind)checkk_below(c, CHECKK_KINDS);
+    checkk_begin(c, "kv_store_int8_static", "d=%u t=%u kind=%d", d, t, (int)kind);
+    const tr_kv_head *head = checkk_kv_head(c, d);
+    float *k = checkk_floats(c, d, kind), *v = checkk_floats(c, d, kind), *tmp = checkk_buffer(c, d * 4);
+    size_t bytes = tr_kv_tile_bytes(TR_KV_INT8_STATIC, d);
+    uint8_t *want = checkk_buffer(c, bytes), *got = checkk_buffer(c, bytes);
+    c->ref->kv_store_int8_static(want, t, k, v, d, tmp, head);
+    c->ops->kv_store_int8_static(got, t, k, v, d, tmp, head);
+    checkk_same_bytes(c, "tile", got, want, bytes);
+    for (uint32_t i = 0; i < d && kind == CHECKK_PLAIN; i++) {
+        double step = (double)head->v_step[i], most = 127 * step, v_cut = fmin(fmax((double)v[i], -most), most);
+        checkk_near(c, "V", step * (int8_t)got[tr_kv_int8_v(d, t, i)], v_cut, 0.501 * step);
+    }
+    checkk_end_case(c);
+}
+
+static void store_by(tr_kv_format f, checkk *c, uint8_t *tile, uint32_t t, float *k, float *v, uint32_t d,
+                     const tr_kv_head *head) {
+    float *tmp = checkk_buffer(c, d * 4);
+    checkk_fill(c, k, d, CHECKK_PLAIN);
+    checkk_fill(c, v, d, CHECKK_PLAIN);
+    tr_kv_codec_store(c->ref, f, tile, t, k, v, d, head, tmp);
+    tr_kv_codec_correct(c->ref, f, tile, t, k, v, d, head, tmp);
+}
+
+/* Every pair of formats, token by token, against what the definition says: the bytes of the same format, else what
+ * attention sees of the source, stored. */
+static void convert_any(checkk *c) {
+    const uint32_t d = 16 * checkk_between(c, 1, 5), n = checkk_between(c, 1, 4), at = checkk_below(c, 17 - n);
+    const tr_kv_format src_f = (tr_kv_format)checkk_between(c, TR_KV_NONE + 1, TR_KV_FORMAT_END - 1);
+    const tr_kv_format dst_f = (tr_kv_format)checkk_between(c, TR_KV_NONE + 1, TR_KV_FORMAT_END - 1);
+    const uint32_t from = dst_f == TR_KV_INT8_RESIDUAL ? 0 : at, end = at + n; /* that one is always written whole */
+    checkk_begin(c, "kv_convert", "%s to %s d=%u n=%u at=%u", tr_kv_format_name(src_f), tr_kv_format_name(dst_f), d, n,
+                 at);
+    const tr_kv_head *head = checkk_kv_head(c, d);
+    const size_t bytes = tr_kv_tile_bytes(dst_f, d);
+    uint8_t *src = checkk_buffer(c, tr_kv_tile_bytes(src_f, d)), *got = checkk_buffer(c, bytes);
+    uint8_t *want = checkk_buffer(c, bytes);
+    float *k = checkk_buffer(c, d * 4), *v = checkk_buffer(c, d * 4), *tmp = checkk_buffer(c, d * 4);
+    float *k2 = checkk_buffer(c, d * 4), *v2 = checkk_buffer(c, d * 4);
+    for (uint32_t t = src_f == TR_KV_INT8_RESIDUAL ? 0 : from; t < end; t++) store_by(src_f, c, src, t, k, v, d, head);
+    tr_kv_convert(c->ops, dst_f, got, at, src_f, src, at, n, d, head, NULL, tmp);
+    for (uint32_t t = from; t < end; t++) {
+        tr_kv_codec_load(c->ref, src_f, src, t, k, v, d, head);
+        if (src_f != dst_f) {
+            tr_kv_codec_store(c->ref, dst_f, want, t, k, v, d, head, tmp);
+            tr_kv_codec_correct(c->ref, dst_f, want, t, k, v, d, head, tmp);
+            continue;
+        }
+        tr_kv_codec_load(c->ref, dst_f, got, t, k2, v2, d, head);
+        checkk_same_floats(c, "K of the same format", k2, k, d);
+        checkk_same_floats(c, "V of the same format", v2, v, d);
+    }
+    if (src_f != dst_f) checkk_same_bytes(c, "tile", got, want, bytes);
     checkk_end_case(c);
 }
 
@@ -77,6 +155,8 @@ static void convert(checkk *c) {
 void checkk_kv(checkk *c) {
     for (unsigned i = 0; i < 3 * c->effort; i++) {
         store(c);
+        store_static(c);
         convert(c);
+        convert_any(c);
     }
 }

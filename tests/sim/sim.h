@@ -64,10 +64,12 @@ typedef struct request {
     uint64_t rid;
     uint32_t n_prompt, forced, max_tokens, ignore_eos, logits;
     uint32_t prompt[MAX_CONTEXT];
+    char salt[4]; /* of its tenant */
     uint64_t seed;
     bool save;        /* to a file of its own */
     uint32_t restore; /* 1 + index of the request whose file it restores; 0: none */
     uint32_t restore_end;
+    uint32_t n, sample, lead;      /* samples of the prompt; which one; request that leads them */
     uint32_t stop_at;              /* the frontend finds a stop text after this many tokens; 0: never */
     uint64_t submit_ns, cancel_ns; /* 0: no cancel */
     bool poison, bad;
@@ -209,7 +211,7 @@ typedef struct world {
     /* crash inside a step of the scheduler */
     jmp_buf crash_env;
     int64_t crash_countdown; /* < 0: off */
-    uint64_t total_steps, total_replays, total_deaths;
+    uint64_t total_steps, total_replays, total_deaths, total_hits, total_hit_tokens, total_copies;
 } world;
 
 _Noreturn void sim_fail(world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -2,25 +2,57 @@
 
 #include <string.h>
 
-/* Every held page has one owner and its bit; nothing else has a bit. */
-void sim_check_pages(world *w) {
-    for (uint32_t p = 0; p < (w->scheduler.one_pool ? 1u : 2u); p++) {
-        const tr_kv_layout *l = &w->scheduler.layout[p];
-        tr_kv_pool have, want;
-        static _Atomic uint64_t bits[4096];
-        if (tr_kv_pool_bitmap_bytes(l) > sizeof bits) sim_fail(w, "bitmap too large for the check");
-        memset((void *)bits, 0, sizeof bits);
-        tr_kv_pool_attach(&have, l, w->bitmap[p]);
-        tr_kv_pool_attach(&want, l, bits);
-        for (uint32_t s = 0; s < l->n_slots; s++)
-            for (uint32_t g = 0; g < l->n_groups; g++)
-                for (uint32_t i = 0; i < l->pages_per_seq; i++) {
-                    uint32_t page = w->table[p][tr_kv_layout_entry(l, s, g, i)];
-                    if (page != TR_KV_NO_PAGE && !tr_kv_pool_mark(&want, g, page))
-                        sim_fail(w, "pool %u group %u page %u has two owners (slot %u)", p, g, page, s);
+/* Nobody writes what several hold: each holder's text is the same up to the end of the page, of one tenant, and all of
+ * it was confirmed before. */
+static void check_shared(world *w, uint32_t p, uint32_t group, uint32_t page, uint32_t slot, uint32_t i,
+                         uint32_t first_slot, uint32_t first_i) {
+    const tr_kv_layout *l = &w->scheduler.layout[p];
+    tr_journal_entry *a = tr_journal_at(w->journal_mem, first_slot), *b = tr_journal_at(w->journal_mem, slot);
+    uint32_t end = (i + 1) * l->page_tok;
+    if (i != first_i || memcmp(a->tenant, b->tenant, sizeof a->tenant) != 0 ||
+        memcmp(a->tokens, b->tokens, end * sizeof *a->tokens) != 0)
+        sim_fail(w, "pool %u group %u page %u: slots %u and %u are not of one prefix", p, group, page, first_slot,
+                 slot);
+    for (uint32_t k = 0; k < 2; k++) {
+        tr_journal_entry *e = k == 0 ? a : b;
+        uint32_t have = atomic_load(p == 1 ? &e->kv_moved : w->scheduler.one_path ? &e->kv_decoded : &e->kv_prefilled);
+        if (have < end)
+            sim_fail(w, "pool %u group %u page %u: slot %u may write it", p, group, page, k ? slot : first_slot);
+    }
+}
+
+/* Every page has as many holders as table entries, and its bit; nothing else has a bit. */
+static void check_holders(world *w, uint32_t p) {
+    const tr_kv_layout *l = &w->scheduler.layout[p];
+    static _Atomic uint64_t bits[8192];
+    static uint32_t first_slot[1 << 13], first_i[1 << 13];
+    tr_kv_pool want;
+    if (tr_kv_pool_bitmap_bytes(l) > sizeof bits) sim_fail(w, "pool too large for the check");
+    memset((void *)bits, 0, tr_kv_pool_bitmap_bytes(l));
+    tr_kv_pool_attach(&want, l, bits);
+    for (uint32_t s = 0; s < l->n_slots; s++)
+        for (uint32_t g = 0; g < l->n_groups; g++)
+            for (uint32_t i = 0; i < l->pages_per_seq; i++) {
+                uint32_t page = w->table[p][tr_kv_layout_entry(l, s, g, i)], at = want.page0[g] + page;
+                if (page == TR_KV_NO_PAGE) continue;
+                if (!tr_kv_pool_hold(&want, g, page)) sim_fail(w, "pool %u slot %u: no such page %u", p, s, page);
+                if (tr_kv_pool_holders(&want, g, page) == 1) {
+                    first_slot[at] = s;
+                    first_i[at] = i;
+                } else {
+                    check_shared(w, p, g, page, s, i, first_slot[at], first_i[at]);
                 }
-        if (memcmp((const void *)bits, (const void *)w->bitmap[p], tr_kv_pool_bitmap_bytes(l)) != 0)
-            sim_fail(w, "pool %u: bitmap and tables differ", p);
+            }
+    if (memcmp((const void *)bits, (const void *)w->bitmap[p], tr_kv_pool_bitmap_bytes(l)) != 0)
+        sim_fail(w, "pool %u: tables and holders differ", p);
+}
+
+void sim_check_pages(world *w) {
+    tr_scheduler_stats stats;
+    tr_scheduler_get_stats(w->process[SCHEDULER].core, &stats);
+    for (uint32_t p = 0; p < (w->scheduler.one_pool ? 1u : 2u); p++) {
+        check_holders(w, p);
+        if (stats.pool_cached[p] > stats.pool_free[p]) sim_fail(w, "pool %u: a page is held and cached", p);
     }
 }
 
@@ -35,7 +67,7 @@ void sim_check_journal(world *w, bool whole_step) {
     tr_journal *j = w->journal_mem;
     for (uint32_t s = 0; s < j->n_slots; s++) {
         tr_journal_entry *e = tr_journal_at(j, s);
-        uint32_t state = atomic_load(&e->state), n = atomic_load(&e->n_tokens), i = e->client[0];
+        uint32_t state = atomic_load(&e->state), n = atomic_load(&e->n_tokens), i = e->client[0] + e->sample;
         if (state == TR_JOURNAL_FREE) continue;
         request *r = &w->request[i];
         if (i >= w->n_requests || r->rid != e->rid) sim_fail(w, "slot %u: entry of nobody", s);
@@ -60,6 +92,7 @@ void sim_check_journal(world *w, bool whole_step) {
 /* At its end, a client's tokens are the oracle's, as far as the way it ended says. */
 void sim_check_client_end(world *w, const request *r) {
     uint32_t i = (uint32_t)(r - w->request), n = r->n_got;
+    const request *lead = &w->request[r->lead];
     if (n > r->n_oracle || memcmp(r->got, r->oracle, n * sizeof *r->got) != 0) sim_fail(w, "request %u: wrong text", i);
     switch (r->finish) {
     case TR_FINISH_LENGTH:
@@ -80,8 +113,8 @@ void sim_check_client_end(world *w, const request *r) {
     /* a refusal meant for an earlier frontend may meet the repeat that got in: then the repeat is cancelled */
     bool refused = (r->code == 69 || r->code == 64) && (!r->accepted || w->process[FRONTEND].incarnation > 1);
     bool crashed = r->code == 70 && strstr(r->error, "two crashes") != NULL &&
-                   ((r->poison && w->poison_deaths >= 2) || (w->chaos_counted >= 1 && w->counted_deaths >= 2));
-    bool bad = r->code == 70 && r->bad && strstr(r->error, "bad request") != NULL;
+                   ((lead->poison && w->poison_deaths >= 2) || (w->chaos_counted >= 1 && w->counted_deaths >= 2));
+    bool bad = r->code == 70 && lead->bad && strstr(r->error, "bad request") != NULL;
     if (!lost && !refused && !crashed && !bad)
         sim_fail(w, "request %u: error %u '%s' without a cause", i, r->code, r->error);
 }
@@ -97,6 +130,8 @@ void sim_check_end(world *w) {
     tr_scheduler_get_stats(s, &stats);
     for (uint32_t p = 0; p < 2; p++)
         if (stats.pool_free[p] != stats.pool_pages[p]) sim_fail(w, "pool %u: pages leaked", p);
+    w->total_hits += stats.prefix_hits;
+    w->total_hit_tokens += stats.prefix_hit_tokens;
     if (!tr_scheduler_idle(s)) sim_fail(w, "scheduler is not idle");
     if (stats.protocol_errors != 0)
         sim_fail(w, "scheduler counted %lu protocol errors", (unsigned long)stats.protocol_errors);

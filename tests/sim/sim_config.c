@@ -82,6 +82,10 @@ static void knobs(world *w) {
     c->max_rows = c->chunk + between(w, 0, 40);
     c->max_batch = between(w, 1, 8);
     c->max_waiting = between(w, 1, 12);
+    c->prefix_cache = sim_random(w, 4) != 0;
+    c->one_path = c->one_pool && sim_random(w, 2) == 0;
+    c->prefix_key = (tr_siphash_key){{tr_rng_next(&w->rng), tr_rng_next(&w->rng)}};
+    c->watermark = sim_random(w, 4) == 0 ? between(w, 1, 40) : 0;
 }
 
 static void *zeroed(size_t bytes) {
@@ -159,22 +163,55 @@ static void restore(world *w, uint32_t i, tr_rng *rng) {
     r->submit_ns += old->submit_ns;
 }
 
+/* A prompt of its own, or one that begins as an earlier request ended: with its prompt, perhaps with its output. */
+static void prompt(world *w, uint32_t i, bool alike) {
+    request *r = &w->request[i];
+    uint32_t known = 0, most = w->scheduler.context * 3 / 4;
+    if (alike && r->n_prompt < most) r->n_prompt = between(w, r->n_prompt, most);
+    if (i > 0 && (alike || sim_random(w, 3) == 0)) {
+        const request *old = &w->request[sim_random(w, alike ? (i + 1) / 2 : i)];
+        uint32_t have = old->n_prompt + old->n_oracle, keep = between(w, alike ? r->n_prompt / 2 : 1, r->n_prompt);
+        for (; known < keep && known < have; known++)
+            r->prompt[known] = known < old->n_prompt ? old->prompt[known] : old->oracle[known - old->n_prompt];
+        if (alike || sim_random(w, 4) != 0) memcpy(r->salt, old->salt, sizeof r->salt);
+    } else if (sim_random(w, 3) == 0) {
+        r->salt[0] = (char)between(w, 'a', 'c');
+    }
+    for (uint32_t k = known; k < r->n_prompt; k++) r->prompt[k] = between(w, 0, w->scheduler.vocab - 1);
+}
+
+/* Sample k of the prompt of request `lead`. */
+static void sample_of(world *w, uint32_t lead, uint32_t k) {
+    request *r = &w->request[lead + k];
+    *r = w->request[lead];
+    r->rid += k;
+    r->sample = k;
+    r->poison = r->bad = false;
+    r->stop_at = sim_random(w, 4) == 0 ? between(w, 1, 12) : 0;
+    r->cancel_ns = (w->faults & CANCELS) && sim_random(w, 3) == 0 ? r->submit_ns + sim_random(w, 20 * MS) : 0;
+    sim_model_oracle(w, r);
+    if (r->cancel_ns) sim_push(w, r->cancel_ns, W_CANCEL, lead + k, 0, 0);
+}
+
 static void requests(world *w) {
     tr_rng files = {w->seed ^ 0xf11e};
     const tr_scheduler_config *c = &w->scheduler;
     uint32_t poison_odds = between(w, 2, 8);
+    bool alike = sim_random(w, 2) == 0;
     w->n_requests = between(w, 2, 14);
     for (uint32_t i = 0; i < w->n_requests; i++) {
         request *r = &w->request[i];
-        r->rid = tr_rng_mix(w->seed * 1000 + i) | 1;
+        r->rid = (tr_rng_mix(w->seed * 1000 + i) | TR_MAX_SAMPLES) & ~(uint64_t)(TR_MAX_SAMPLES - 1);
+        r->n = 1;
+        r->lead = i;
         r->n_prompt = sim_random(w, 4) == 0 ? between(w, 1, c->context) : between(w, 1, c->context / 2);
         r->max_tokens = between(w, 0, 4) == 0 ? between(w, 0, 2) : between(w, 1, c->context);
+        prompt(w, i, alike);
         r->forced = sim_random(w, 4) == 0 ? between(w, 0, r->n_prompt - 1) : 0;
         r->logits = sim_random(w, 5) == 0;
         r->ignore_eos = sim_random(w, 2) == 0;
         r->seed = tr_rng_next(&w->rng);
         r->stop_at = sim_random(w, 4) == 0 ? between(w, 1, 12) : 0;
-        for (uint32_t k = 0; k < r->n_prompt; k++) r->prompt[k] = between(w, 0, c->vocab - 1);
         r->submit_ns = sim_random(w, 2) == 0 ? sim_random(w, 2 * MS) : sim_random(w, w->faults_until);
         if ((w->faults & CANCELS) && sim_random(w, 3) == 0) r->cancel_ns = r->submit_ns + sim_random(w, 20 * MS);
         uint32_t last = r->n_prompt + r->max_tokens;
@@ -186,6 +223,12 @@ static void requests(world *w) {
         sim_model_oracle(w, r);
         sim_push(w, r->submit_ns, W_SUBMIT, i, 0, 0);
         if (r->cancel_ns) sim_push(w, r->cancel_ns, W_CANCEL, i, 0, 0);
+        if (r->logits || r->max_tokens == 0 || r->restore || sim_random(w, 3) != 0) continue;
+        r->save = false;
+        uint32_t n = between(w, 2, 5), most = w->n_requests - i;
+        r->n = n < most ? n : most;
+        for (uint32_t k = 1; k < r->n; k++) sample_of(w, i, k);
+        i += r->n - 1;
     }
 }
 

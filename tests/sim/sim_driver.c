@@ -137,6 +137,7 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
     if (actor == w->slow_actor) duration *= w->slow_factor;
     if (p->computing) sim_fail(w, "actor %u computes twice at once", actor);
     if (sim_faults_on(w, SLOW) && sim_chance(w, 30)) duration *= 40;
+    if (duration > 150 * MS) duration = 150 * MS; /* beyond 200 it counts as a hang */
     p->computing = p->busy = true;
     p->compute = *m;
     p->compute_no++;

@@ -22,7 +22,9 @@ static void send_submit(world *w, uint32_t i) {
                                   .max_tokens = r->max_tokens,
                                   .seed = r->seed,
                                   .ignore_eos = r->ignore_eos,
-                                  .logits = r->logits};
+                                  .logits = r->logits,
+                                  .n = r->n,
+                                  .cache_salt = {r->salt, (uint32_t)strlen(r->salt)}};
     char save[8], restore[8];
     tr_msg_submit *s = &m.as.submit;
     if (r->save) s->save = (tr_str){save, (uint32_t)snprintf(save, sizeof save, "f%u", i)};
@@ -69,8 +71,10 @@ void sim_frontend_submit(world *w, uint32_t i) {
         sim_push(w, 1 * MS, W_SUBMIT, i, 0, 0); /* the client tries again */
         return;
     }
-    w->request[i].submitted = true;
-    w->front[i].known = true;
+    for (uint32_t k = 0; k < w->request[i].n; k++) {
+        w->request[i + k].submitted = true;
+        w->front[i + k].known = true;
+    }
     send_submit(w, i);
 }
 
@@ -87,9 +91,10 @@ void sim_frontend_start(world *w) {
     memset(w->front, 0, sizeof w->front);
     for (uint32_t s = 0; s < j->n_slots; s++) {
         tr_journal_entry *e = tr_journal_at(j, s);
-        if (atomic_load(&e->state) == TR_JOURNAL_FREE) continue;
+        if (!tr_journal_counts(e)) continue;
         uint32_t i = find(w, e->rid);
-        if (i == UINT32_MAX || e->client_len != 1 || e->client[0] != i) sim_fail(w, "slot %u: entry of nobody", s);
+        if (i == UINT32_MAX || e->client_len != 1 || e->client[0] + e->sample != i)
+            sim_fail(w, "slot %u: entry of nobody", s);
         /* its client was told "refused" or "lost", then a repeated SUBMIT got in: a client ignores what comes after */
         if (w->request[i].ended && (w->request[i].code == 99 || w->request[i].code == 69)) continue;
         w->front[i].known = w->front[i].accepted = true;
@@ -134,8 +139,11 @@ static void on_output(world *w, const tr_msg_output *m) {
         m->index + m->tokens.len > w->front[i].cancel_keep && m->index + m->tokens.len != r->n_oracle)
         sim_fail(w, "request %u: %u tokens count, not %u", i, m->index + m->tokens.len, w->front[i].cancel_keep);
     if (m->finish != 0) {
-        end_at_client(w, i, m->finish, m->code, m->error);
-        w->front[i].known = false;
+        for (uint32_t k = 0; k < (m->refused ? r->n : 1); k++) {
+            if (k > 0 && !w->front[i + k].known) continue;
+            end_at_client(w, i + k, m->finish, m->code, m->error);
+            w->front[i + k].known = false;
+        }
         sim_send(w, FRONTEND, SCHEDULER, &release); /* also of a refusal: it may be an end whose ACCEPTED was lost */
     } else if (r->stop_at && w->front[i].got >= r->stop_at) {
         cancel(w, i, TR_FINISH_STOP, r->stop_at);
@@ -148,7 +156,7 @@ void sim_frontend_event(world *w, const tr_event *ev) {
     if (ev->kind == TR_EVENT_PEER_UP && ev->from == SCHEDULER) {
         for (uint32_t i = 0; i < w->n_requests; i++) {
             if (!w->front[i].known) continue;
-            if (!w->front[i].accepted) send_submit(w, i);
+            if (!w->front[i].accepted && w->request[i].sample == 0) send_submit(w, i);
             if (w->front[i].cancel_sent)
                 send_cancel(w, w->request[i].rid, w->front[i].cancel_finish, w->front[i].cancel_keep);
         }
@@ -159,7 +167,8 @@ void sim_frontend_event(world *w, const tr_event *ev) {
     } else if (ev->msg->type == TR_MSG_ACCEPTED) {
         uint32_t i = find(w, ev->msg->as.accepted.rid);
         if (i == UINT32_MAX) sim_fail(w, "unknown request accepted");
-        if (w->front[i].known) w->front[i].accepted = w->request[i].accepted = true;
+        for (uint32_t k = 0; k < w->request[i].n; k++)
+            if (w->front[i + k].known) w->front[i + k].accepted = w->request[i + k].accepted = true;
     } else {
         sim_fail(w, "message %u to the frontend", ev->msg->type);
     }

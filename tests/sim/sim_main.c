@@ -89,7 +89,7 @@ static void free_world(world *w) {
 }
 
 typedef struct totals {
-    uint64_t events, steps, deaths, requests;
+    uint64_t events, steps, deaths, requests, hits, hit_tokens, copies;
 } totals;
 
 static uint64_t run_seed(uint64_t seed, totals *t) {
@@ -113,6 +113,9 @@ static uint64_t run_seed(uint64_t seed, totals *t) {
     t->steps += w->total_steps;
     t->deaths += w->total_deaths;
     t->requests += w->n_requests;
+    t->hits += w->total_hits;
+    t->hit_tokens += w->total_hit_tokens;
+    t->copies += w->total_copies;
     free_world(w);
     return digest;
 }
@@ -170,8 +173,11 @@ int main(int argc, char **argv) {
     if (file != NULL) run_file(file, &t);
     for (uint64_t seed = from; seed <= to; seed++) run_and_compare(seed, seed % 32 == 0, &t);
     double s = (double)(tr_clock_now_ns() - begin) / 1e9;
-    printf("seeds %lu..%lu%s passed: %lu requests, %lu events, %lu stage steps, %lu deaths, %.1f s, %.0f events/s\n",
+    printf("seeds %lu..%lu%s passed: %lu requests, %lu events, %lu stage steps, %lu deaths, %lu prefix hits of %lu "
+           "tokens, %lu page copies, "
+           "%.1f s, %.0f events/s\n",
            (unsigned long)from, (unsigned long)to, ranks_on ? " with ranks" : "", (unsigned long)t.requests,
-           (unsigned long)t.events, (unsigned long)t.steps, (unsigned long)t.deaths, s, (double)t.events / s);
+           (unsigned long)t.events, (unsigned long)t.steps, (unsigned long)t.deaths, (unsigned long)t.hits,
+           (unsigned long)t.hit_tokens, (unsigned long)t.copies, s, (double)t.events / s);
     return 0;
 }

@@ -4,14 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Where both phases have one precision, a path is as good as the other. */
+static uint32_t path_of(const world *w, uint32_t phase) { return w->scheduler.one_path ? TR_PHASE_PREFILL : phase; }
 static uint64_t path_key(uint32_t phase) { return phase == TR_PHASE_PREFILL ? 0x70ull : 0xd0ull; }
 static uint64_t embed(uint32_t phase, uint32_t token) { return tr_rng_hash(path_key(phase) ^ 0xe000, token); }
 static uint64_t cell_of(uint32_t phase, uint32_t layer, uint32_t head, uint32_t pos, uint64_t act) {
     return tr_rng_hash(path_key(phase) << 32 | layer << 24 | head << 16 | pos, act);
 }
 static uint64_t converted(uint64_t cell) { return tr_rng_mix(cell ^ 0xc04); }
-static uint32_t sample(const world *w, uint64_t act, uint64_t seed, uint32_t pos) {
-    return (uint32_t)(tr_rng_hash(tr_rng_hash(act, seed), pos) % w->scheduler.vocab);
+static uint32_t sample(const world *w, uint64_t act, uint64_t seed, uint32_t index, uint32_t pos) {
+    return (uint32_t)(tr_rng_hash(tr_rng_hash(act, seed + index), pos) % w->scheduler.vocab);
 }
 static uint32_t window_begin(const world *w, uint32_t layer, uint32_t pos) {
     uint32_t n = w->model.layer_is_global[layer] ? 0 : w->model.window;
@@ -21,6 +23,7 @@ static uint32_t window_begin(const world *w, uint32_t layer, uint32_t pos) {
 /* ---- oracle: one request alone, no pages, no stages ---- */
 static uint64_t oracle_row(const world *w, uint64_t (*kv)[MAX_HEADS][MAX_CONTEXT], uint32_t phase, uint32_t pos,
                            uint32_t token) {
+    phase = path_of(w, phase);
     uint64_t act = embed(phase, token);
     for (uint32_t l = 0; l < w->model.n_layers; l++) {
         uint64_t sum = act;
@@ -50,7 +53,7 @@ void sim_model_oracle(world *w, request *r) {
         if (pos == split) oracle_convert(w, kv, split);
         uint64_t act = oracle_row(w, kv, pos < split ? TR_PHASE_PREFILL : TR_PHASE_DECODE, pos, token[pos]);
         if (pos + 1 < n) continue;
-        uint32_t t = sample(w, act, r->seed, pos + 1);
+        uint32_t t = sample(w, act, r->seed, r->sample, pos + 1);
         if (t == w->scheduler.eos[0] && !r->ignore_eos) {
             r->oracle_finish = TR_FINISH_STOP;
             return;
@@ -61,23 +64,32 @@ void sim_model_oracle(world *w, request *r) {
 }
 
 /* ---- the same on pages, layers [lo, hi) of one stage ---- */
+static uint64_t *cell_of_page(world *w, uint32_t pool, uint32_t layer, uint32_t head, uint32_t page) {
+    const tr_kv_layout *l = &w->scheduler.layout[pool];
+    size_t run = (size_t)layer * w->model.n_kv_heads + head, most = 0;
+    for (uint32_t k = 0; k < l->n_groups; k++) most = l->group[k].n_pages > most ? l->group[k].n_pages : most;
+    return &w->cells[pool][(run * most + page) * l->page_tok];
+}
+
 static uint64_t *cell_at(world *w, uint32_t pool, uint32_t slot, uint32_t layer, uint32_t head, uint32_t pos) {
     const tr_kv_layout *l = &w->scheduler.layout[pool];
     uint32_t g = l->layer_group[layer], page = w->table[pool][tr_kv_layout_entry(l, slot, g, pos / l->page_tok)];
     if (page >= l->group[g].n_pages)
         sim_fail(w, "pool %u slot %u layer %u: no page for position %u", pool, slot, layer, pos);
-    size_t run = (size_t)layer * w->model.n_kv_heads + head, most = 0;
-    for (uint32_t k = 0; k < l->n_groups; k++) most = l->group[k].n_pages > most ? l->group[k].n_pages : most;
-    return &w->cells[pool][(run * most + page) * l->page_tok + pos % l->page_tok];
+    return cell_of_page(w, pool, layer, head, page) + pos % l->page_tok;
+}
+
+static uint32_t pool_of_step(const world *w, const tr_msg_step *step) {
+    return w->scheduler.one_pool || step->phase == TR_PHASE_PREFILL ? 0 : 1;
 }
 
 static uint64_t row(world *w, uint32_t actor, const tr_msg_step *step, const tr_msg_span *span, uint32_t pos,
                     uint64_t act) {
-    uint32_t pool = w->scheduler.one_pool || step->phase == TR_PHASE_PREFILL ? 0 : 1;
+    uint32_t pool = pool_of_step(w, step), phase = path_of(w, step->phase);
     for (uint32_t l = w->lo[actor]; l < w->hi[actor]; l++) {
         uint64_t sum = act;
         for (uint32_t h = 0; h < w->model.n_kv_heads; h++) {
-            *cell_at(w, pool, span->slot, l, h, pos) = cell_of(step->phase, l, h, pos, act);
+            *cell_at(w, pool, span->slot, l, h, pos) = cell_of(phase, l, h, pos, act);
             for (uint32_t q = window_begin(w, l, pos); q <= pos; q++)
                 sum = tr_rng_hash(sum, *cell_at(w, pool, span->slot, l, h, q));
         }
@@ -86,18 +98,35 @@ static uint64_t row(world *w, uint32_t actor, const tr_msg_step *step, const tr_
     return act;
 }
 
+/* All tokens of a page, in the layers of this stage. */
+static void copy_page(world *w, uint32_t actor, const tr_msg_step *step, const uint32_t *copy) {
+    uint32_t pool = pool_of_step(w, step);
+    const tr_kv_layout *l = &w->scheduler.layout[pool];
+    if (copy[1] >= l->group[copy[0]].n_pages || copy[2] >= l->group[copy[0]].n_pages || copy[1] == copy[2])
+        sim_fail(w, "copy of page %u to %u of group %u", copy[1], copy[2], copy[0]);
+    w->total_copies++;
+    for (uint32_t layer = w->lo[actor]; layer < w->hi[actor]; layer++)
+        for (uint32_t h = 0; h < w->model.n_kv_heads && l->layer_group[layer] == copy[0]; h++)
+            memcpy(cell_of_page(w, pool, layer, h, copy[2]), cell_of_page(w, pool, layer, h, copy[1]),
+                   l->page_tok * sizeof(uint64_t));
+}
+
 void sim_model_step(world *w, uint32_t actor, const tr_msg_step *step, const uint64_t *in, uint64_t *out,
                     uint32_t *sampled, uint32_t max_rows) {
     bool last = w->hi[actor] == w->model.n_layers;
-    for (uint32_t i = 0, r = 0; i < step->spans.len; i++) {
+    for (uint32_t i = 0; i + 2 < step->copies.len; i += 3) copy_page(w, actor, step, step->copies.data + i);
+    for (uint32_t i = 0, r = 0, at = 0; i < step->spans.len; i++) {
         const tr_msg_span *span = &step->spans.data[i];
-        sampled[i] = 0;
+        uint32_t draws = span->draws > 1 ? span->draws : 1;
+        for (uint32_t k = 0; k < draws; k++) sampled[at + k] = 0;
         for (uint32_t k = 0; k < span->rows; k++, r++) {
             if (r >= max_rows) return;
-            uint64_t act = in ? in[r] : embed(step->phase, step->tokens.data[r]);
+            uint64_t act = in ? in[r] : embed(path_of(w, step->phase), step->tokens.data[r]);
             out[r] = row(w, actor, step, span, span->pos0 + k, act);
         }
-        if (last && (span->flags & 1)) sampled[i] = sample(w, out[r - 1], span->seed, span->pos0 + span->rows);
+        for (uint32_t k = 0; k < draws && last && (span->flags & 1); k++)
+            sampled[at + k] = sample(w, out[r - 1], span->seed, span->sample + k, span->pos0 + span->rows);
+        at += draws;
     }
 }
 

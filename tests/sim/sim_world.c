@@ -275,7 +275,13 @@ static void dispatch(world *w, const event *e) {
     }
     case W_CHILD_EXIT:
     case W_CHILD_STATE: supervisor_event(w, e); break;
-    case W_SUBMIT: sim_frontend_submit(w, e->actor); break;
+    case W_SUBMIT:
+        /* an admission writes more to shared memory than anything else */
+        if (sim_faults_on(w, CRASH_SCHEDULER) && sim_faults_on(w, CRASH_IN_STEP) && sim_random(w, 3) == 0 &&
+            w->crash_countdown < 0)
+            w->crash_countdown = (int64_t)sim_random(w, 60);
+        sim_frontend_submit(w, e->actor);
+        break;
     case W_CANCEL: sim_frontend_cancel(w, e->actor); break;
     case W_CHAOS: chaos(w); break;
     case W_SIGNAL: on_signal(w, e); break;

@@ -306,6 +306,15 @@ static void test_ranks(void **state) {
     must(&w);
     assert_sound();
     assert_chain(1, 3);
+    tr_company_build_want wide = want(1, 0);
+    wide.side[0].tp = 5;
+    describe("node:5 core:64 pu:1", 64ull << 30);
+    assert_int_equal(build(&wide), TR_CONFIG);
+    assert_non_null(strstr(err.text, "unified.0 has 320 workers"));
+    wide.threads = 256;
+    must(&wide);
+    assert_chain(0, 1);
+    describe("node:2 core:4 pu:1", 64ull << 30);
     w.side[1].tp = 20;
     assert_int_equal(build(&w), TR_CONFIG);
     assert_non_null(strstr(err.text, "66 ranks of stages in all: at most 64"));

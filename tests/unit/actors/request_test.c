@@ -35,14 +35,14 @@ static void test_journal(void **state) {
     tr_journal_entry *done = enter(j, 0, TR_JOURNAL_DONE, 100, 7);
     assert_ptr_equal(tr_request_journal(j, 100), done);
     /* An id is free again once its request has ended, although the journal still holds it. */
-    assert_null(tr_request_journal_client(j, alice, sizeof alice, 7));
+    assert_null(tr_request_journal_client(j, alice, sizeof alice, 7, 0));
     tr_journal_entry *open = enter(j, 2, TR_JOURNAL_OPEN, 101, 7);
-    assert_ptr_equal(tr_request_journal_client(j, alice, sizeof alice, 7), open);
-    assert_null(tr_request_journal_client(j, alice, sizeof alice, 8));
-    assert_null(tr_request_journal_client(j, bob, sizeof bob, 7));
+    assert_ptr_equal(tr_request_journal_client(j, alice, sizeof alice, 7, 0), open);
+    assert_null(tr_request_journal_client(j, alice, sizeof alice, 8, 0));
+    assert_null(tr_request_journal_client(j, bob, sizeof bob, 7, 0));
     enter(j, 2, TR_JOURNAL_FREE, 101, 7);
     assert_null(tr_request_journal(j, 101));
-    assert_null(tr_request_journal_client(j, alice, sizeof alice, 7));
+    assert_null(tr_request_journal_client(j, alice, sizeof alice, 7, 0));
     free(j);
 }
 
@@ -53,11 +53,11 @@ static void test_table(void **state) {
     tr_request *a = tr_request_add(&t, 1, alice, sizeof alice, 7), *b = tr_request_add(&t, 2, bob, sizeof bob, 7);
     assert_null(tr_request_add(&t, 3, bob, sizeof bob, 8));
     assert_ptr_equal(tr_request_find(&t, 2), b);
-    assert_ptr_equal(tr_request_find_client(&t, alice, sizeof alice, 7), a);
-    assert_ptr_equal(tr_request_find_client(&t, bob, sizeof bob, 7), b);
+    assert_ptr_equal(tr_request_find_client(&t, alice, sizeof alice, 7, 0), a);
+    assert_ptr_equal(tr_request_find_client(&t, bob, sizeof bob, 7, 0), b);
     tr_request_remove(&t, a);
     assert_null(tr_request_find(&t, 1));
-    assert_null(tr_request_find_client(&t, alice, sizeof alice, 7));
+    assert_null(tr_request_find_client(&t, alice, sizeof alice, 7, 0));
     assert_int_equal(t.n, 1);
     assert_non_null(tr_request_add(&t, 3, alice, sizeof alice, 8));
     tr_request_table_destroy(&t);

@@ -185,6 +185,35 @@ static void what_makes_no_sense_is_counted(void **state) {
     assert_int_equal(tr_stage_core_bytes(&c), 0);
 }
 
+/* Copies come along, and the answer has as many tokens as the spans draw. */
+static void draws_and_copies(void **state) {
+    (void)state;
+    make(1, 1);
+    reset(1);
+    tr_msg_span spans[2] = {{.rid = 5, .rows = 2, .draws = 3}, {.rid = 6, .rows = 1}};
+    uint32_t tokens[3] = {1, 2, 3}, copies[6] = {0, 7, 8, 1, 9, 10};
+    tr_msg m = {.type = TR_MSG_STEP};
+    m.as.step = (tr_msg_step){.epoch = 1,
+                              .step = 1,
+                              .phase = TR_PHASE_DECODE,
+                              .spans = {spans, 2},
+                              .tokens = {tokens, 3},
+                              .copies = {copies, 6}};
+    msg(m);
+    memset(copies, 0xee, sizeof copies);
+    expect(0, TR_EFFECT_COMPUTE);
+    assert_int_equal(fx->item[0].msg.as.step.copies.len, 6);
+    assert_int_equal(fx->item[0].msg.as.step.copies.data[5], 10);
+    computed(0);
+    assert_int_equal(fx->item[0].msg.as.step_done.sampled.len, 4);
+    assert_int_equal(fx->item[0].msg.as.step_done.sampled.data[3], 14);
+    uint32_t many[7 * 6] = {0};
+    m.as.step.step = 2;
+    m.as.step.copies = (tr_u32v){many, 13}; /* more than two pages a span */
+    msg(m);
+    assert_int_equal(fx->n, 0);
+}
+
 /* Another rank died in the step: nobody hears of it, nothing else runs, the RESET that comes ends it. */
 static void an_aborted_step_waits_for_its_reset(void **state) {
     (void)state;
@@ -225,7 +254,8 @@ int main(void) {
                                        cmocka_unit_test(failure_is_told_and_publishes_nothing),
                                        cmocka_unit_test(reset_while_computing),
                                        cmocka_unit_test(what_makes_no_sense_is_counted),
-                                       cmocka_unit_test(an_aborted_step_waits_for_its_reset)};
+                                       cmocka_unit_test(an_aborted_step_waits_for_its_reset),
+                                       cmocka_unit_test(draws_and_copies)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free(stage);
     free(fx);

@@ -199,7 +199,6 @@ static void test_not_yet(void **state) {
     static const char *const texts[] = {"version: 1\ndecode: {dtype: fp16}\n",
                                         "version: 1\nhosts: [{name: a, gpus: 0}]\n",
                                         "version: 1\nhosts: [a, b]\n",
-                                        "version: 1\nserver: {port: 80}\n",
                                         "version: 1\ntransport: {remote: tcp}\n",
                                         "version: 1\nscheduler: {policy: sarathi}\n",
                                         "version: 1\nhandoff: {lease_s: 5}\n"};

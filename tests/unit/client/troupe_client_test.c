@@ -172,11 +172,12 @@ static uint64_t add(fake *f) {
     return id;
 }
 
-static void send_text(fake *f, uint64_t id, uint32_t index, uint32_t n, uint64_t offset, const char *text,
-                      uint32_t finish) {
+static void send_sample(fake *f, uint64_t id, uint32_t sample, uint32_t index, uint32_t n, uint64_t offset,
+                        const char *text, uint32_t finish) {
     static const uint32_t tokens[] = {10, 11, 12, 13, 14, 15, 16, 17, 18, 19};
     tr_msg m = {.type = TR_MSG_TEXT,
                 .as.text = {.id = id,
+                            .sample = sample,
                             .index = index,
                             .tokens = {tokens + index, n},
                             .offset = offset,
@@ -185,6 +186,10 @@ static void send_text(fake *f, uint64_t id, uint32_t index, uint32_t n, uint64_t
                             .prompt_tokens = finish ? 4 : 0,
                             .ttft_ns = finish ? 123 : 0}};
     answer(f, &m, NULL, 0);
+}
+static void send_text(fake *f, uint64_t id, uint32_t index, uint32_t n, uint64_t offset, const char *text,
+                      uint32_t finish) {
+    send_sample(f, id, 0, index, n, offset, text, finish);
 }
 
 static void expect_text(fake *f, uint32_t index, uint32_t n, const char *text, uint32_t finish) {
@@ -365,6 +370,50 @@ static void test_repeats(void **state) {
     expect_text(f, 4, 1, "", 0);
     expect_text(f, 5, 0, "orld", 0);
     expect_text(f, 5, 0, "", TR_FINISH_STOP);
+    expect_quiet(f);
+    stop(f);
+}
+
+static void expect_end(fake *f, tr_client_event_kind kind, uint32_t sample, bool last) {
+    tr_client_event e;
+    poll_event(f, &e);
+    assert_int_equal(e.kind, kind);
+    assert_int_equal(e.sample, sample);
+    assert_int_equal(e.last, last);
+}
+
+static uint64_t add_samples(fake *f, uint32_t n) {
+    uint64_t id = 0;
+    tr_error err;
+    const tr_client_params p = {.prompt = "a", .prompt_len = 1, .max_tokens = 9, .n = n};
+    assert_int_equal(tr_client_add(f->client, &p, &id, &err), TR_OK);
+    assert_int_equal(expect(f, TR_MSG_ADD).as.add.n, n);
+    return id;
+}
+
+/* Each sample has a text and an end of its own; the request ends with the last, or with an error of all. */
+static void test_samples(void **state) {
+    (void)state;
+    fake *f = start(NULL);
+    uint64_t id = add_samples(f, 3);
+    send_sample(f, id, 2, 0, 1, 0, "x", 0);
+    send_sample(f, id, 0, 0, 2, 0, "ab", TR_FINISH_STOP);
+    send_sample(f, id, 0, 0, 2, 0, "ab", TR_FINISH_STOP); /* a repeat */
+    send_sample(f, id, 3, 0, 1, 0, "?", 0);               /* no such sample */
+    send_sample(f, id, 2, 0, 2, 0, "xy", 0);
+    expect_text(f, 0, 1, "x", 0);
+    expect_end(f, TR_CLIENT_END, 0, false);
+    expect_text(f, 1, 1, "y", 0);
+    tr_msg m = {.type = TR_MSG_ERROR, .as.error = {.id = id, .code = 70, .text = {"no", 2}, .sample = 1}};
+    for (int i = 0; i < 2; i++) answer(f, &m, NULL, 0);
+    expect_end(f, TR_CLIENT_ERROR, 1, false);
+    send_sample(f, id, 2, 2, 1, 2, "z", TR_FINISH_LENGTH);
+    expect_end(f, TR_CLIENT_END, 2, true);
+    assert_int_equal(tr_client_open_requests(f->client), 0);
+    m.as.error.id = add_samples(f, 2);
+    m.as.error.sample = TR_MAX_SAMPLES;
+    answer(f, &m, NULL, 0);
+    expect_end(f, TR_CLIENT_ERROR, TR_MAX_SAMPLES, true);
     expect_quiet(f);
     stop(f);
 }
@@ -588,17 +637,13 @@ static void test_params(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_connect),
-                                       cmocka_unit_test(test_connect_fails),
-                                       cmocka_unit_test(test_pings),
-                                       cmocka_unit_test(test_silence),
-                                       cmocka_unit_test(test_stream),
-                                       cmocka_unit_test(test_repeats),
-                                       cmocka_unit_test(test_frontend_restart),
-                                       cmocka_unit_test(test_company_restart),
-                                       cmocka_unit_test(test_abort_status_drain),
-                                       cmocka_unit_test(test_logits),
-                                       cmocka_unit_test(test_hostile),
-                                       cmocka_unit_test(test_params)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_connect),         cmocka_unit_test(test_connect_fails),
+        cmocka_unit_test(test_pings),           cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_stream),          cmocka_unit_test(test_repeats),
+        cmocka_unit_test(test_samples),         cmocka_unit_test(test_frontend_restart),
+        cmocka_unit_test(test_company_restart), cmocka_unit_test(test_abort_status_drain),
+        cmocka_unit_test(test_logits),          cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_params)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -47,9 +47,9 @@ static void one_run(const tr_ops *ops, tr_rng *r, uint8_t *src, uint8_t *got, ui
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t at = t0 + i;
         tr_kv_convert(ops, to, want + at / 16 * tr_kv_tile_bytes(to, d), at % 16, from,
-                      src + at / 16 * tr_kv_tile_bytes(from, d), at % 16, 1, d, NULL, tmp);
+                      src + at / 16 * tr_kv_tile_bytes(from, d), at % 16, 1, d, NULL, NULL, tmp);
     }
-    tr_kv_convert_run(ops, to, got, from, src, t0, n, d, tr_rng_below(r, 2) ? src : NULL, tmp);
+    tr_kv_convert_run(ops, to, got, from, src, t0, n, d, NULL, tr_rng_below(r, 2) ? src : NULL, tmp);
     tr_kv_convert_fence();
     assert_memory_equal(got, want, ROOM);
 }

@@ -21,16 +21,16 @@ static tr_kv_layout layout_of(uint32_t pages0, uint32_t pages1) {
 static void bitmap_size(void **state) {
     (void)state;
     tr_kv_layout l = layout_of(64, 0);
-    assert_int_equal(tr_kv_pool_bitmap_bytes(&l), 64);
+    assert_int_equal(tr_kv_pool_bitmap_bytes(&l), 64 + 64 * 4);
     l = layout_of(64 * 8 + 1, 0);
-    assert_int_equal(tr_kv_pool_bitmap_bytes(&l), 128);
+    assert_int_equal(tr_kv_pool_bitmap_bytes(&l), 128 + (64 * 8 + 16) * 4);
     l = layout_of(1, 64 * 7 + 1);
-    assert_int_equal(tr_kv_pool_bitmap_bytes(&l), 128);
+    assert_int_equal(tr_kv_pool_bitmap_bytes(&l), 128 + (64 * 7 + 16) * 4);
 }
 
 static void all_or_nothing(void **state) {
     (void)state;
-    _Atomic uint64_t bits[8] = {0};
+    _Atomic uint64_t bits[64] = {0};
     uint32_t page[200];
     tr_kv_layout l = layout_of(70, 3);
     tr_kv_pool p;
@@ -51,7 +51,7 @@ static void all_or_nothing(void **state) {
 
 static void rebuild(void **state) {
     (void)state;
-    _Atomic uint64_t bits[8] = {0};
+    _Atomic uint64_t bits[64] = {0};
     uint32_t page[8];
     tr_kv_layout l = layout_of(70, 3);
     tr_kv_pool p, q;
@@ -61,10 +61,13 @@ static void rebuild(void **state) {
     assert_int_equal(q.n_free[0], 65);
     tr_kv_pool_clear(&q);
     assert_int_equal(q.n_free[0], 70);
-    assert_true(tr_kv_pool_mark(&q, 0, 69));
-    assert_false(tr_kv_pool_mark(&q, 0, 69)); /* second owner */
-    assert_false(tr_kv_pool_mark(&q, 0, 70));
-    assert_false(tr_kv_pool_mark(&q, 2, 0));
+    assert_true(tr_kv_pool_hold(&q, 0, 69));
+    assert_true(tr_kv_pool_hold(&q, 0, 69)); /* second holder */
+    assert_false(tr_kv_pool_hold(&q, 0, 70));
+    assert_false(tr_kv_pool_hold(&q, 2, 0));
+    assert_int_equal(tr_kv_pool_holders(&q, 0, 69), 2);
+    assert_int_equal(q.n_free[0], 69);
+    tr_kv_pool_free(&q, 0, 69);
     assert_int_equal(q.n_free[0], 69);
     assert_true(tr_kv_pool_taken(&q, 0, 69));
     assert_false(tr_kv_pool_taken(&q, 0, 0));
@@ -74,7 +77,7 @@ static void against_a_plain_array(void **state) {
     (void)state;
     tr_rng rng = {7};
     for (uint32_t run = 0; run < 50; run++) {
-        _Atomic uint64_t bits[16] = {0};
+        _Atomic uint64_t bits[256] = {0};
         bool model[400] = {false};
         uint32_t n = 1 + (uint32_t)tr_rng_below(&rng, 400), have = n, page[400];
         tr_kv_layout l = layout_of(n, 0);

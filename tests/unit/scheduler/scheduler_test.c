@@ -164,7 +164,7 @@ static void life_of_one_request(void **state) {
     assert_int_equal(r.tok0, 0);
     assert_int_equal(r.tok1, 32);
     assert_int_equal(r.tok_min.data[0], 0);
-    assert_int_equal(r.tok_min.data[1], 70 + 1 - 20); /* what the first decoded row still sees */
+    assert_int_equal(r.tok_min.data[1], 48); /* the page of 70 + 1 - 20, what the first decoded row still sees */
     step_done(P1, b, 0);
     tr_msg_reshard r2 = reshard();
     step_done(P1, c, 42);
@@ -195,6 +195,78 @@ static void life_of_one_request(void **state) {
     assert_int_equal(atomic_load(&tr_journal_at(config.journal, 0)->state), TR_JOURNAL_DONE);
     msg(FRONT, (tr_msg){.type = TR_MSG_RELEASE, .as.release.rid = 7});
     assert_int_equal(atomic_load(&tr_journal_at(config.journal, 0)->state), TR_JOURNAL_FREE);
+}
+
+/* Prefill of everything that is asked of P0 and P1, hand-off included, until nothing more comes. */
+static void prefill_all(uint32_t token) {
+    tr_msg_step steps[8];
+    tr_msg_reshard jobs[8];
+    uint32_t n_steps = 0, n_jobs = 0, done = 0, moved = 0;
+    for (bool any = true; any;) {
+        for (uint32_t i = 0; sent(P1, TR_MSG_STEP, i); i++) steps[n_steps++] = sent(P1, TR_MSG_STEP, i)->as.step;
+        for (uint32_t i = 0; sent(RESHARDER, TR_MSG_RESHARD, i); i++)
+            jobs[n_jobs++] = sent(RESHARDER, TR_MSG_RESHARD, i)->as.reshard;
+        any = done < n_steps || moved < n_jobs;
+        if (done < n_steps)
+            step_done(P1, steps[done++], token);
+        else if (moved < n_jobs)
+            reshard_done(jobs[moved++]);
+    }
+}
+
+/* The second request with the same beginning computes and moves what is left of it; one of another tenant all. */
+static void known_prefix(void **state) {
+    (void)state;
+    static uint32_t tokens[100];
+    create(false, false, 40);
+    config.prefix_cache = 1;
+    create_scheduler();
+    all_up(1);
+    for (uint32_t i = 0; i < 100; i++) tokens[i] = 10 + i % 50;
+    submit(1, 70, 0, 1);
+    prefill_all(42);
+    msg(FRONT, (tr_msg){.type = TR_MSG_RELEASE, .as.release.rid = 1});
+    tr_scheduler_stats stats;
+    tr_scheduler_get_stats(sched, &stats);
+    assert_int_equal(stats.pool_free[0], stats.pool_pages[0]);
+    assert_int_equal(stats.pool_cached[0], 2 * 4);
+    assert_int_equal(stats.pool_cached[1], 0); /* max_tokens 1: nothing was handed over */
+    submit(2, 70, 0, 9);
+    tr_msg_step a = step_to(P0);
+    assert_int_equal(a.spans.data[0].pos0, 64);
+    assert_int_equal(a.spans.data[0].rows, 6);
+    assert_int_equal(reshard().tok0, 0); /* what is known is moved at once */
+    assert_int_equal(reshard().tok1, 64);
+    prefill_all(42);
+    tr_msg_step d = step_to(D0);
+    submit(3, 75, 0, 9); /* while the second still runs */
+    a = step_to(P0);
+    assert_int_equal(a.spans.data[0].pos0, 64);
+    assert_int_equal(a.spans.data[0].rows, 11);
+    step_done(P1, a, 42);
+    assert_int_equal(reshard().tok0, 64);
+    assert_int_equal(reshard().tok1, 75);
+    step_done(D1, d, EOS);
+    const tr_msg_output *o = &sent(FRONT, TR_MSG_OUTPUT, 0)->as.output;
+    assert_int_equal(o->finish, TR_FINISH_STOP);
+    assert_int_equal(o->cached_tokens, 64);
+    msg(FRONT, (tr_msg){.type = TR_MSG_SUBMIT,
+                        .as.submit = {.rid = 4, .tokens = {tokens, 70}, .max_tokens = 9, .cache_salt = {"x", 1}}});
+    assert_int_equal(step_to(P0).spans.data[0].pos0, 0);
+    msg(FRONT, (tr_msg){.type = TR_MSG_RELEASE, .as.release.rid = 2});
+    msg(FRONT, (tr_msg){.type = TR_MSG_SUBMIT, .as.submit = {.rid = 5, .tokens = {tokens, 64}, .max_tokens = 9}});
+    assert_int_equal(tr_journal_at(config.journal, 0)->rid, 5); /* the last prompt token is always computed */
+    assert_int_equal(atomic_load(&tr_journal_at(config.journal, 0)->kv_prefilled), 48);
+    tr_scheduler_get_stats(sched, &stats);
+    assert_int_equal(stats.prefix_hits, 3);
+    assert_int_equal(stats.prefix_hit_tokens, 64 + 64 + 48);
+    /* a new scheduler knows nothing, and holds what the tables say */
+    uint32_t before[2] = {stats.pool_free[0], stats.pool_free[1]};
+    create_scheduler();
+    tr_scheduler_get_stats(sched, &stats);
+    assert_int_equal(stats.pool_cached[0] + stats.pool_cached[1], 0);
+    assert_int_equal(stats.pool_free[0], before[0]);
+    assert_int_equal(stats.pool_free[1], before[1]);
 }
 
 static void refusals(void **state) {
@@ -431,6 +503,7 @@ int main(void) {
     fx = calloc(1, sizeof *fx);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(life_of_one_request),
+        cmocka_unit_test(known_prefix),
         cmocka_unit_test(refusals),
         cmocka_unit_test(phases_take_turns_on_shared_cores),
         cmocka_unit_test(decode_is_divided_over_the_stages),

@@ -1,6 +1,7 @@
 /* The forward passes against transformers on tiny models, and "same numbers": logits and KV do not depend on the
  * instruction set, the number of workers or tensor parallel ranks, where the pipeline is cut, the chunk, the page size,
  * where pages lie, or what else is in the micro-batch. Every comparison but the first is bit for bit. */
+#include "stages/page_copy.h"
 #include "tests/unit/stages/reference.h"
 #include "tests/unit/stages/rig.h"
 
@@ -87,18 +88,23 @@ static distance measure(const model *m, const rig_config *c) {
     return d;
 }
 
-/* Weights are bf16-exact, so what is rounded is K, V and the inputs of matmuls. A wrong window, base, norm or
- * permutation costs 0.01 or more (tests/tools/export_tiny_models.py checks that). */
+/* Weights are bf16-exact, so what is rounded is K, V and the inputs of matmuls (static: by steps of no calibration). A
+ * wrong window, base, norm or permutation costs 0.01 or more (tests/tools/export_tiny_models.py checks that). */
 static void equals_reference(void **state) {
     (void)state;
     static const struct {
         tr_precision precision;
         tr_kv_format kv;
         double kl;
-    } want[] = {{TR_PRECISION_BF16, TR_KV_BF16, 5e-4},    {TR_PRECISION_BF16, TR_KV_INT8, 2e-3},
-                {TR_PRECISION_INT8, TR_KV_BF16, 9e-3},    {TR_PRECISION_INT8, TR_KV_INT8, 9e-3},
-                {TR_PRECISION_INT8A16, TR_KV_BF16, 6e-3}, {TR_PRECISION_NATIVE, TR_KV_BF16, 5e-4},
-                {TR_PRECISION_INT4, TR_KV_BF16, 1},       {TR_PRECISION_NF4, TR_KV_BF16, 1}};
+    } want[] = {{TR_PRECISION_BF16, TR_KV_BF16, 5e-4},
+                {TR_PRECISION_BF16, TR_KV_INT8, 2e-3},
+                {TR_PRECISION_BF16, TR_KV_INT8_STATIC, 5e-3},
+                {TR_PRECISION_INT8, TR_KV_BF16, 9e-3},
+                {TR_PRECISION_INT8, TR_KV_INT8, 9e-3},
+                {TR_PRECISION_INT8A16, TR_KV_BF16, 6e-3},
+                {TR_PRECISION_NATIVE, TR_KV_BF16, 5e-4},
+                {TR_PRECISION_INT4, TR_KV_BF16, 1},
+                {TR_PRECISION_NF4, TR_KV_BF16, 1}};
     for (int i = 0; i < 2; i++)
         for (size_t j = 0; j < sizeof want / sizeof *want; j++) {
             rig_config c = plain(&models[i], want[j].precision, want[j].kv);
@@ -175,6 +181,10 @@ static void same_numbers_bf16(void **state) {
     (void)state;
     for (int i = 0; i < 2; i++)
         vary(&models[i], TR_PRECISION_BF16, TR_KV_BF16), vary(&models[i], TR_PRECISION_BF16, TR_KV_INT8);
+}
+static void same_numbers_kv(void **state) {
+    (void)state;
+    for (int f = TR_KV_INT8 + 1; f < TR_KV_FORMAT_END; f++) vary(&models[f % 2], TR_PRECISION_BF16, (tr_kv_format)f);
 }
 static void same_numbers_int8(void **state) {
     (void)state;
@@ -292,6 +302,7 @@ static void long_sequences(void **state) {
         for (uint32_t workers = 1; workers <= 5; workers += 2) {
             long_of(&models[i], TR_PRECISION_BF16, TR_KV_BF16, workers);
             long_of(&models[i], TR_PRECISION_INT8, TR_KV_INT8, workers + 1);
+            long_of(&models[i], TR_PRECISION_INT8, TR_KV_INT8_STATIC, workers + 1);
         }
 }
 
@@ -354,6 +365,86 @@ static void draws(void **state) {
         for (uint32_t t = 1; t < 40; t++) distinct += drawn[0][3 * t] != drawn[0][3 * t - 3];
         assert_true(distinct > 20);
     }
+}
+
+/* Several tokens of one row are those that as many sequences with the same tokens draw, each with its own index. */
+static void draws_of_one_row(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        for (uint32_t workers = 1; workers <= 3; workers++)
+            for (int how = 0; how < 2; how++) { /* with top-k, without: both ways through the head */
+                rig_config c = plain(&models[i], TR_PRECISION_INT8, TR_KV_INT8);
+                c.workers = workers;
+                rig r;
+                rig_init(&r, &c);
+                tr_sampling p = {.temperature = 2, .top_p = 1, .top_k = how ? 30 : 0, .seed = 9};
+                uint32_t want[5], tokens[12];
+                for (uint32_t k = 0; k < 5; k++) {
+                    p.sample = k;
+                    tr_span s = {.slot = k, .rows = 11, .flags = TR_SPAN_SAMPLE, .sampling = p};
+                    rig_run(&r,
+                            &(tr_micro_batch){.n_rows = 11, .n_spans = 1, .spans = &s, .tokens = models[i].ref.ids});
+                    want[k] = r.sampled[0];
+                }
+                memcpy(tokens, models[i].ref.ids, 11 * sizeof *tokens);
+                tokens[11] = models[i].ref.ids[0];
+                tr_span s[2] = {{.slot = 6, .rows = 11, .flags = TR_SPAN_SAMPLE, .sampling = p},
+                                {.slot = 7, .rows = 1, .row0 = 11, .flags = TR_SPAN_SAMPLE, .sampling = p}};
+                s[0].sampling.sample = 1;
+                s[0].sampling.draws = 4;
+                rig_run(&r, &(tr_micro_batch){.n_rows = 12, .n_spans = 2, .spans = s, .tokens = tokens});
+                assert_memory_equal(r.sampled, want + 1, 4 * sizeof *want);
+                uint32_t behind = r.sampled[4]; /* what the next span draws comes behind them */
+                s[1].row0 = 0;
+                rig_run(&r, &(tr_micro_batch){.n_rows = 1, .n_spans = 1, .spans = &s[1], .tokens = tokens});
+                assert_int_equal(r.sampled[0], behind);
+                s[0].sampling.draws = 65;
+                assert_int_equal(
+                    tr_forward_run(r.stage[0],
+                                   &(tr_micro_batch){.n_rows = 11, .n_spans = 1, .spans = s, .tokens = tokens}, r.x[0],
+                                   &(tr_forward_output){.sampled = r.sampled}),
+                    TR_INVALID);
+                rig_fini(&r);
+            }
+}
+
+/* A sequence that shares the full pages of another one and gets a copy of its last page goes on as that one does, and
+ * neither is seen by the other. */
+static void forked_page(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++)
+        for (int kv = 0; kv < 2; kv++) {
+            rig_config c = plain(&models[i], TR_PRECISION_INT8, kv ? TR_KV_INT8 : TR_KV_BF16);
+            const uint32_t *ids = models[i].ref.ids, vocab = models[i].ref.vocab;
+            float *want = logits_of(&models[i], &c, N);
+            rig r;
+            rig_init(&r, &c);
+            rig_rows(&r, 0, ids, 0, 40, 0);
+            uint32_t copies[TR_KV_GROUPS_MAX * 3], n = 0;
+            for (uint32_t g = 0; g < r.layout.n_groups; g++) {
+                for (uint32_t page = 0; page < 2; page++)
+                    r.table[tr_kv_layout_entry(&r.layout, 1, g, page)] =
+                        r.table[tr_kv_layout_entry(&r.layout, 0, g, page)];
+                copies[n++] = g;
+                copies[n++] = r.table[tr_kv_layout_entry(&r.layout, 0, g, 2)];
+                copies[n++] = r.table[tr_kv_layout_entry(&r.layout, 1, g, 2)];
+            }
+            const uint32_t other[] = {ids[1], ids[0], ids[3], ids[2]};
+            rig_rows(&r, 0, other - 40, 40, 4, 0); /* the first one has gone on already, in the same page */
+            const tr_kv_memory memory = {.layout = &r.layout, .pool = r.pool, .table = r.table};
+            assert_int_equal(tr_page_copy_run(&memory, 0, r.model->n_layers, copies, n), TR_OK);
+            for (uint32_t pos = 40; pos < 60; pos++) {
+                rig_rows(&r, 1, ids, pos, 1, TR_SPAN_LOGITS);
+                assert_memory_equal(r.logits, want + (size_t)pos * vocab, vocab * sizeof(float));
+            }
+            assert_int_equal(tr_page_copy_run(&memory, 0, r.model->n_layers, copies, n - 1), TR_INVALID);
+            copies[0] = r.layout.n_groups;
+            assert_int_equal(tr_page_copy_run(&memory, 0, r.model->n_layers, copies, n), TR_INVALID);
+            copies[0] = 0, copies[1] = r.layout.group[0].n_pages;
+            assert_int_equal(tr_page_copy_run(&memory, 0, r.model->n_layers, copies, n), TR_INVALID);
+            rig_fini(&r);
+            free(want);
+        }
 }
 
 static void no_heap_in_a_step(void **state) {
@@ -451,11 +542,11 @@ static void window_pages_freed(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(equals_reference),    cmocka_unit_test(native_equals_bf16),
-                                       cmocka_unit_test(same_numbers_bf16),   cmocka_unit_test(same_numbers_int8),
-                                       cmocka_unit_test(same_numbers_others), cmocka_unit_test(batches),
-                                       cmocka_unit_test(idempotent),          cmocka_unit_test(draws),
-                                       cmocka_unit_test(no_heap_in_a_step),   cmocka_unit_test(refused),
-                                       cmocka_unit_test(window_pages_freed),  cmocka_unit_test(long_sequences)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(equals_reference),  cmocka_unit_test(native_equals_bf16),  cmocka_unit_test(same_numbers_bf16),
+        cmocka_unit_test(same_numbers_int8), cmocka_unit_test(same_numbers_others), cmocka_unit_test(same_numbers_kv),
+        cmocka_unit_test(batches),           cmocka_unit_test(idempotent),          cmocka_unit_test(draws),
+        cmocka_unit_test(draws_of_one_row),  cmocka_unit_test(forked_page),         cmocka_unit_test(no_heap_in_a_step),
+        cmocka_unit_test(refused),           cmocka_unit_test(window_pages_freed),  cmocka_unit_test(long_sequences)};
     return cmocka_run_group_tests(tests, open_models, close_models);
 }

@@ -67,6 +67,8 @@ typedef struct rig {
     tr_kv_layout layout;
     uint8_t *pool;
     uint32_t *table;
+    tr_kv_head *heads; /* of the calibrated formats: the same steps everywhere */
+    float *steps;
     tr_team *team;
     tr_team_meeting *meeting;
     uint32_t n_stages, max_rows, tp;
@@ -102,6 +104,23 @@ static inline void rig_scatter(rig *r, uint64_t seed) {
                 r->table[tr_kv_layout_entry(l, s, g, i)] = page[s * l->pages_per_seq + i];
         free(page);
     }
+}
+
+/* 127 steps reach to RIG_RANGE. */
+#define RIG_RANGE 6.0f
+static inline void rig_calibrate(rig *r) {
+    const uint32_t d = r->layout.head_dim, n = r->layout.n_layers * r->layout.n_kv_heads;
+    r->heads = calloc(n, sizeof *r->heads);
+    r->steps = aligned_alloc(64, 2 * (size_t)d * sizeof *r->steps);
+    assert_true(r->heads && r->steps);
+    for (uint32_t i = 0; i < d; i++) r->steps[i] = RIG_RANGE / 127, r->steps[d + i] = 127 / RIG_RANGE;
+    for (uint32_t i = 0; i < n; i++)
+        r->heads[i] = (tr_kv_head){.k_step = r->steps,
+                                   .v_step = r->steps,
+                                   .k_mul = r->steps + d,
+                                   .v_mul = r->steps + d,
+                                   .k_bound = 0.02f,
+                                   .v_bound = 0.02f};
 }
 
 static inline void rig_follow(void *arg, uint32_t worker, uint32_t n_workers) {
@@ -154,6 +173,7 @@ static inline void rig_init(rig *r, const rig_config *c) {
     assert_true(r->pool && r->table);
     memset(r->pool, 0xff, r->layout.pool_bytes); /* NaN wherever nothing was written */
     rig_scatter(r, c->seed);
+    rig_calibrate(r);
     const tr_ops *ops = c->ops ? tr_ops_find(c->ops) : NULL;
     if (!ops) RIG_OK(tr_ops_select(&ops, &err));
     if (r->tp > 1) {
@@ -166,7 +186,7 @@ static inline void rig_init(rig *r, const rig_config *c) {
         tr_forward_config f = {.image = c->image,
                                .precision = c->precision ? c->precision : tr_image_precision(c->image),
                                .ops = ops,
-                               .kv = {&r->layout, r->pool, r->table},
+                               .kv = {&r->layout, r->pool, r->table, r->heads},
                                .lo = c->n_stages ? c->cuts[i] : 0,
                                .hi = c->n_stages ? c->cuts[i + 1] : r->model->n_layers,
                                .max_rows = c->max_rows,
@@ -193,6 +213,8 @@ static inline void rig_fini(rig *r) {
     free(r->meeting);
     free(r->pool);
     free(r->table);
+    free(r->heads);
+    free(r->steps);
 }
 
 static inline void rig_run(rig *r, const tr_micro_batch *b) {

@@ -1,0 +1,176 @@
+#include "actors/gateway/openai.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { C = TR_OPENAI_COMPLETION, H = TR_OPENAI_CHAT };
+
+bool tr_openai_refuse(tr_openai_refusal *r, int status, const char *param, const char *code, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(r->message, sizeof r->message, fmt, args);
+    va_end(args);
+    r->status = status;
+    r->type = status == 401   ? "authentication_error"
+              : status == 404 ? "not_found_error"
+              : status == 429 ? "rate_limit_error"
+              : status >= 500 ? "server_error"
+                              : "invalid_request_error";
+    r->param = param;
+    r->code = code;
+    return false;
+}
+
+/* ---- parameters ---- */
+
+typedef enum type { U32, U64, F32, BOOL, NEUTRAL } type;
+
+#define PARAM(field) offsetof(tr_openai_request, field)
+
+/* NEUTRAL: known, but only with the value that changes nothing (low), or none. */
+static const struct parameter {
+    const char *name;
+    int kinds;
+    type type;
+    double low, high;
+    size_t at;
+} parameters[] = {
+    {"max_tokens", C | H, U32, 0, TR_MAX_TOKENS, PARAM(params.max_tokens)},
+    {"max_completion_tokens", H, U32, 1, TR_MAX_TOKENS, PARAM(params.max_tokens)},
+    {"temperature", C | H, F32, 0, 100, PARAM(params.temperature)},
+    {"top_p", C | H, F32, 0, 1, PARAM(params.top_p)},
+    {"top_k", C | H, U32, 0, 1 << 21, PARAM(params.top_k)},
+    {"seed", C | H, U64, 0, 9007199254740992.0, PARAM(params.seed)},
+    {"ignore_eos", C | H, BOOL, 0, 1, PARAM(params.ignore_eos)},
+    {"stream", C | H, BOOL, 0, 1, PARAM(stream)},
+    {"echo", C, BOOL, 0, 1, PARAM(echo)},
+    {"add_generation_prompt", H, BOOL, 0, 1, PARAM(add_generation_prompt)},
+    {"n", C | H, NEUTRAL, 1, 0, 0},
+    {"best_of", C, NEUTRAL, 1, 0, 0},
+    {"min_p", C | H, NEUTRAL, 0, 0, 0},
+    {"presence_penalty", C | H, NEUTRAL, 0, 0, 0},
+    {"frequency_penalty", C | H, NEUTRAL, 0, 0, 0},
+    {"repetition_penalty", C | H, NEUTRAL, 1, 0, 0},
+    {"logprobs", C | H, NEUTRAL, 0, 0, 0},
+    {"top_logprobs", H, NEUTRAL, 0, 0, 0},
+    {"min_tokens", C | H, NEUTRAL, 0, 0, 0},
+};
+
+static bool number(const struct parameter *p, const json_t *v, tr_openai_request *out, tr_openai_refusal *refusal) {
+    const double d = json_is_boolean(v) ? json_is_true(v) : json_number_value(v);
+    void *at = (char *)out + p->at;
+    if (p->type == NEUTRAL) {
+        if ((json_is_number(v) || json_is_boolean(v)) && d == p->low) return true;
+        return tr_openai_refuse(refusal, 400, p->name, "unsupported_value", "%s: only %g is available in this version",
+                                p->name, p->low);
+    }
+    if (p->type == BOOL) {
+        if (!json_is_boolean(v))
+            return tr_openai_refuse(refusal, 400, p->name, "invalid_type", "%s: true or false is wanted", p->name);
+        *(bool *)at = json_is_true(v);
+        return true;
+    }
+    if (p->type == F32 ? !json_is_number(v) : !json_is_integer(v))
+        return tr_openai_refuse(refusal, 400, p->name, "invalid_type", "%s: %s is wanted", p->name,
+                                p->type == F32 ? "a number" : "a whole number");
+    if (!(d >= p->low && d <= p->high))
+        return tr_openai_refuse(refusal, 400, p->name, "invalid_value", "%s: %g is not between %g and %g", p->name, d,
+                                p->low, p->high);
+    if (p->type == U32) *(uint32_t *)at = (uint32_t)d;
+    if (p->type == U64) *(uint64_t *)at = (uint64_t)json_integer_value(v);
+    if (p->type == F32) *(float *)at = (float)d;
+    return true;
+}
+
+static bool numbers(tr_openai_request *out, tr_openai_refusal *refusal) {
+    for (size_t i = 0; i < sizeof parameters / sizeof parameters[0]; i++) {
+        const json_t *v = json_object_get(out->root, parameters[i].name);
+        if (!v || json_is_null(v) || !(parameters[i].kinds & (int)out->kind)) continue;
+        if (!number(&parameters[i], v, out, refusal)) return false;
+    }
+    return true;
+}
+
+static bool stop(tr_openai_request *out, tr_openai_refusal *refusal) {
+    const json_t *v = json_object_get(out->root, "stop");
+    if (!v || json_is_null(v)) return true;
+    size_t n = json_is_string(v) ? 1 : json_array_size(v);
+    if (!json_is_string(v) && !json_is_array(v))
+        return tr_openai_refuse(refusal, 400, "stop", "invalid_type", "stop: a text or a list of texts is wanted");
+    if (n > TR_MAX_STOPS)
+        return tr_openai_refuse(refusal, 400, "stop", "invalid_value", "stop: at most %d texts are possible",
+                                TR_MAX_STOPS);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *s = json_is_string(v) ? v : json_array_get(v, i);
+        size_t len = json_string_length(s);
+        if (!json_is_string(s) || len == 0 || len > TR_MAX_STOP_BYTES || strlen(json_string_value(s)) != len)
+            return tr_openai_refuse(refusal, 400, "stop", "invalid_value", "stop: each text has 1 to %d bytes",
+                                    TR_MAX_STOP_BYTES);
+        out->stops[i] = json_string_value(s);
+    }
+    out->params.stop = out->stops;
+    out->params.n_stop = n;
+    return true;
+}
+
+/* A text, token ids, or a list of either. */
+static bool prompt(tr_openai_request *out, tr_openai_refusal *refusal) {
+    const json_t *v = out->prompt = json_object_get(out->root, "prompt");
+    if (json_is_string(v)) return true;
+    size_t n = json_array_size(v);
+    if (n == 0)
+        return tr_openai_refuse(refusal, 400, "prompt", "missing_required_parameter",
+                                "prompt: a text, a list of token ids, or a list of these is wanted");
+    bool ids = json_is_integer(json_array_get(v, 0));
+    if (!ids && n > TR_OPENAI_PROMPTS_MAX)
+        return tr_openai_refuse(refusal, 400, "prompt", "invalid_value", "prompt: at most %d prompts are possible",
+                                TR_OPENAI_PROMPTS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        const json_t *p = json_array_get(v, i);
+        bool list_of_ids = json_is_array(p) && json_array_size(p) > 0;
+        for (size_t k = 0; list_of_ids && k < json_array_size(p); k++)
+            list_of_ids = json_is_integer(json_array_get(p, k));
+        if (ids ? !json_is_integer(p) : !json_is_string(p) && !list_of_ids)
+            return tr_openai_refuse(refusal, 400, "prompt", "invalid_type",
+                                    "prompt: entry %zu is of another kind than the first, or empty", i);
+    }
+    return true;
+}
+
+static bool chat(tr_openai_request *out, tr_openai_refusal *refusal) {
+    out->messages = json_object_get(out->root, "messages");
+    out->tools = json_object_get(out->root, "tools");
+    out->template_arguments = json_object_get(out->root, "chat_template_kwargs");
+    if (json_is_array(out->messages) && json_array_size(out->messages) > 0) return true;
+    return tr_openai_refuse(refusal, 400, "messages", "missing_required_parameter",
+                            "messages: a list of one or more messages is wanted");
+}
+
+bool tr_openai_parse(tr_openai_kind kind, const char *body, size_t len, tr_openai_request *out,
+                     tr_openai_refusal *refusal) {
+    json_error_t where;
+    *out = (tr_openai_request){.kind = kind, .model = "", .add_generation_prompt = true};
+    out->params.temperature = 1;
+    out->params.max_tokens = 16;
+    out->root = json_loadb(body, len, JSON_REJECT_DUPLICATES, &where);
+    if (!json_is_object(out->root))
+        return tr_openai_refuse(refusal, 400, "", "invalid_json", "the body is not a JSON object (%s)",
+                                out->root ? "it is something else" : where.text);
+    const json_t *model = json_object_get(out->root, "model");
+    if (json_is_string(model)) out->model = json_string_value(model);
+    const json_t *options = json_object_get(out->root, "stream_options");
+    out->include_usage = json_is_true(json_object_get(options, "include_usage"));
+    const json_t *most = json_object_get(out->root, "max_tokens"),
+                 *most2 = json_object_get(out->root, "max_completion_tokens");
+    out->has_max_tokens = (most && !json_is_null(most)) || (kind == TR_OPENAI_CHAT && most2 && !json_is_null(most2));
+    if (!numbers(out, refusal) || !stop(out, refusal)) return false;
+    return kind == TR_OPENAI_CHAT ? chat(out, refusal) : prompt(out, refusal);
+}
+
+void tr_openai_free(tr_openai_request *r) {
+    json_decref(r->root);
+    r->root = NULL;
+}

@@ -1,0 +1,287 @@
+"""The HTTP door: the OpenAI API by bare sockets and curl-like requests, its errors, its bounds, leavers and slow readers.
+TROUPE_TEST_REQUESTS (1000): how many requests the storm sends."""
+import http.client
+import json
+import os
+import random
+import re
+import socket
+import subprocess
+import threading
+import time
+import unittest
+
+import company
+from company import PROMPTS, SLOW, Company, wait_until
+
+REQUESTS = int(os.environ.get("TROUPE_TEST_REQUESTS", "1000"))
+ARGS = ("-c", "256", "--port", "0")
+
+
+class Gateway(Company):
+    def __init__(self, *args, model=company.GEMMA, **how):
+        super().__init__(model, *ARGS, *args, **how)
+        self.port = int(re.search(r"HTTP at http://127\.0\.0\.1:(\d+)/v1", wait_until(
+            "the line with the port", 10, lambda: "HTTP at" in self.messages() and self.messages())).group(1))
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30 * SLOW)
+
+    def ask(self, method, path, body=None, headers=None):
+        """(status, headers, JSON or text)"""
+        c = self.connect()
+        c.request(method, path, json.dumps(body) if isinstance(body, (dict, list)) else body, headers or {})
+        r = c.getresponse()
+        data = r.read()
+        c.close()
+        return r.status, r.headers, json.loads(data) if "json" in r.headers["content-type"] else data.decode()
+
+    def complete(self, **body):
+        status, _, answer = self.ask("POST", "/v1/completions", {"temperature": 0, "max_tokens": 16, **body})
+        assert status == 200, answer
+        return answer
+
+    def events(self, path, body):
+        """The data lines of a stream, [DONE] left out."""
+        c = self.connect()
+        c.request("POST", path, json.dumps({"stream": True, "temperature": 0, **body}))
+        r = c.getresponse()
+        text = r.read().decode()
+        c.close()
+        assert r.status == 200 and r.headers["content-type"] == "text/event-stream", text
+        lines = [e[6:] for e in text.split("\n\n") if e.startswith("data: ")]
+        assert lines[-1] == "[DONE]", text
+        return [json.loads(e) for e in lines[:-1]]
+
+
+class Case(unittest.TestCase):
+    def start(self, *args, **how):
+        g = Gateway(*args, **how)
+        self.addCleanup(lambda: g.log.closed or g.close())
+        return g
+
+
+class Api(Case):
+    def test_completions(self):
+        g = self.start()
+        want = g.generate("the quick brown fox", 16).out.decode()
+        answer = g.complete(prompt="the quick brown fox")
+        self.assertEqual(answer["choices"][0]["text"], want)
+        self.assertEqual((answer["object"], answer["choices"][0]["finish_reason"]), ("text_completion", "length"))
+        self.assertEqual(answer["usage"]["completion_tokens"], 16)
+        many = g.complete(prompt=PROMPTS[:3])
+        self.assertEqual([c["text"] for c in many["choices"]], [g.generate(p, 16).out.decode() for p in PROMPTS[:3]])
+        ids = g.ask("POST", "/tokenize", {"prompt": "the quick brown fox"})[2]["tokens"]
+        self.assertEqual(g.complete(prompt=ids)["choices"][0]["text"], want)
+        self.assertEqual(g.ask("POST", "/detokenize", {"tokens": ids[1:]})[2]["prompt"], "the quick brown fox")
+        self.assertEqual(g.complete(prompt="a", echo=True)["choices"][0]["text"], "a" + g.generate("a", 16).out.decode())
+        events = g.events("/v1/completions", {"prompt": "the quick brown fox", "max_tokens": 16,
+                                              "stream_options": {"include_usage": True}})
+        self.assertEqual("".join(c["text"] for e in events for c in e["choices"]), want)
+        self.assertEqual(events[-2]["choices"][0]["finish_reason"], "length")
+        self.assertEqual((events[-1]["choices"], events[-1]["usage"]["completion_tokens"]), ([], 16))
+        stopped = g.complete(prompt="the quick brown fox", stop=[want[3:6]])
+        self.assertEqual(stopped["choices"][0]["text"], want[:want.index(want[3:6])])
+        self.assertEqual(stopped["choices"][0]["finish_reason"], "stop")
+        g.wait_idle()
+        g.stop()
+
+    def test_what_needs_no_model(self):
+        g = self.start("--served-model-name", "fox")
+        self.assertEqual([m["id"] for m in g.ask("GET", "/v1/models")[2]["data"]], ["fox"])
+        self.assertEqual(g.ask("GET", "/v1/models/fox")[2]["id"], "fox")
+        self.assertEqual(g.ask("GET", "/v1/models/dog")[0], 404)
+        for path in ("/health", "/ready", "/live", "/ping", "/version"):
+            self.assertEqual(g.ask("GET", path)[0], 200, path)
+        g.complete(prompt="a", model="fox")
+        metrics = g.ask("GET", "/metrics")[2]
+        self.assertIn('vllm:generation_tokens_total{model_name="fox"} 16\n', metrics)
+        for line in metrics.splitlines():
+            self.assertRegex(line, r'^(# (HELP|TYPE) \S+ .*|[a-z:_]+(\{[^}]*\})? [0-9.]+)$')
+        self.assertEqual(g.ask("POST", "/v1/completions", {"prompt": "a"}, {"X-Request-Id": "r-7"})[1]["x-request-id"], "r-7")
+        g.stop()
+
+    def test_errors(self):
+        g = self.start()
+        bad = [(400, "", "not json"), (400, "", "[]"), (400, "prompt", {}), (400, "prompt", {"prompt": []}),
+               (400, "prompt", {"prompt": [1, "a"]}), (400, "prompt", {"prompt": [99999999]}), (400, "prompt", {"prompt": [-1]}),
+               (400, "temperature", {"prompt": "a", "temperature": -1}), (400, "temperature", {"prompt": "a", "temperature": "x"}),
+               (400, "max_tokens", {"prompt": "a", "max_tokens": 1.5}), (400, "max_tokens", {"prompt": "a", "max_tokens": 1 << 40}),
+               (400, "top_p", {"prompt": "a", "top_p": 7}), (400, "stop", {"prompt": "a", "stop": [""]}),
+               (400, "stop", {"prompt": "a", "stop": ["x"] * 99}), (400, "stream", {"prompt": "a", "stream": 1}),
+               (400, "presence_penalty", {"prompt": "a", "presence_penalty": 1}), (404, "model", {"prompt": "a", "model": "dog"}),
+               (400, None, {"prompt": "word " * 400})]
+        for status, param, body in bad:
+            got, _, answer = g.ask("POST", "/v1/completions", body)
+            self.assertEqual(got, status, (body, answer))
+            self.assertEqual(set(answer["error"]), {"message", "type", "param", "code"})
+            if param is not None:
+                self.assertEqual(answer["error"]["param"], param or None, answer)
+        self.assertEqual(g.ask("GET", "/v1/nothing")[0], 404)
+        self.assertEqual(g.ask("GET", "/v1/completions")[0], 405)
+        self.assertEqual(g.ask("POST", "/v1/completions", b"x" * (9 << 20))[0], 413)
+        self.assertEqual(g.ask("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]})[0], 400)
+        self.assertEqual(g.ask("GET", "/" + "a" * 3000)[0], 400)
+        g.complete(prompt="still there")
+        g.wait_idle()
+        g.stop()
+
+    def test_keys(self):
+        keys = "/tmp/troupe-keys-%d" % os.getpid()
+        with open(keys, "w") as f:
+            f.write("# of the test\nsecret\n\nother\n")
+        self.addCleanup(os.unlink, keys)
+        g = self.start("--set", "server.api_key_file=" + keys)
+        for path, open_ in (("/health", True), ("/v1/models", False), ("/metrics", False), ("/nothing", False)):
+            self.assertEqual(g.ask("GET", path)[0], 200 if open_ else 401)
+            for wrong in ("secre", "secrets", "", "Secret"):
+                self.assertEqual(g.ask("GET", path, headers={"Authorization": "Bearer " + wrong})[0], 200 if open_ else 401)
+        for key in ("secret", "other"):
+            self.assertEqual(g.ask("GET", "/v1/models", headers={"Authorization": "Bearer " + key})[0], 200)
+        g.stop()
+
+    def test_port_taken(self):
+        with socket.create_server(("127.0.0.1", 0)) as s:
+            home = company.Home()
+            self.addCleanup(home.close)
+            run = home.run("serve", company.GEMMA, "--port", str(s.getsockname()[1]))
+            self.assertEqual(run.returncode, 69, run.stderr)
+            self.assertIn(b"is taken", run.stderr)
+
+
+class Disturbed(Case):
+    def test_leaver(self):
+        """A client that leaves in mid-stream: its request is over, and its pages are free, within 200 ms."""
+        g = self.start()
+        body = json.dumps({"prompt": "a", "max_tokens": 200, "stream": True, "ignore_eos": True, "temperature": 1}).encode()
+        slowest = 0
+        for _ in range(10):
+            s = socket.create_connection(("127.0.0.1", g.port))
+            s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            self.assertIn(b"200 OK", s.recv(4096))
+            s.close()
+            left = time.monotonic()
+            g.wait_idle()
+            slowest = max(slowest, time.monotonic() - left)
+        print("slowest leaver noticed and cleared, seen through the status command: %.3f s" % slowest)
+        g.stop()
+
+    def test_gateway_dies(self):
+        """Open HTTP requests break; the door is open again, and the others go on."""
+        g = self.start()
+        other = g.stream("the quick brown fox", 200, "--ignore-eos")
+        old = g.port
+        g.kill("gateway")
+        self.assertEqual(other.wait().code, 0)
+        wait_until("the gateway is back", 10, lambda: self.answers(g))
+        self.assertEqual(g.port, old)
+        g.complete(prompt="a")
+        g.wait_idle()
+        g.stop()
+
+    def test_frontend_dies(self):
+        g = self.start()
+        want = g.complete(prompt="the quick brown fox", max_tokens=200, ignore_eos=True)["choices"][0]["text"]
+        got = []
+        t = threading.Thread(target=lambda: got.append(g.complete(prompt="the quick brown fox", max_tokens=200, ignore_eos=True)))
+        t.start()
+        time.sleep(0.02)
+        g.kill("frontend")
+        t.join()
+        self.assertEqual(got[0]["choices"][0]["text"], want)
+        g.wait_idle()
+        g.stop()
+
+    def answers(self, g):
+        try:
+            return g.ask("GET", "/health")[0] == 200
+        except OSError:
+            return False
+
+    def test_storm(self):
+        """Good and bad requests, slow readers and leavers, 64 at once: each gets its answer or a proper error."""
+        g = self.start()
+        truth = {p: g.complete(prompt=p, max_tokens=24)["choices"][0]["text"] for p in PROMPTS}
+        seed = random.SystemRandom().randrange(1 << 32)
+        lock, wrong, counts, todo = threading.Lock(), [], {}, list(range(REQUESTS))
+
+        def one(rng, i):
+            kind = rng.choice(("whole", "whole", "stream", "stream", "slow", "leaver", "bad", "health"))
+            prompt = rng.choice(PROMPTS)
+            if kind in ("whole", "stream"):
+                body = {"prompt": prompt, "max_tokens": 24, "temperature": 0, "stream": kind == "stream"}
+                c = g.connect()
+                c.request("POST", "/v1/completions", json.dumps(body))
+                r = c.getresponse()
+                data = r.read().decode()
+                c.close()
+                if r.status in (429, 503):
+                    assert r.headers["retry-after"], data
+                    return "busy"
+                assert r.status == 200, data
+                text = json.loads(data)["choices"][0]["text"] if kind == "whole" else "".join(
+                    json.loads(e[6:])["choices"][0]["text"] for e in data.split("\n\n") if e.startswith("data: {"))
+                assert text == truth[prompt], (prompt, text)
+            elif kind in ("slow", "leaver"):
+                body = json.dumps({"prompt": prompt, "max_tokens": 24, "stream": True, "temperature": 0}).encode()
+                with socket.create_connection(("127.0.0.1", g.port), timeout=60 * SLOW) as s:
+                    s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+                    s.sendall(body[:10])
+                    time.sleep(rng.random() * 0.02)
+                    s.sendall(body[10:])
+                    if kind == "leaver":
+                        time.sleep(rng.random() * 0.05)
+                        return kind
+                    data = b""
+                    while b"[DONE]" not in data and b"error" not in data:
+                        more = s.recv(64)
+                        assert more, data
+                        data += more
+                        if rng.random() < 0.05:
+                            time.sleep(0.01)
+            elif kind == "bad":
+                status, _, answer = g.ask("POST", "/v1/completions", rng.choice(("{", {"prompt": 7}, {"prompt": "a", "top_p": 9})))
+                assert status == 400 and answer["error"]["message"], answer
+            else:
+                assert g.ask("GET", "/health")[0] == 200
+            return kind
+
+        def worker(n):
+            rng = random.Random(seed + n)
+            while True:
+                with lock:
+                    if not todo:
+                        return
+                    i = todo.pop()
+                try:
+                    kind = one(rng, i)
+                except Exception as e:  # noqa: BLE001 - told below
+                    with lock:
+                        wrong.append("%d: %r" % (i, e))
+                    continue
+                with lock:
+                    counts[kind] = counts.get(kind, 0) + 1
+
+        threads = [threading.Thread(target=worker, args=(n,)) for n in range(64)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        print("%d requests, seed %d: %s" % (REQUESTS, seed, counts))
+        self.assertEqual(wrong[:5], [], "%d of %d, seed %d" % (len(wrong), REQUESTS, seed))
+        g.wait_idle(30)
+        g.stop()
+
+
+class Clients(Case):
+    def test_curl(self):
+        g = self.start()
+        run = subprocess.run(["curl", "-sN", "http://127.0.0.1:%d/v1/completions" % g.port, "-d",
+                              '{"prompt": "a", "max_tokens": 4, "stream": true}'], capture_output=True, timeout=60)
+        self.assertEqual(run.returncode, 0)
+        self.assertTrue(run.stdout.endswith(b"data: [DONE]\n\n"), run.stdout)
+        g.stop()
+
+
+if __name__ == "__main__":
+    unittest.main()
