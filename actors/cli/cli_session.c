@@ -267,9 +267,8 @@ tr_status tr_cli_session_start(tr_cli_session *s, const char *name, tr_error *er
 
 void tr_cli_session_stop(tr_cli_session *s) {
     tr_client_close(&s->client);
-    if (!s->launched) return;
+    if (s->launched) s->exit_code = tr_launch_stop(&s->launch);
     s->launched = false;
-    s->exit_code = tr_launch_stop(&s->launch);
     tr_cli_home_release(&s->home);
 }
 
