@@ -23,8 +23,8 @@ static tr_status split(const char *path, char folder[TR_COMPANY_PATH_MAX], char 
     if (strlen(full) >= TR_COMPANY_PATH_MAX) return tr_error_set(err, TR_USAGE, "%.200s: too long a path", full);
     if (folder[0] && strcmp(folder, full) != 0)
         return tr_error_set(err, TR_USAGE, "--save and --restore: both files must lie in one folder");
-    snprintf(folder, TR_COMPANY_PATH_MAX, "%s", full);
-    snprintf(name, TR_MAX_FILE_NAME_BYTES + 1, "%s", base);
+    memcpy(folder, full, strlen(full) + 1);
+    memcpy(name, base, strlen(base) + 1);
     return TR_OK;
 }
 

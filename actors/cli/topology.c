@@ -316,7 +316,7 @@ static tr_status find_save_dir(const char *text, tr_topology *t, tr_error *err) 
     if (!text[0]) return TR_OK;
     if (!realpath(text, full) || stat(full, &st) != 0 || !S_ISDIR(st.st_mode) || strlen(full) >= sizeof t->save_dir)
         return tr_error_set(err, TR_CONFIG, "handoff.save_dir: '%.200s' is no folder: create it first", text);
-    snprintf(t->save_dir, sizeof t->save_dir, "%s", full);
+    memcpy(t->save_dir, full, strlen(full) + 1);
     t->want.files = true;
     return TR_OK;
 }
