@@ -35,6 +35,7 @@
 #include <stdint.h>
 
 enum {
+    TR_OPS_VERSION = 1,          /* of the definitions below: raised when an operation gives other bits than before */
     TR_OPS_BLOCK_N = 16,         /* output channels of one packed block */
     TR_OPS_ATTN_SPLIT_TOK = 512, /* attention starts anew at these absolute positions and merges at the end */
     TR_OPS_ATTN_Q_MAX = 32512,   /* int8 attention: steps of a rounded query, two signed bytes: 127 * 256 */

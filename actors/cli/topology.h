@@ -13,6 +13,7 @@ typedef struct tr_topology {
     char model[TR_COMPANY_PATH_MAX]; /* absolute path of an existing file or folder; empty: none was named */
     char model_name[256];            /* served */
     char endpoint[TR_COMPANY_PATH_MAX];
+    char save_dir[TR_COMPANY_PATH_MAX]; /* absolute path of an existing folder; empty: none */
     char http_host[64], api_key_file[TR_COMPANY_PATH_MAX];
     uint32_t http_port;
     char kv_calibration[TR_COMPANY_PATH_MAX]; /* empty: the one in the cache */

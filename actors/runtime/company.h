@@ -98,6 +98,7 @@ typedef struct tr_company {
     /* packed tables of the tokenizer; empty: they are made from the model file */
     char vocabulary_path[TR_COMPANY_PATH_MAX];
     char runtime_dir[TR_COMPANY_PATH_MAX];
+    char save_dir[TR_COMPANY_PATH_MAX];                     /* folder of saved sequences, absolute; empty: none */
     char endpoint[TR_COMPANY_PATH_MAX];                     /* ZeroMQ endpoint of the frontend */
     char image_path[TR_PRECISION_END][TR_COMPANY_PATH_MAX]; /* index: precision of the image; empty: not needed */
     int32_t image_fd[TR_PRECISION_END];                     /* or a descriptor (cache could not be written); -1: none */
@@ -116,7 +117,7 @@ typedef struct tr_company {
     tr_kv_layout layout[2];                     /* prefill pool, decode pool */
     uint64_t table_offset[2], bitmap_offset[2]; /* inside TR_SEGMENT_TABLES */
     uint32_t n_actors, n_links;
-    uint32_t frontend, scheduler, resharder; /* actor indices; resharder TR_NOBODY when one_pool */
+    uint32_t frontend, scheduler, resharder; /* actor indices; resharder TR_NOBODY: one pool, no files */
     char http_host[64];                      /* of the gateway, where there is one */
     uint32_t http_port;                      /* 0: any free one */
     char api_key_file[TR_COMPANY_PATH_MAX];

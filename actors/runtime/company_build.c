@@ -270,7 +270,7 @@ static tr_status add_actors(build *b, tr_error *err) {
     c->scheduler = c->n_actors;
     add_actor(c, TR_ROLE_SCHEDULER, "scheduler");
     c->resharder = TR_NOBODY;
-    if (!c->one_pool) {
+    if (!c->one_pool || b->want->files) {
         c->resharder = c->n_actors;
         add_actor(c, TR_ROLE_RESHARDER, "resharder");
     }

@@ -41,6 +41,7 @@ typedef struct tr_company_build_want {
     bool prefix_cache;       /* prompts use what earlier ones with the same beginning left */
     uint32_t watermark;      /* per cent of the KV pages that stay unpromised while anything runs */
     bool logits;             /* every position's logits will be asked for */
+    bool files;              /* sequences may be saved and restored */
 } tr_company_build_want;
 
 tr_status tr_company_build(const tr_company_build_want *want, const tr_model_config *model, const tr_machine *machine,
