@@ -16,6 +16,8 @@
     X(STATUS, status, 1, "", "actors, pools and requests of a running company")                                        \
     X(DRAIN, drain, 1, "", "let a running company accept nothing new")                                                 \
     X(STOP, stop, 1, "", "stop a running company; returns when every process is gone")                                 \
+    X(NODE, node, 1, "NAME HEAD@ADDRESS:PORT", "run the part of a company that is planned for this host")              \
+    X(KEYGEN, keygen, 1, "DIR NAME...", "make keys for the hosts of a company")                                        \
     X(CALIBRATE, calibrate, 1, "MODEL | -f TOPOLOGY", "measure K and V on a text for the calibrated KV formats")       \
     X(DOCTOR, doctor, 1, "", "what this machine offers and refuses, size of the cache")                                \
     X(CHAT, chat, 0, "", "talk to a running company")                                                                  \
@@ -41,7 +43,7 @@
     X(SIDE##_LAYERS, side ".layers", "", 0, LIST, 1, 64, 0, "auto", "", "A:B:...", 0, "layers of each stage")          \
     X(SIDE##_BIND, side ".bind", "", 0, CHOICE, 0, 0, 0, "numa", "numa", "HOW", 0,                                     \
       "stages and their memory by NUMA node")                                                                          \
-    X(SIDE##_HOSTS, side ".hosts", "", 0, TEXT, 0, 0, 0, "local", "", "NAMES", 0, "only local so far")
+    X(SIDE##_HOSTS, side ".hosts", "", 0, TEXT, 0, 0, 0, "", "", "NAME", 0, "host of its stages; default: the first")
 
 /* X(ID, key, flag, letter, type, min, max, now, default, values, argument, commands, help)
  * - key: name in a topology file and for --set; "" where an option belongs to one call, not to a company
@@ -54,7 +56,7 @@
  * - commands: set of TR_CMD_ bits that take the flag; 0: file and --set only */
 #define TR_OPTIONS(X)                                                                                                  \
     X(VERSION, "version", "", 0, U32, 1, 1, 0, "1", "", "1", 0, "version of the topology format")                      \
-    X(MODEL, "model", "--model", 'm', TEXT, 0, 0, 0, "", "", "MODEL", TR_CMD_MODEL | TR_CMD_TOKENIZE,                  \
+    X(MODEL, "model", "--model", 'm', TEXT, 0, 0, 0, "", "", "MODEL", TR_CMD_MODEL | TR_CMD_TOKENIZE | TR_CMD_NODE,    \
       "model file (.gguf or .safetensors), or a name that scripts/fetch-model stored")                                 \
     X(FILE, "", "--file", 'f', TEXT, 0, 0, 0, "", "", "TOPOLOGY", TR_CMD_MODEL, "topology file (YAML)")                \
     X(PREFILL, "", "--prefill", 0, SIDE, 0, 0, 0, "", "prefill", "pp=2,dtype=bf16", TR_CMD_COMPANY,                    \
@@ -78,7 +80,8 @@
     X(UNIFIED_LAYERS, "unified.layers", "", 0, LIST, 1, 64, 0, "auto", "", "A:B:...", 0, "layers of each stage")       \
     X(UNIFIED_BIND, "unified.bind", "", 0, CHOICE, 0, 0, 0, "numa", "numa", "HOW", 0,                                  \
       "stages and their memory by NUMA node")                                                                          \
-    X(UNIFIED_HOSTS, "unified.hosts", "", 0, TEXT, 0, 0, 0, "local", "", "NAMES", 0, "only local so far")              \
+    X(UNIFIED_HOSTS, "unified.hosts", "", 0, TEXT, 0, 0, 0, "", "", "NAME", 0,                                         \
+      "host of its stages; default: the first")                                                                        \
     X(HANDOFF_LEASE, "handoff.lease_s", "", 0, U32, 1, 3600, 0, "", "", "S", 0, "not available yet")                   \
     X(HANDOFF_ON_FAILURE, "handoff.on_failure", "", 0, CHOICE, 0, 0, 0, "recompute", "recompute", "HOW", 0,            \
       "what a lost hand-off leads to")                                                                                 \
@@ -110,9 +113,12 @@
       "cores to use, over all stages; default: all")                                                                   \
     X(TRANSPORT_LOCAL, "transport.local", "", 0, CHOICE, 0, 0, 0, "shm", "shm|zmq", "HOW", 0,                          \
       "between actors of a node: shared-memory rings or ZeroMQ")                                                       \
-    X(TRANSPORT_REMOTE, "transport.remote", "", 0, CHOICE, 0, 0, 0, "", ";tcp", "HOW", 0, "between nodes")             \
+    X(TRANSPORT_REMOTE, "transport.remote", "", 0, CHOICE, 0, 0, 0, "tcp", "tcp", "HOW", 0, "between hosts")           \
     X(TRANSPORT_GPU, "transport.gpu", "", 0, CHOICE, 0, 0, 0, "", ";nccl|ipc", "HOW", 0, "between GPUs")               \
-    X(TRANSPORT_CURVE, "transport.curve", "", 0, CHOICE, 0, 0, 0, "", ";auto|on|off", "HOW", 0, "encryption")          \
+    X(TRANSPORT_CURVE, "transport.curve", "", 0, CHOICE, 0, 0, 0, "auto", "auto|on|off", "HOW", 0,                     \
+      "encryption and keys between hosts; off is possible on loopback alone, where auto takes keys if there are any")  \
+    X(TRANSPORT_KEYS, "transport.keys", "--keys", 0, TEXT, 0, 0, 0, "", "", "DIR", TR_CMD_COMPANY | TR_CMD_NODE,       \
+      "folder with NAME.key of this host and NAME.pub of the others; troupe keygen makes them")                        \
     X(ENDPOINT, "server.endpoint", "--endpoint", 0, TEXT, 0, 0, 0, "", "", "ADDRESS", TR_CMD_SERVE,                    \
       "ZeroMQ endpoint: ipc://PATH or tcp://127.0.0.1:PORT; default: a socket in the runtime folder")                  \
     X(SERVED_NAME, "server.served_model_name", "--served-model-name", 0, TEXT, 0, 0, 0, "", "", "NAME", TR_CMD_SERVE,  \
@@ -124,7 +130,8 @@
     X(API_KEY_FILE, "server.api_key_file", "", 0, TEXT, 0, 0, 0, "", "", "FILE", 0,                                    \
       "keys that HTTP requests must carry, one a line")                                                                \
     X(METRICS, "server.metrics", "", 0, TEXT, 0, 0, 0, "", "", "on|off", 0, "HTTP: not available yet")                 \
-    X(HOSTS, "hosts", "", 0, TEXT, 0, 0, 0, "local", "", "NAMES", 0, "only local so far")                              \
+    X(HOSTS, "hosts", "", 0, TEXT, 0, 0, 0, "", "", "NAME@ADDRESS:PORT,NAME,...", 0,                                   \
+      "hosts of the company; the first is the head, which listens at that address for the others")                     \
     X(PREDICT, "", "--predict", 'n', U32, 1, 131072, 0, "256", "", "N", TR_CMD_ASK, "tokens to generate at most")      \
     X(TEMP, "", "--temp", 0, F64, 0, 100, 0, "0", "", "T", TR_CMD_ASK, "temperature; 0 is greedy")                     \
     X(TOP_K, "", "--top-k", 0, U32, 0, 2097152, 0, "0", "", "K", TR_CMD_ASK, "draw among the K likeliest; 0: off")     \
@@ -187,7 +194,8 @@
     X(NAME, TR_CMD_SERVE, "name of the company, by which other commands find it [default]")                            \
     X(NAME, TR_CMD_RUN | TR_CMD_EVAL | TR_CMD_BENCH, "name of the company while it runs [run-PID]")                    \
     X(NAME, TR_CMD_REMOTE, "name of the running company [default]")                                                    \
-    X(CONNECT, TR_CMD_REMOTE, "endpoint of the running company, instead of --name")
+    X(CONNECT, TR_CMD_REMOTE, "endpoint of the running company, instead of --name")                                    \
+    X(MODEL, TR_CMD_NODE, "model file or stored name; default: the path that the head names")
 
 /* Spellings of other programs: X(flag, hint). */
 #define TR_FOREIGN_FLAGS(X)                                                                                            \

@@ -145,7 +145,7 @@ static uint64_t hash_beside(const char *weights, uint64_t hash) {
     return hash;
 }
 
-static tr_status hash_model(const tr_model_file *mf, uint64_t *hash_out, tr_error *err) {
+tr_status tr_model_cache_hash(const tr_model_file *mf, uint64_t *hash_out, tr_error *err) {
     uint64_t hash = 0;
     TR_TRY(hash_weights(tr_model_file_path(mf), &hash, err));
     *hash_out = tr_model_file_gguf(mf) ? hash : hash_beside(tr_model_file_path(mf), hash);
@@ -304,7 +304,7 @@ tr_status tr_model_cache_get(const char *model_path, tr_precision precision, uin
         .mf = mf, .precision = precision, .n_threads = n_threads, .progress = progress, .progress_arg = progress_arg};
     tr_model_cache_image out = {.fd = -1};
     tr_error why = {0};
-    tr_status status = hash_model(mf, &j.hash, &why);
+    tr_status status = tr_model_cache_hash(mf, &j.hash, &why);
     out.model_hash = j.hash;
     if (status == TR_OK) status = from_cache(&j, &out, &why);
     if (status == TR_CANNOT_CREATE) {
@@ -320,7 +320,7 @@ tr_status tr_model_cache_get(const char *model_path, tr_precision precision, uin
 /* Name of the packed vocabulary; false: it cannot be in the cache. */
 static bool vocabulary_path(const tr_model_file *mf, uint64_t *hash_out, char *folder, size_t folder_cap, char *path,
                             size_t cap) {
-    if (hash_model(mf, hash_out, NULL) != TR_OK || !sub_folder("images", folder, folder_cap)) return false;
+    if (tr_model_cache_hash(mf, hash_out, NULL) != TR_OK || !sub_folder("images", folder, folder_cap)) return false;
     int n = snprintf(path, cap, "%s/%016" PRIx64 "-vocabulary-v%d.tok", folder, *hash_out, TR_TOKENIZER_FILE_VERSION);
     return n > 0 && (size_t)n < cap;
 }

@@ -35,6 +35,8 @@ tr_status tr_model_cache_get(const char *model_path, tr_precision precision, uin
  * TR_UNAVAILABLE: the model is no GGUF; else the errors of tr_tokenizer_create. */
 tr_status tr_model_cache_tokenizer(const tr_model_file *mf, tr_tokenizer **tokenizer_out,
                                    char path_out[TR_MODEL_CACHE_PATH_MAX], tr_error *err);
+/* Hash of the model's content; reads all of a file that was never met. */
+tr_status tr_model_cache_hash(const tr_model_file *mf, uint64_t *hash_out, tr_error *err);
 /* Where the KV calibration of a model lies in the cache; its folder is made. TR_CANNOT_CREATE, TR_UNAVAILABLE. */
 tr_status tr_model_cache_calibration(uint64_t model_hash, char path_out[TR_MODEL_CACHE_PATH_MAX], tr_error *err);
 /* Would get find the image? False also when the model was never hashed: nothing large is read to find out. */

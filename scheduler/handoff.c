@@ -31,18 +31,20 @@ void tr_handoff_issue(tr_scheduler *s, uint32_t slot, tr_handoff_job *job, tr_ef
         q->move_issued = job->tok1;
         q->part_layers = 0;
     }
-    tr_msg_reshard *m = &tr_scheduler_send(fx, c->actor[0], TR_MSG_RESHARD)->as.reshard;
-    m->epoch = c->epoch;
-    m->job = job->job;
-    m->rid = job->rid;
-    m->src_slot = m->dst_slot = slot;
-    m->tok0 = job->tok0;
-    m->tok1 = job->tok1;
-    m->tok_min = (tr_u32v){job->tok_min, s->config.layout[1].n_groups};
-    m->layer0 = job->layer0;
-    m->layer1 = job->layer1;
-    m->file = job->file;
-    m->pool = job->pool;
+    for (uint32_t i = 0; i < c->n; i++) {
+        tr_msg_reshard *m = &tr_scheduler_send(fx, c->actor[i], TR_MSG_RESHARD)->as.reshard;
+        m->epoch = c->epoch;
+        m->job = job->job;
+        m->rid = job->rid;
+        m->src_slot = m->dst_slot = slot;
+        m->tok0 = job->tok0;
+        m->tok1 = job->tok1;
+        m->tok_min = (tr_u32v){job->tok_min, s->config.layout[1].n_groups};
+        m->layer0 = job->layer0;
+        m->layer1 = job->layer1;
+        m->file = job->file;
+        m->pool = job->pool;
+    }
 }
 
 tr_handoff_job *tr_handoff_free_job(tr_scheduler *s) {
@@ -115,7 +117,7 @@ void tr_handoff_pump(tr_scheduler *s, tr_effects *fx) {
     tr_component *c = &s->component[RESHARDER];
     for (uint32_t i = 0; i < s->n_running; i++) {
         uint32_t slot = s->running[i];
-        if (c->n == 0 || c->state != COMPONENT_RUNNING || suspect_flies(s) || !room(s, fx, 1)) return;
+        if (c->n == 0 || c->state != COMPONENT_RUNNING || suspect_flies(s) || !room(s, fx, c->n)) return;
         tr_handoff_job next, *job = tr_handoff_free_job(s);
         if (!moves(s, slot) || waits_for_parts(s, slot) || !next_move(s, slot, &next)) continue;
         if (job == NULL || (entry_of(s, slot)->deaths > 0 && c->in_flight > 0)) return;

@@ -182,10 +182,12 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
     if (index < RESHARDER && m->epoch == s->component[index].epoch) f = find_flight(s, index, m->step);
     if (f == NULL) return; /* of an older epoch, or told already */
     tr_component *c = &s->component[index];
-    if (m->status == 0 && (member != c->n_lead - 1 || m->sampled.len != f->n_draws || !in_order(s, f))) {
+    if (m->status == 0 && (member != c->n_lead - 1 || m->sampled.len != f->n_draws)) {
         s->stats.protocol_errors++;
         return;
     }
+    /* One before it was lost with a connection: its reset is on the way and issues this step again too. */
+    if (m->status == 0 && !in_order(s, f)) return;
     if (m->status != 0) { /* the others of this step, and all behind it, run again after a reset */
         fail_spans(s, f, m->status, m->error);
         if (c->state == COMPONENT_RUNNING) tr_recovery_reset(s, index, fx);
@@ -240,7 +242,7 @@ void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end) {
     tr_progress_clear_suspect(e);
 }
 
-void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
+void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m, tr_effects *fx) {
     tr_component *c = &s->component[RESHARDER];
     tr_handoff_job *job = NULL;
     for (uint32_t i = 0; i < JOBS_MAX && m->epoch == c->epoch; i++)
@@ -249,6 +251,8 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
     uint32_t slot = job->slot;
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
+    /* As with a step: the answer before this one was lost with a connection. */
+    if (m->status == 0 && q->state != SEQUENCE_ENDED && !job->part && job->tok0 != load(&e->kv_moved)) return;
     job->used = false;
     c->in_flight--;
     q->jobs--;
@@ -260,7 +264,7 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
     s->stats.handoffs++;
     s->stats.handoff_bytes += m->bytes;
     s->stats.handoff_ns += m->ns;
-    if (q->state != SEQUENCE_ENDED && (m->status != 0 || (!job->part && job->tok0 != load(&e->kv_moved)))) {
+    if (q->state != SEQUENCE_ENDED && m->status != 0) {
         static const char text[] = "hand-off to the decode pool failed; see the log of the resharder";
         tr_progress_end(s, slot, TR_FINISH_ERROR, UINT32_MAX, 70, text, sizeof text - 1);
     } else if (q->state != SEQUENCE_ENDED) {
@@ -269,4 +273,6 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m) {
         if (!job->part) tr_progress_moved(s, slot, job->tok1);
     }
     tr_progress_tidy(s, slot);
+    /* The other of two resharders still waits for what does not come. */
+    if (m->status != 0 && c->n > 1 && c->state == COMPONENT_RUNNING) tr_recovery_reset(s, RESHARDER, fx);
 }

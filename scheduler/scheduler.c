@@ -72,9 +72,10 @@ static void init_components(tr_scheduler *s) {
         memcpy(c->actor, s->config.pipeline[p].stage, c->n * sizeof *c->actor);
     }
     if (s->config.resharder == TR_NOBODY) return; /* one pool, and no files */
-    s->component[RESHARDER].n = s->component[RESHARDER].n_lead = 1;
+    s->component[RESHARDER].n = s->component[RESHARDER].n_lead = s->config.two_resharders ? 2 : 1;
     s->component[RESHARDER].max_in_flight = JOBS_MAX;
     s->component[RESHARDER].actor[0] = s->config.resharder;
+    s->component[RESHARDER].actor[1] = s->config.resharder_to;
 }
 
 tr_status tr_scheduler_init(tr_scheduler *s, const tr_scheduler_config *config) {
@@ -159,7 +160,9 @@ static void flush_outputs(tr_scheduler *s, tr_effects *fx) {
 static void on_msg(tr_scheduler *s, const tr_event *ev, tr_effects *fx) {
     const tr_msg *m = ev->msg;
     bool frontend = ev->from == s->config.frontend;
-    bool resharder = ev->from == s->config.resharder;
+    bool resharder =
+        s->component[RESHARDER].n > 0 &&
+        (ev->from == s->config.resharder || (s->config.two_resharders && ev->from == s->config.resharder_to));
     if (m->type == TR_MSG_SUBMIT && frontend)
         tr_intake_submit(s, &m->as.submit, fx);
     else if (m->type == TR_MSG_CANCEL && frontend)
@@ -173,7 +176,7 @@ static void on_msg(tr_scheduler *s, const tr_event *ev, tr_effects *fx) {
     else if (m->type == TR_MSG_STEP_LAYERS)
         tr_progress_step_layers(s, ev->from, &m->as.step_layers);
     else if (m->type == TR_MSG_RESHARD_DONE && resharder)
-        tr_progress_reshard_done(s, &m->as.reshard_done);
+        tr_progress_reshard_done(s, &m->as.reshard_done, fx);
     else if (m->type == TR_MSG_RESET_DONE)
         tr_recovery_reset_done(s, ev->from, &m->as.reset_done);
     else

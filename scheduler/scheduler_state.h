@@ -194,7 +194,7 @@ void tr_batcher_pump(tr_scheduler *s, tr_effects *fx);
 /* progress.c */
 void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_done *m, tr_effects *fx);
 void tr_progress_step_layers(tr_scheduler *s, uint32_t from, const tr_msg_step_layers *m);
-void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m);
+void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m, tr_effects *fx);
 void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end); /* positions [0, end) are handed over */
 void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t keep, uint32_t code, const char *error,
                      uint32_t error_len);

@@ -34,7 +34,7 @@ typedef enum tr_event_kind {
     TR_EVENT_TIMER,       /* timer set by TR_EFFECT_TIMER has passed */
     TR_EVENT_CHILD_EXIT,  /* supervisor: from = child, exit status in child */
     TR_EVENT_CHILD_STATE, /* supervisor: from = child published another state or progress count */
-    TR_EVENT_STOP         /* end in order: drain or terminate */
+    TR_EVENT_STOP         /* end in order: drain or terminate; supervisor: with child_exit.exit_code */
 } tr_event_kind;
 
 typedef struct tr_event {

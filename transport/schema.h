@@ -199,6 +199,63 @@ enum {
     F(u64, ns, 0, "")                                                                                                  \
     F(str, note, TR_MAX_NOTE_BYTES, "why not, or what is to be known of it")
 
+/* ---- between nodes ---- */
+/* A program that would run a node, to the command that starts the company. */
+#define TR_FIELDS_NODE_HELLO(F)                                                                                        \
+    F(u32, major, 0, "protocol version; another one is refused")                                                       \
+    F(u32, minor, 0, "another one is refused: both ends compute the same plan")                                        \
+    F(str, name, 64, "of the node, as in hosts:")                                                                      \
+    F(bin, machine, 65536, "its cores and memory")                                                                     \
+    F(strv, kernels, 16, "kernel sets that it can run, slowest first")
+#define TR_FIELDS_NODE_PLAN(F)                                                                                         \
+    F(bin, want, 65536, "what the company shall be: the node computes the plan itself")                                \
+    F(bin, machines, 131072, "of all nodes")                                                                           \
+    F(u32, node, 64, "index of the receiver")                                                                          \
+    F(u64, plan_hash, 0, "of the plan as the head computed it")                                                        \
+    F(u64, company, 0, "random id of this start")                                                                      \
+    F(str, name, 64, "of the company")                                                                                 \
+    F(str, kernels, 16, "kernel set of the company")                                                                   \
+    F(str, model, 1024, "path of the model on the head")                                                               \
+    F(str, model_name, 256, "")
+#define TR_FIELDS_NODE_PREPARED(F)                                                                                     \
+    F(u32, code, 0, "0, or exit code of what failed")                                                                  \
+    F(str, error, TR_MAX_ERROR_BYTES, "")                                                                              \
+    F(u64, model_hash, 0, "of the model that the node has packed")
+/* Agents: the node's to the head's. */
+#define TR_FIELDS_NODE_JOIN(F)                                                                                         \
+    F(u64, company, 0, "")                                                                                             \
+    F(u32, node, 64, "")                                                                                               \
+    F(u64, plan_hash, 0, "")                                                                                           \
+    F(u64, nonce, 0, "of this try; a repeat is answered alike")
+#define TR_FIELDS_NODE_WELCOME(F) F(u32, session, 0, "0: join anew")
+#define TR_FIELDS_NODE_STATE(F)                                                                                        \
+    F(u32, actor, 0, "index in the plan")                                                                              \
+    F(u32, incarnation, 0, "")                                                                                         \
+    F(u32, up, 1, "")                                                                                                  \
+    F(u32, counted, 0, "deaths that count, so far")                                                                    \
+    F(u32, pid, 0, "0 while down")                                                                                     \
+    F(u32, placed, 2, "")                                                                                              \
+    F(u64, progress, 0, "")                                                                                            \
+    F(u64, kernel_ns, 0, "")                                                                                           \
+    F(u64, step_ns, 0, "")                                                                                             \
+    F(u64, rss, 0, "bytes")
+#define TR_FIELDS_NODE_TABLE(F)                                                                                        \
+    F(u32, pool, 1, "")                                                                                                \
+    F(u32, slot, 0, "")                                                                                                \
+    F(u32, group, 8, "")                                                                                               \
+    F(u32, first, 0, "logical page of the first entry")                                                                \
+    F(u32v, pages, TR_MAX_STEP_ROWS, "page ids, all ones where none is held")
+#define TR_FIELDS_NODE_BYE(F)                                                                                          \
+    F(u32, code, 0, "exit code of the node that leaves")                                                               \
+    F(str, text, TR_MAX_ERROR_BYTES, "")
+#define TR_FIELDS_KV_REPLY(F)                                                                                          \
+    F(u32, epoch, 0, "")                                                                                               \
+    F(u64, job, 0, "")                                                                                                 \
+    F(u32, done, 1, "1: all tiles of the job are in place; 0: send this tile again")                                   \
+    F(u32, layer, 0, "")                                                                                               \
+    F(u32, kv_head, 0, "")                                                                                             \
+    F(u32, pos, 0, "first position of the job in that tile")
+
 /* M(NAME, name, id, "from -> to: meaning") */
 #define TR_MSGS(M)                                                                                                     \
     M(HELLO, hello, 1, "client -> frontend: first message")                                                            \
@@ -222,7 +279,16 @@ enum {
     M(RESET_DONE, reset_done, 33, "stage, resharder -> scheduler: nothing older runs any more")                        \
     M(RESHARD, reshard, 40, "scheduler -> resharder: move KV of a token range to the decode pool")                     \
     M(RESHARD_DONE, reshard_done, 41, "resharder -> scheduler")                                                        \
-    M(STEP_LAYERS, step_layers, 60, "stage -> scheduler: layers of a running prefill step that may be moved already")
+    M(STEP_LAYERS, step_layers, 60, "stage -> scheduler: layers of a running prefill step that may be moved already")  \
+    M(NODE_HELLO, node_hello, 70, "node -> starting command: here is a machine")                                       \
+    M(NODE_PLAN, node_plan, 71, "starting command -> node: compute this plan and prepare for it")                      \
+    M(NODE_PREPARED, node_prepared, 72, "node -> starting command: weights are packed, or why not")                    \
+    M(NODE_JOIN, node_join, 73, "agent of a node -> agent of the head: begin a session")                               \
+    M(NODE_WELCOME, node_welcome, 74, "agent of the head -> agent of a node: session of all that follows")             \
+    M(NODE_STATE, node_state, 75, "agent of a node -> agent of the head: one of its actors")                           \
+    M(NODE_TABLE, node_table, 76, "agent of the head -> agent of a node: entries of a page table")                     \
+    M(NODE_BYE, node_bye, 77, "agent <-> agent: this node leaves")                                                     \
+    M(KV_REPLY, kv_reply, 78, "resharder -> resharder of the prefill pool's node: hand-off is complete, or a repair")
 
 typedef enum tr_finish {
     TR_FINISH_NONE = 0,

@@ -1,5 +1,7 @@
 #include "transport/zmq_socket.h"
 
+#include "transport/zmq_zap.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
@@ -11,6 +13,8 @@
 #include <unistd.h>
 #include <zmq.h>
 
+/* The headers of stable releases leave its name out; the library takes it. */
+enum { ZAP_ENFORCE_DOMAIN = 93 };
 enum { ENDPOINT_MAX = 256, HOST_MAX = 64, HWM_DEFAULT = 1000, HANDSHAKE_MS = 2000, RECONNECT_MS = 10 };
 #define IPC_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) - 1)
 
@@ -41,26 +45,49 @@ static bool port_valid(const char *port, bool bind) {
     return v >= 1 && v <= 65535;
 }
 
-/* host:port, [host]:port. Rewrites localhost, which libzmq would look up as a network interface. */
-static tr_status check_tcp(const char *endpoint, bool bind, char *resolved, tr_error *err) {
+/* A name or an address; what the resolver makes of it is its business. */
+static bool host_valid(const char *host, bool bind) {
+    struct in_addr v4;
+    struct in6_addr v6;
+    if (inet_pton(AF_INET, host, &v4) == 1 || inet_pton(AF_INET6, host, &v6) == 1) return true;
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.";
+    return !bind && host[0] != '-' && strspn(host, letters) == strlen(host);
+}
+
+/* host:port, [host]:port into its parts. */
+static bool split_tcp(const char *endpoint, bool bind, char host[HOST_MAX], const char **port_out) {
     const char *at = endpoint + strlen("tcp://"), *colon = strrchr(at, ':');
-    char host[HOST_MAX];
     size_t n = colon ? (size_t)(colon - at) : 0;
     if (n >= 2 && at[0] == '[' && at[n - 1] == ']') at++, n -= 2;
-    if (!colon || n == 0 || n >= sizeof host || !port_valid(colon + 1, bind))
-        return tr_error_set(err, TR_USAGE, "endpoint %.200s: expected tcp://HOST:PORT with a port of 1 to 65535",
-                            endpoint);
+    if (!colon || n == 0 || n >= HOST_MAX || !port_valid(colon + 1, bind)) return false;
     memcpy(host, at, n);
     host[n] = 0;
-    if (!is_loopback(host))
+    *port_out = colon + 1;
+    return true;
+}
+
+/* Rewrites localhost, which libzmq would look up as a network interface. */
+static tr_status check_tcp(const char *endpoint, bool bind, bool keys, char *resolved, tr_error *err) {
+    char host[HOST_MAX];
+    const char *port;
+    if (!split_tcp(endpoint, bind, host, &port) || (!is_loopback(host) && keys && !host_valid(host, bind)))
+        return tr_error_set(err, TR_USAGE, "endpoint %.200s: expected tcp://HOST:PORT with a port of 1 to 65535",
+                            endpoint);
+    if (!is_loopback(host) && !keys)
         return tr_error_set(err, TR_USAGE,
-                            "endpoint %.200s: reachable from other machines, which needs keys, not supported yet: use "
-                            "ipc:///path or tcp://127.0.0.1:PORT",
+                            "endpoint %.200s: reachable from other machines, which needs keys: use ipc:///path or "
+                            "tcp://127.0.0.1:PORT",
                             endpoint);
     const char *address = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host;
     bool v6 = strchr(address, ':') != NULL;
-    snprintf(resolved, ENDPOINT_MAX, "tcp://%s%s%s:%s", v6 ? "[" : "", address, v6 ? "]" : "", colon + 1);
+    snprintf(resolved, ENDPOINT_MAX, "tcp://%s%s%s:%s", v6 ? "[" : "", address, v6 ? "]" : "", port);
     return TR_OK;
+}
+
+bool tr_zmq_socket_is_loopback(const char *endpoint) {
+    char host[HOST_MAX];
+    const char *port;
+    return strncmp(endpoint, "tcp://", 6) == 0 && split_tcp(endpoint, true, host, &port) && is_loopback(host);
 }
 
 static tr_status check_ipc(const char *endpoint, tr_error *err) {
@@ -73,20 +100,20 @@ static tr_status check_ipc(const char *endpoint, tr_error *err) {
 }
 
 /* resolved: ENDPOINT_MAX bytes. */
-static tr_status check(const char *endpoint, bool bind, char *resolved, tr_error *err) {
+static tr_status check(const char *endpoint, bool bind, bool keys, char *resolved, tr_error *err) {
     size_t n = strlen(endpoint);
     if (strncmp(endpoint, "ipc://", 6) == 0) TR_TRY(check_ipc(endpoint, err));
     if (n >= ENDPOINT_MAX) return tr_error_set(err, TR_USAGE, "endpoint %.60s...: too long", endpoint);
     memcpy(resolved, endpoint, n + 1);
     if (strncmp(endpoint, "ipc://", 6) == 0) return TR_OK;
     if (strncmp(endpoint, "inproc://", 9) == 0 && n > 9) return TR_OK;
-    if (strncmp(endpoint, "tcp://", 6) == 0) return check_tcp(endpoint, bind, resolved, err);
+    if (strncmp(endpoint, "tcp://", 6) == 0) return check_tcp(endpoint, bind, keys, resolved, err);
     return tr_error_set(err, TR_USAGE, "endpoint %.200s: expected ipc:///PATH or tcp://127.0.0.1:PORT", endpoint);
 }
 
-tr_status tr_zmq_socket_check(const char *endpoint, bool bind, tr_error *err) {
+tr_status tr_zmq_socket_check(const char *endpoint, bool bind, bool keys, tr_error *err) {
     char resolved[ENDPOINT_MAX];
-    return check(endpoint, bind, resolved, err);
+    return check(endpoint, bind, keys, resolved, err);
 }
 
 /* ---- ipc paths ----------------------------------------------------------------------------------------------------
@@ -132,6 +159,19 @@ static bool set_int(void *socket, int option, int value) {
     return zmq_setsockopt(socket, option, &value, sizeof value) == 0;
 }
 
+static bool set_text(void *socket, int option, const char *text) {
+    return zmq_setsockopt(socket, option, text, strlen(text)) == 0;
+}
+
+/* A server whose context has no handler for its domain lets nobody in. */
+static bool set_curve(void *socket, const tr_zmq_socket_curve *k) {
+    bool server = k->server_text == NULL;
+    return set_int(socket, ZMQ_CURVE_SERVER, server) && set_text(socket, ZMQ_CURVE_PUBLICKEY, k->public_text) &&
+           set_text(socket, ZMQ_CURVE_SECRETKEY, k->secret_text) &&
+           (server ? set_text(socket, ZMQ_ZAP_DOMAIN, TR_ZMQ_ZAP_DOMAIN) && set_int(socket, ZAP_ENFORCE_DOMAIN, 1)
+                   : set_text(socket, ZMQ_CURVE_SERVERKEY, k->server_text));
+}
+
 /* v6 only where the address is: else libzmq reports 127.0.0.1 as a mapped IPv6 address. */
 static bool set_options(void *socket, const tr_zmq_socket_options *o, bool v6) {
     int hwm = o->hwm > 0 ? o->hwm : HWM_DEFAULT;
@@ -148,6 +188,7 @@ static bool set_options(void *socket, const tr_zmq_socket_options *o, bool v6) {
     /* An unknown peer is an error, not silence; a peer that comes back keeps its id. */
     if (ok && o->type == ZMQ_ROUTER)
         ok = set_int(socket, ZMQ_ROUTER_MANDATORY, 1) && set_int(socket, ZMQ_ROUTER_HANDOVER, 1);
+    if (ok && o->curve) ok = set_curve(socket, o->curve);
     if (ok && o->routing_id) ok = zmq_setsockopt(socket, ZMQ_ROUTING_ID, o->routing_id, o->routing_id_len) == 0;
     return ok;
 }
@@ -170,7 +211,7 @@ tr_status tr_zmq_socket_open(void *context, const char *endpoint, const tr_zmq_s
                              tr_error *err) {
     char resolved[ENDPOINT_MAX];
     if (o->max_message_bytes <= 0) return tr_error_set(err, TR_INVALID, "a socket needs a message size limit");
-    TR_TRY(check(endpoint, o->bind, resolved, err));
+    TR_TRY(check(endpoint, o->bind, o->curve != NULL, resolved, err));
     void *socket = zmq_socket(context, o->type);
     if (!socket) return tr_error_set(err, TR_SYSTEM, "cannot open a socket: %s", zmq_strerror(errno));
     tr_status status = TR_OK;

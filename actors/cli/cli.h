@@ -22,6 +22,8 @@ int tr_cli_status(tr_options *options);
 int tr_cli_drain(tr_options *options);
 int tr_cli_stop(tr_options *options);
 int tr_cli_doctor(tr_options *options);
+int tr_cli_node(tr_options *options);
+int tr_cli_keygen(tr_options *options);
 int tr_cli_calibrate(tr_options *options);
 
 /* Print the error and return its exit code. An empty text has been printed by whoever failed. */

@@ -64,7 +64,7 @@ static const tr_placement_rank *placed(const tr_placement *p, const tr_company_a
     return &p->rank[a->pipeline][a->stage * a->tp + a->rank];
 }
 
-static void print_stage(const tr_company_actor *a, const tr_placement_rank *at) {
+static void print_stage(const tr_company *c, const tr_company_actor *a, const tr_placement_rank *at) {
     char cores[256], node[16] = "-", what[64] = "";
     cpu_text(at->cpus, at->n_cpus, cores, sizeof cores);
     if (at->numa_node >= 0) snprintf(node, sizeof node, "%d", at->numa_node);
@@ -73,7 +73,9 @@ static void print_stage(const tr_company_actor *a, const tr_placement_rank *at) 
             snprintf(what + strlen(what), sizeof what - strlen(what), "%s%s", what[0] ? "/" : "",
                      tr_precision_name((tr_precision)a->phase[p].precision));
     printf("  %-12s layers %3u..%-3u  %-10s cores %-12s numa %s", a->name, a->lo, a->hi - 1, what, cores, node);
-    printf(a->tp > 1 ? "  rank %u of %u\n" : "\n", a->rank, a->tp);
+    if (a->tp > 1) printf("  rank %u of %u", a->rank, a->tp);
+    if (c->n_nodes > 1) printf("  host %s", c->node[a->node].name);
+    putchar('\n');
 }
 
 static void print_text(const tr_cli_session *s, const tr_placement *placement, const memory *m) {
@@ -87,7 +89,7 @@ static void print_text(const tr_cli_session *s, const tr_placement *placement, c
     printf("context    %u tokens, chunk %u, batch %u, transport %s\n", c->context, c->chunk, c->max_batch,
            c->transport_zmq ? "zmq" : "shm");
     for (uint32_t a = 0; a < c->n_actors; a++)
-        if (c->actor[a].role == TR_ROLE_STAGE) print_stage(&c->actor[a], placed(placement, &c->actor[a]));
+        if (c->actor[a].role == TR_ROLE_STAGE) print_stage(c, &c->actor[a], placed(placement, &c->actor[a]));
     if (c->exclusive)
         puts("  stages share cores: one computes at a time, on all of them");
     else if (c->unified)
@@ -116,7 +118,9 @@ static void print_text(const tr_cli_session *s, const tr_placement *placement, c
         }
         putchar('\n');
     }
-    printf("hand-off   %s\n", c->one_pool ? "pages change owner, nothing is copied" : "copied by the resharder");
+    printf("hand-off   %s\n", c->one_pool                       ? "pages change owner, nothing is copied"
+                              : c->resharder == c->resharder_to ? "copied by the resharder"
+                                                                : "sent from host to host by the resharders");
     printf("other      shared %9.1f MiB (rings, tables, journal, rows of tp ranks)\n", mib(m->other));
     printf("in all     %17.1f MiB of %.1f MiB\n", mib(sum), mib(s->machine.memory_bytes));
 }
@@ -124,7 +128,7 @@ static void print_text(const tr_cli_session *s, const tr_placement *placement, c
 /* ---- JSON -----------------------------------------------------------------------------------------------------------
  */
 
-static json_t *stage_json(const tr_company_actor *a, const tr_placement_rank *at) {
+static json_t *stage_json(const tr_company *c, const tr_company_actor *a, const tr_placement_rank *at) {
     json_t *j = json_object(), *cores = json_array(), *dtype = json_object();
     for (uint32_t i = 0; i < at->n_cpus; i++) json_array_append_new(cores, json_integer(at->cpus[i]));
     if (a->phase[0].active)
@@ -136,6 +140,7 @@ static json_t *stage_json(const tr_company_actor *a, const tr_placement_rank *at
     json_object_set_new(j, "tp", json_pack("[i,i]", (int)a->rank, (int)a->tp));
     json_object_set_new(j, "dtype", dtype);
     json_object_set_new(j, "cores", cores);
+    if (c->n_nodes > 1) json_object_set_new(j, "host", json_string(c->node[a->node].name));
     json_object_set_new(j, "numa", at->numa_node >= 0 ? json_integer(at->numa_node) : json_null());
     return j;
 }
@@ -154,13 +159,22 @@ static json_t *pool_json(const tr_company *c, int p) {
                      (json_int_t)c->layout[p].pool_bytes, "groups", pages);
 }
 
+static json_t *hosts_json(const tr_cli_session *s) {
+    const tr_hosts *h = &s->topology.hosts;
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < h->n; i++)
+        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s}", "name", h->host[i].name, "address",
+                                              h->host[i].address, "ssh", h->host[i].ssh, "netns", h->host[i].netns));
+    return list;
+}
+
 static void print_json(const tr_cli_session *s, const tr_placement *placement, const memory *m) {
     const tr_company *c = &s->company;
     json_t *root = json_object(), *stages = json_array(), *pools = json_array(), *weights = json_object();
     json_t *cached = json_object();
     for (uint32_t a = 0; a < c->n_actors; a++)
         if (c->actor[a].role == TR_ROLE_STAGE)
-            json_array_append_new(stages, stage_json(&c->actor[a], placed(placement, &c->actor[a])));
+            json_array_append_new(stages, stage_json(c, &c->actor[a], placed(placement, &c->actor[a])));
     for (int p = 0; p < (c->one_pool ? 1 : 2); p++) json_array_append_new(pools, pool_json(c, p));
     for (int p = 1; p < TR_PRECISION_END; p++) {
         const char *name = tr_precision_name((tr_precision)p);
@@ -181,6 +195,8 @@ static void print_json(const tr_cli_session *s, const tr_placement *placement, c
     json_object_set_new(root, "weights", weights);
     json_object_set_new(root, "cached", cached);
     json_object_set_new(root, "shared_bytes", json_integer((json_int_t)m->other));
+    json_object_set_new(root, "hosts", hosts_json(s));
+    json_object_set_new(root, "keys", json_string(s->topology.keys_dir));
     char *text = json_dumps(root, JSON_COMPACT);
     if (text) puts(text);
     free(text);
@@ -190,23 +206,42 @@ static void print_json(const tr_cli_session *s, const tr_placement *placement, c
 /* ---- command
  * --------------------------------------------------------------------------------------------------------- */
 
+/* Several hosts: every one is taken for a machine like this one. */
+static void as_planned(const tr_company *c, tr_placement *out) {
+    memset(out, 0, sizeof *out);
+    for (uint32_t a = 0; a < c->n_actors; a++) {
+        const tr_company_actor *actor = &c->actor[a];
+        if (actor->role != TR_ROLE_STAGE) continue;
+        tr_placement_rank *to = &out->rank[actor->pipeline][actor->stage * actor->tp + actor->rank];
+        to->n_cpus = actor->n_cpus;
+        to->numa_node = actor->numa_node;
+        memcpy(to->cpus, actor->cpus, sizeof to->cpus);
+    }
+}
+
+static tr_status print_result(tr_cli_session *s, const tr_options *o, const tr_placement *placement, const memory *m,
+                              tr_error *err) {
+    if (tr_options_flag(o, TR_OPTION_JSON))
+        print_json(s, placement, m);
+    else
+        print_text(s, placement, m);
+    return tr_options_flag(o, TR_OPTION_VERIFY) ? tr_cli_verify(&s->company, err) : TR_OK;
+}
+
 static tr_status show(tr_cli_session *s, tr_options *o, tr_error *err) {
     static tr_placement placement;
     memory m;
     const tr_company_build_want *w = &s->topology.want;
     TR_TRY(tr_cli_session_plan(s, err));
     TR_TRY(measure(s, &m, err));
+    if (w->n_nodes > 1) return as_planned(&s->company, &placement), print_result(s, o, &placement, &m, err);
     tr_placement_want want = {.n_pipelines = w->unified ? 1 : 2,
                               .n_stages = {w->side[0].pp, w->unified ? 0 : w->side[1].pp},
                               .tp = {w->side[0].tp, w->side[1].tp},
                               .max_cores = w->threads,
                               .cores = w->cores};
     TR_TRY(tr_placement_compute(&s->machine, &want, &placement, err));
-    if (tr_options_flag(o, TR_OPTION_JSON))
-        print_json(s, &placement, &m);
-    else
-        print_text(s, &placement, &m);
-    return tr_options_flag(o, TR_OPTION_VERIFY) ? tr_cli_verify(&s->company, err) : TR_OK;
+    return print_result(s, o, &placement, &m, err);
 }
 
 int tr_cli_plan(tr_options *o) {

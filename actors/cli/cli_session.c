@@ -26,12 +26,17 @@ static void warn_log_level(void) {
         tr_cli_say("warning: TROUPE_LOG=%.60s is no level: use error, warn, info, debug or trace", level);
 }
 
-static tr_status read_options(tr_cli_session *s, tr_error *err) {
-    tr_options *o = s->options;
+static tr_status read_environment(tr_options *o, tr_error *err) {
     char unknown[256];
     TR_TRY(tr_options_environment(o, environ, unknown, err));
     if (unknown[0]) tr_cli_say("warning: the variable %s is not known, docs/options.md lists them", unknown);
     warn_log_level();
+    return TR_OK;
+}
+
+static tr_status read_options(tr_cli_session *s, tr_error *err) {
+    tr_options *o = s->options;
+    TR_TRY(read_environment(o, err));
     const char *file = tr_options_given(o, TR_OPTION_FILE) ? tr_options_text(o, TR_OPTION_FILE) : NULL;
     if (file) TR_TRY(tr_topology_load(file, o, err));
     if (!file && !tr_options_given(o, TR_OPTION_MODEL)) {
@@ -43,11 +48,21 @@ static tr_status read_options(tr_cli_session *s, tr_error *err) {
     return tr_topology_resolve(o, file, &s->topology, err);
 }
 
-tr_status tr_cli_session_load(tr_cli_session *s, tr_options *options, tr_error *err) {
+static void init_session(tr_cli_session *s, tr_options *options) {
     memset(s, 0, sizeof *s);
     s->options = options;
     s->home.lock_fd = s->launch.pid_fd = s->launch.notify_fd = -1;
     for (int i = 0; i < TR_PRECISION_END; i++) s->image[i].fd = -1;
+}
+
+tr_status tr_cli_session_load_machine(tr_cli_session *s, tr_options *options, tr_error *err) {
+    init_session(s, options);
+    TR_TRY(read_environment(options, err));
+    return tr_machine_discover(&s->machine, err);
+}
+
+tr_status tr_cli_session_load(tr_cli_session *s, tr_options *options, tr_error *err) {
+    init_session(s, options);
     TR_TRY(read_options(s, err));
     TR_TRY(tr_model_file_open(s->topology.model, &s->model, err));
     return tr_machine_discover(&s->machine, err);
@@ -106,8 +121,27 @@ tr_status tr_cli_session_calibration_path(const tr_cli_session *s, uint64_t mode
 tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err) {
     tr_company *c = &s->company;
     const tr_topology *t = &s->topology;
-    TR_TRY(tr_company_build(&t->want, tr_model_file_config(s->model), &s->machine, c, err));
-    TR_TRY(tr_cli_session_kernels(c->ops, err));
+    const bool others = t->hosts.n > 1;
+    char kernels[16];
+    if (others && s->options->command != TR_COMMAND_PLAN) TR_TRY(tr_cli_nodes_gather(&s->nodes, t, &s->machine, err));
+    for (uint32_t i = 0; others && s->options->command == TR_COMMAND_PLAN && i < t->hosts.n; i++)
+        s->nodes.machine[i] = s->machine; /* nothing is started: as if all were like this one */
+    TR_TRY(tr_company_build(&t->want, tr_model_file_config(s->model), others ? s->nodes.machine : &s->machine, c, err));
+    if (others && tr_company_calibrated(c))
+        return tr_error_set(err, TR_UNAVAILABLE,
+                            "calibrated KV formats are not available yet on several hosts: choose kv=int8 or bf16");
+    if (others && t->want.files)
+        return tr_error_set(err, TR_UNAVAILABLE,
+                            "saving and restoring sequences is not available yet on several hosts: leave out "
+                            "handoff.save_dir, --save and --restore");
+    TR_TRY(tr_cli_session_kernels(kernels, err));
+    if (s->nodes.socket)
+        TR_TRY(tr_cli_nodes_kernels(&s->nodes, kernels, c->ops, err));
+    else
+        memcpy(c->ops, kernels, sizeof c->ops);
+    snprintf(c->node_endpoint, sizeof c->node_endpoint, "%s", t->node_endpoint);
+    if (t->keys_dir[0] && !realpath(t->keys_dir, c->keys_dir))
+        return tr_error_set(err, TR_CONFIG, "no folder of keys %.200s: troupe keygen makes it", t->keys_dir);
     /* Of a folder: the file in it. */
     snprintf(c->model_path, sizeof c->model_path, "%s", tr_model_file_path(s->model));
     snprintf(c->model_name, sizeof c->model_name, "%s", t->model_name);
@@ -191,14 +225,16 @@ static tr_status get_vocabulary(tr_cli_session *s, tr_error *err) {
     return TR_OK;
 }
 
-static tr_status get_images(tr_cli_session *s, tr_error *err) {
+tr_status tr_cli_session_images(tr_cli_session *s, tr_error *err) {
     for (int i = 0; i < TR_PRECISION_END; i++) s->company.image_fd[i] = -1;
     for (uint32_t a = 0; a < s->company.n_actors; a++)
         for (int p = 0; p < 2; p++) {
             const tr_company_phase *phase = &s->company.actor[a].phase[p];
-            if (phase->active) TR_TRY(get_image(s, tr_precision_image((tr_precision)phase->precision), err));
+            if (phase->active && tr_company_is_local(&s->company, a))
+                TR_TRY(get_image(s, tr_precision_image((tr_precision)phase->precision), err));
         }
-    return TR_OK;
+    /* A node without stages packs nothing. */
+    return s->company.model_hash ? TR_OK : tr_model_cache_hash(s->model, &s->company.model_hash, err);
 }
 
 /* ---- processes
@@ -249,16 +285,31 @@ static void warn_placement(const tr_cli_session *s) {
         tr_cli_say("warning: the machine is a description (HWLOC_SYNTHETIC or HWLOC_XMLFILE): nothing is bound to it");
 }
 
-tr_status tr_cli_session_start(tr_cli_session *s, const char *name, tr_error *err) {
-    TR_TRY(name_company(s, name, err));
-    TR_TRY(get_images(s, err));
-    TR_TRY(get_calibration(s, err));
-    TR_TRY(get_vocabulary(s, err));
-    if (tr_cli_signalled()) return TR_CANCELLED;
+tr_status tr_cli_session_launch(tr_cli_session *s, tr_error *err) {
     TR_TRY(tr_launch_start(&s->company, &s->launch, err));
     s->launched = true;
     TR_TRY(wait_ready(s, err));
     warn_placement(s);
+    return TR_OK;
+}
+
+/* The other hosts prepare while this one does. */
+static tr_status prepare_nodes(tr_cli_session *s, tr_error *err) {
+    tr_status status = tr_cli_nodes_wait(&s->nodes, s->company.model_hash, err);
+    tr_cli_nodes_close(&s->nodes);
+    return status;
+}
+
+tr_status tr_cli_session_start(tr_cli_session *s, const char *name, tr_error *err) {
+    const bool others = s->nodes.socket != NULL;
+    TR_TRY(name_company(s, name, err));
+    if (others) TR_TRY(tr_cli_nodes_send(&s->nodes, &s->company, err));
+    TR_TRY(tr_cli_session_images(s, err));
+    TR_TRY(get_calibration(s, err));
+    TR_TRY(get_vocabulary(s, err));
+    if (others) TR_TRY(prepare_nodes(s, err));
+    if (tr_cli_signalled()) return TR_CANCELLED;
+    TR_TRY(tr_cli_session_launch(s, err));
     TR_TRY(tr_cli_home_publish(&s->home, s->company.endpoint, err));
     if (tr_cli_signalled()) return TR_CANCELLED;
     tr_client_options options = {.name = "troupe", .connect_timeout_ms = CONNECT_MS};
@@ -290,6 +341,7 @@ int tr_cli_session_exit(const tr_cli_session *s, tr_status status, const tr_erro
 void tr_cli_session_fini(tr_cli_session *s) {
     if (!s->options) return; /* never loaded */
     tr_cli_session_stop(s);
+    tr_cli_nodes_close(&s->nodes);
     tr_cli_home_release(&s->home);
     for (int i = 0; i < TR_PRECISION_END; i++) {
         if (s->image[i].fd >= 0) close(s->image[i].fd);

@@ -5,6 +5,7 @@
 #ifndef TR_CLI_SESSION_H
 #define TR_CLI_SESSION_H
 #include "actors/cli/cli.h"
+#include "actors/cli/cli_nodes.h"
 #include "actors/cli/topology.h"
 #include "actors/runtime/launch.h"
 #include "affinity/machine.h"
@@ -21,6 +22,7 @@ typedef struct tr_cli_session {
     tr_tokenizer *tokenizer;                  /* NULL: not opened, or the model brings none that we read */
     char vocabulary[TR_MODEL_CACHE_PATH_MAX]; /* its packed tables; empty: not cached */
     tr_machine machine;
+    tr_cli_nodes nodes; /* the other hosts, until the company starts */
     tr_company company;
     tr_model_cache_image image[TR_PRECISION_END]; /* index: precision of the image */
     tr_cli_home home;
@@ -33,6 +35,12 @@ typedef struct tr_cli_session {
 /* Options (file, model argument) and model metadata. The first positional word is the model unless a file, --model or
  * the environment names one. */
 tr_status tr_cli_session_load(tr_cli_session *s, tr_options *options, tr_error *err);
+/* For the part of a company that another host plans: options and the machine, no model. */
+tr_status tr_cli_session_load_machine(tr_cli_session *s, tr_options *options, tr_error *err);
+/* Packed weights of the stages of this node, and the model's hash, into the plan. */
+tr_status tr_cli_session_images(tr_cli_session *s, tr_error *err);
+/* Start the processes of this node and wait until all are READY. */
+tr_status tr_cli_session_launch(tr_cli_session *s, tr_error *err);
 /* Tokens of a text as the model wants them; *ids_out is the caller's (free). flags: tr_tokenize_flags. */
 tr_status tr_cli_session_tokenize(tr_cli_session *s, const char *text, size_t len, unsigned flags, uint32_t **ids_out,
                                   uint32_t *n_out, tr_error *err);

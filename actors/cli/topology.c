@@ -1,6 +1,7 @@
 #include "actors/cli/topology.h"
 
 #include "base/file_map.h"
+#include "transport/zmq_socket.h"
 
 #include <errno.h>
 #include <libgen.h>
@@ -92,21 +93,45 @@ static tr_status note_key(reader *r, seen *s, char *key) {
     return TR_OK;
 }
 
+/* {name: b, address: 10.0.0.2:5570, ssh: user@b} as the text form of one host (hosts.h). Its start has been read. */
+static tr_status read_host(reader *r, char *out, size_t cap) {
+    seen keys = {0};
+    char key[KEY_BYTES], value[128], rest[512] = "", name[128] = "";
+    for (;;) {
+        TR_TRY(next(r));
+        if (r->event.type == YAML_MAPPING_END_EVENT) break;
+        if (r->event.type != YAML_SCALAR_EVENT) return fail(r, "a key must be a plain word");
+        TR_TRY(scalar(r, key, sizeof key));
+        TR_TRY(note_key(r, &keys, key));
+        TR_TRY(next(r));
+        if (r->event.type != YAML_SCALAR_EVENT) return fail(r, "a plain value is expected here");
+        TR_TRY(scalar(r, value, sizeof value));
+        if (strpbrk(value, ",;")) return fail(r, "a value of a host holds no comma and no semicolon");
+        if (strcmp(key, "name") == 0)
+            strcpy(name, value);
+        else if (strcmp(key, "address") == 0 || strcmp(key, "ssh") == 0 || strcmp(key, "netns") == 0)
+            snprintf(rest + strlen(rest), sizeof rest - strlen(rest), ";%s=%s", key, value);
+        else
+            return fail(r, "unknown key of a host: name, address, ssh and netns are known");
+    }
+    if (!name[0]) return fail(r, "a host needs a name");
+    return snprintf(out, cap, "%s%s", name, rest) < (int)cap ? TR_OK : fail(r, "this host is too long");
+}
+
 static tr_status read_sequence(reader *r, const char *key, const char *at) {
-    char text[TR_OPTIONS_TEXT_MAX] = "", item[128];
+    char text[TR_OPTIONS_TEXT_MAX] = "", item[600];
+    const bool hosts = strcmp(key, "hosts") == 0;
     size_t n = 0;
     for (;;) {
         TR_TRY(next(r));
         if (r->event.type == YAML_SEQUENCE_END_EVENT) break;
-        if (r->event.type != YAML_SCALAR_EVENT) {
-            if (strstr(key, "hosts"))
-                return tr_error_set(r->err, TR_UNAVAILABLE,
-                                    "%.200s: %s: hosts other than local are not available yet in this version", at,
-                                    key);
+        if (hosts && r->event.type == YAML_MAPPING_START_EVENT)
+            TR_TRY(read_host(r, item, sizeof item));
+        else if (r->event.type != YAML_SCALAR_EVENT)
             return fail(r, "a list of plain values is expected here");
-        }
-        TR_TRY(scalar(r, item, sizeof item));
-        int more = snprintf(text + n, sizeof text - n, "%s%s", n ? ":" : "", item);
+        else
+            TR_TRY(scalar(r, item, sizeof item));
+        int more = snprintf(text + n, sizeof text - n, "%s%s", n == 0 ? "" : hosts ? "," : ":", item);
         if (more < 0 || (size_t)more >= sizeof text - n) return fail(r, "the list is too long");
         n += (size_t)more;
     }
@@ -285,6 +310,35 @@ static void read_unified(const tr_options *o, tr_company_build_want *w) {
     }
 }
 
+/* Which host runs what, where the head listens, and whether that needs keys. */
+static tr_status read_hosts(const tr_options *o, tr_topology *t, tr_error *err) {
+    tr_company_build_want *w = &t->want;
+    const char *curve = tr_options_text(o, TR_OPTION_TRANSPORT_CURVE);
+    const tr_option_id side[2] = {w->unified ? TR_OPTION_UNIFIED_HOSTS : TR_OPTION_PREFILL_HOSTS,
+                                  w->unified ? TR_OPTION_UNIFIED_HOSTS : TR_OPTION_DECODE_HOSTS};
+    static const char *const keys[2][2] = {{"prefill.hosts", "decode.hosts"}, {"unified.hosts", "unified.hosts"}};
+    TR_TRY(tr_hosts_parse(tr_options_text(o, TR_OPTION_HOSTS), &t->hosts, err));
+    for (int i = 0; i < 2; i++)
+        TR_TRY(tr_hosts_find(&t->hosts, tr_options_text(o, side[i]), keys[w->unified][i], &w->side_node[i], err));
+    if (t->hosts.n < 2) return TR_OK;
+    w->n_nodes = t->hosts.n;
+    for (uint32_t i = 0; i < w->n_nodes; i++) memcpy(w->node[i], t->hosts.host[i].name, sizeof w->node[i]);
+    if (!t->hosts.host[0].address[0])
+        return tr_error_set(err, TR_CONFIG, "hosts: %s needs an address, where the others reach it: address: HOST:PORT",
+                            t->hosts.host[0].name);
+    snprintf(t->node_endpoint, sizeof t->node_endpoint, "tcp://%s", t->hosts.host[0].address);
+    if (strcmp(curve, "off") != 0)
+        snprintf(t->keys_dir, sizeof t->keys_dir, "%s", tr_options_text(o, TR_OPTION_TRANSPORT_KEYS));
+    if (strcmp(curve, "on") == 0 && !t->keys_dir[0])
+        return tr_error_set(err, TR_CONFIG, "transport.curve: on needs transport.keys: troupe keygen makes them");
+    if (!t->keys_dir[0] && !tr_zmq_socket_is_loopback(t->node_endpoint))
+        return tr_error_set(err, TR_CONFIG,
+                            "hosts: %s listens at %s, which other machines reach: that needs keys (troupe keygen DIR "
+                            "NAME..., then --keys DIR)",
+                            t->hosts.host[0].name, t->hosts.host[0].address);
+    return TR_OK;
+}
+
 /* The stronger source says whether there is one pipeline or two. */
 static tr_status read_pipelines(const tr_options *o, const char *file, tr_company_build_want *w, tr_error *err) {
     tr_source unified = tr_options_section_source(o, "unified");
@@ -321,6 +375,17 @@ static tr_status find_save_dir(const char *text, tr_topology *t, tr_error *err) 
     return TR_OK;
 }
 
+/* A folder of keys that a file names is meant from there, like the model. */
+static void keys_beside(const tr_options *o, const char *file, tr_topology *t) {
+    char copy[PATH_MAX], whole[PATH_MAX + TR_COMPANY_PATH_MAX];
+    if (!file || o->value[TR_OPTION_TRANSPORT_KEYS].source != TR_SOURCE_FILE || !t->keys_dir[0] ||
+        t->keys_dir[0] == '/')
+        return;
+    snprintf(copy, sizeof copy, "%s", file);
+    snprintf(whole, sizeof whole, "%s/%s", dirname(copy), t->keys_dir);
+    snprintf(t->keys_dir, sizeof t->keys_dir, "%.1023s", whole);
+}
+
 static bool loopback(const char *host) {
     return strcmp(host, "127.0.0.1") == 0 || strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0;
 }
@@ -344,6 +409,8 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     char folder[PATH_MAX] = "";
     memset(t, 0, sizeof *t);
     TR_TRY(read_pipelines(o, file, &t->want, err));
+    TR_TRY(read_hosts(o, t, err));
+    keys_beside(o, file, t);
     tr_company_build_want *w = &t->want;
     w->zmq = strcmp(tr_options_text(o, TR_OPTION_TRANSPORT_LOCAL), "zmq") == 0;
     w->cores = cores_of(tr_options_text(o, TR_OPTION_CORES));

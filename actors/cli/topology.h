@@ -5,6 +5,7 @@
  * The only door to libyaml. Threads: one. */
 #ifndef TR_TOPOLOGY_H
 #define TR_TOPOLOGY_H
+#include "actors/cli/hosts.h"
 #include "actors/runtime/company_build.h"
 #include "base/options.h"
 #include "base/status.h"
@@ -14,6 +15,9 @@ typedef struct tr_topology {
     char model_name[256];            /* served */
     char endpoint[TR_COMPANY_PATH_MAX];
     char save_dir[TR_COMPANY_PATH_MAX]; /* absolute path of an existing folder; empty: none */
+    tr_hosts hosts;
+    char node_endpoint[256];            /* where the head listens; empty: one host */
+    char keys_dir[TR_COMPANY_PATH_MAX]; /* empty: loopback without keys */
     char http_host[64], api_key_file[TR_COMPANY_PATH_MAX];
     uint32_t http_port;
     char kv_calibration[TR_COMPANY_PATH_MAX]; /* empty: the one in the cache */

@@ -28,11 +28,15 @@ static json_t *actor_json(tr_runtime *rt, uint32_t a) {
     for (uint32_t i = 0; i < actor->n_cpus; i++) json_array_append_new(cores, json_integer(actor->cpus[i]));
     json_t *j = json_object();
     json_object_set_new(j, "name", json_string(actor->name));
+    if (rt->company->n_nodes > 1) json_object_set_new(j, "node", json_string(rt->company->node[actor->node].name));
     json_object_set_new(j, "pid", pid > 0 ? json_integer(pid) : json_null());
     json_object_set_new(j, "incarnation", json_integer(atomic_load(&b->incarnation)));
     json_object_set_new(j, "cores", cores);
     json_object_set_new(j, "numa", actor->numa_node >= 0 ? json_integer(actor->numa_node) : json_null());
-    json_object_set_new(j, "rss", json_integer(pid > 0 ? rss_bytes(pid) : 0));
+    json_object_set_new(j, "rss",
+                        json_integer(!tr_company_is_local(rt->company, a) ? (json_int_t)atomic_load(&b->rss)
+                                     : pid > 0                            ? rss_bytes(pid)
+                                                                          : 0));
     json_object_set_new(j, "steps", json_integer((json_int_t)atomic_load(&b->progress)));
     return j;
 }

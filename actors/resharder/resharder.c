@@ -1,6 +1,9 @@
 /* actors/resharder/resharder.c - real driver of resharder_core.h: executes the pure copy plan of kv/reshard_plan.h on
- * the pools. Jobs are idempotent overwrites of pages that only this job's sequence holds. */
+ * the pools. Jobs are idempotent overwrites of pages that only this job's sequence holds. Where the pools lie on two
+ * nodes there is one on each: this one is then the half that reads (send) or the half that writes (receive). */
 #include "actors/actors.h"
+#include "actors/resharder/kv_receive.h"
+#include "actors/resharder/kv_send.h"
 #include "actors/resharder/resharder_core.h"
 #include "actors/resharder/resharder_file.h"
 #include "actors/runtime/company_side.h"
@@ -9,6 +12,7 @@
 #include "base/log.h"
 #include "kernels/kv_convert.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -20,7 +24,12 @@ typedef struct driver {
     tr_company_side side[2];
     float *tmp;                     /* one head */
     tr_kv_calibration *calibration; /* NULL: no pool needs one */
-    bool pending;                   /* job is to be run */
+    tr_kv_send send;
+    tr_kv_receive receive;
+    char link_name[80];
+    bool sends, receives; /* neither: both pools are here */
+    uint64_t began_ns;
+    bool pending; /* job is to be run */
     tr_msg_reshard job;
     tr_resharder_core core;
     tr_effects effects;
@@ -108,6 +117,10 @@ static void run_job(driver *d, const tr_msg_reshard *job, tr_event *done, tr_err
 
 static void on_event(void *self, const tr_event *event) {
     driver *d = self;
+    if (d->sends && event->kind == TR_EVENT_MSG && event->msg->type == TR_MSG_KV_REPLY) {
+        if (event->from == d->rt->company->resharder_to) tr_kv_send_reply(&d->send, &event->msg->as.kv_reply);
+        return;
+    }
     tr_resharder_core_step(&d->core, event, &d->effects);
     for (uint32_t i = 0; i < d->effects.n; i++) {
         const tr_effect *e = &d->effects.item[i];
@@ -133,6 +146,85 @@ static void compute(driver *d) {
     on_event(d, &done);
 }
 
+/* ---- one half of a hand-off between nodes ---------------------------------------------------------------------------
+ */
+
+static void finish(driver *d, tr_status status, const tr_error *err, uint64_t bytes) {
+    tr_event done = {.kind = TR_EVENT_COMPUTED, .from = TR_NOBODY, .now_ns = tr_clock_now_ns()};
+    done.as.computed.total_ns = done.now_ns - d->began_ns;
+    done.as.computed.bytes = bytes;
+    if (status != TR_OK) {
+        done.as.computed.status = 1;
+        done.as.computed.error = err->text;
+        tr_log(TR_LOG_ERROR, "handoff_failed", "job=%llu %s", (unsigned long long)d->job.job, err->text);
+    }
+    atomic_fetch_add(&d->rt->block->progress, 1);
+    on_event(d, &done);
+}
+
+static void send_replies(driver *d) {
+    for (uint32_t i = 0; i < d->receive.n_replies; i++) {
+        tr_msg m = {.type = TR_MSG_KV_REPLY, .as.kv_reply = d->receive.reply[i]};
+        if (tr_runtime_send(d->rt, d->rt->company->resharder, &m) == TR_AGAIN)
+            tr_log(TR_LOG_ERROR, "link_full", "to=%s", d->rt->company->actor[d->rt->company->resharder].name);
+    }
+    d->receive.n_replies = 0;
+}
+
+/* One turn of the running job, or the beginning of the next. True when something moved. */
+static bool half_step(driver *d) {
+    tr_error err = {0};
+    bool any = false;
+    tr_status status = TR_AGAIN;
+    if (tr_resharder_core_stale(&d->core)) {
+        tr_kv_send_abort(&d->send);
+        tr_kv_receive_abort(&d->receive);
+        d->pending = false;
+        finish(d, TR_OK, &err, 0);
+        return true;
+    }
+    if (d->pending) {
+        d->pending = false;
+        d->began_ns = tr_clock_now_ns();
+        status = d->sends ? tr_kv_send_begin(&d->send, &d->job, &d->side[0].side, &d->side[1].side, &err)
+                          : tr_kv_receive_begin(&d->receive, &d->job, &d->side[0].side, &d->side[1].side, &err);
+        if (status != TR_OK) return finish(d, status, &err, 0), true;
+    }
+    if (d->sends) {
+        if (!d->send.active) return false;
+        status = tr_kv_send_pump(&d->send, &any, &err);
+        if (status != TR_AGAIN) tr_kv_send_abort(&d->send);
+        if (status != TR_AGAIN) return finish(d, status, &err, d->send.bytes), true;
+        return any;
+    }
+    status = tr_kv_receive_pump(&d->receive, d->core.epoch, &any, &err);
+    send_replies(d);
+    if (status != TR_AGAIN) tr_kv_receive_abort(&d->receive);
+    if (status != TR_AGAIN) return finish(d, status, &err, d->receive.bytes), true;
+    return any;
+}
+
+static tr_status init_half(driver *d, tr_error *err) {
+    const tr_company *c = d->rt->company;
+    if (c->resharder == c->resharder_to) return TR_OK;
+    d->sends = d->rt->index == c->resharder;
+    d->receives = !d->sends;
+    d->core.quiet = d->sends;
+    tr_channel *link = d->sends ? tr_runtime_data_out(d->rt, TR_LINK_KV) : tr_runtime_data_in(d->rt, TR_LINK_KV);
+    if (!link) return tr_error_set(err, TR_INTERNAL, "the plan has no link for the hand-off");
+    snprintf(d->link_name, sizeof d->link_name, "%s -> %s", c->actor[c->resharder].name,
+             c->actor[c->resharder_to].name);
+    d->send = (tr_kv_send){
+        .ops = d->ops, .pool = d->pool[0], .from = &c->layout[0], .to = &c->layout[1], .link = link, .tmp = d->tmp};
+    d->receive = (tr_kv_receive){.ops = d->ops,
+                                 .pool = d->pool[1],
+                                 .layout = &c->layout[1],
+                                 .link = link,
+                                 .link_name = d->link_name,
+                                 .tmp = d->tmp};
+    return TR_OK;
+}
+
 static void init_side(driver *d, uint32_t pool) {
     const tr_company *c = d->rt->company;
     const uint8_t *tables = d->rt->segment[TR_SEGMENT_TABLES];
@@ -148,7 +240,7 @@ static bool map_ahead(driver *d) {
         uint64_t bytes = left < AT_ONCE ? left : AT_ONCE;
         if (bytes == 0) continue;
         int advice = i == 0 ? MADV_POPULATE_READ : MADV_POPULATE_WRITE;
-        bool done = madvise(d->pool[i] + d->mapped[i], bytes, advice) == 0;
+        bool done = !d->pool[i] || madvise(d->pool[i] + d->mapped[i], bytes, advice) == 0;
         d->mapped[i] = done ? d->mapped[i] + bytes : size;
         return true;
     }
@@ -173,13 +265,17 @@ tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
         init_side(d, 0);
         init_side(d, 1);
         tr_resharder_core_init(&d->core, rt->company->scheduler);
+        status = init_half(d, err);
+    }
+    if (status == TR_OK) {
         tr_event start = {.kind = TR_EVENT_START, .from = TR_NOBODY, .now_ns = tr_clock_now_ns()};
         on_event(d, &start);
         tr_runtime_ready(rt);
         while (!tr_runtime_stopping(rt)) {
             uint32_t seen = tr_bell_read(&rt->block->bell);
             bool any = tr_runtime_pump(rt, on_event, d);
-            if (d->pending)
+            if (d->sends || d->receives) any |= half_step(d);
+            if (d->pending && !d->sends && !d->receives)
                 compute(d);
             else if (!any && !map_ahead(d))
                 tr_runtime_wait(rt, seen, UINT64_MAX, NULL);

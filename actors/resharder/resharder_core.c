@@ -69,6 +69,7 @@ static void on_computed(tr_resharder_core *r, const tr_event *ev, tr_effects *fx
         return;
     }
     r->jobs++;
+    if (r->quiet && ev->as.computed.status == 0) return;
     tr_msg_reshard_done *m = &emit(fx, TR_EFFECT_SEND, r->scheduler, TR_MSG_RESHARD_DONE)->msg.as.reshard_done;
     m->epoch = r->current.msg.epoch;
     m->job = r->current.msg.job;
@@ -107,6 +108,7 @@ void tr_resharder_core_step(tr_resharder_core *r, const tr_event *event, tr_effe
 }
 
 bool tr_resharder_core_busy(const tr_resharder_core *r) { return r->computing; }
+bool tr_resharder_core_stale(const tr_resharder_core *r) { return r->computing && r->stale; }
 
 uint64_t tr_resharder_core_digest(const tr_resharder_core *r) {
     uint64_t h = tr_rng_hash(r->epoch, r->last_job);

@@ -29,6 +29,7 @@ typedef struct tr_resharder_core {
     uint32_t stale;         /* 1: the running job is of an older epoch */
     uint32_t reset_waiting; /* 1: RESET_DONE is owed when idle */
     char note[TR_MAX_NOTE_BYTES + 1];
+    uint32_t quiet;         /* 1: the other half of the hand-off tells success; set after init */
     tr_resharder_core_job current;
     tr_resharder_core_job queue[TR_RESHARDER_CORE_QUEUE];
     uint64_t jobs, dropped, protocol_errors;
@@ -37,5 +38,7 @@ typedef struct tr_resharder_core {
 void tr_resharder_core_init(tr_resharder_core *r, uint32_t scheduler);
 void tr_resharder_core_step(tr_resharder_core *r, const tr_event *event, tr_effects *fx);
 bool tr_resharder_core_busy(const tr_resharder_core *r);
+/* The running job is of an older epoch: its COMPUTED may come at once. */
+bool tr_resharder_core_stale(const tr_resharder_core *r);
 uint64_t tr_resharder_core_digest(const tr_resharder_core *r);
 #endif

@@ -14,6 +14,26 @@ const tr_company_actor *tr_company_find_actor(const tr_company *c, const char *n
     return NULL;
 }
 
+uint32_t tr_company_bell_of(const tr_company *c, uint32_t peer) {
+    return tr_company_is_local(c, peer) ? peer : c->node[c->self].agent;
+}
+
+uint64_t tr_company_segment_bytes(const tr_company *c, uint32_t segment) {
+    bool here = true;
+    if (segment == TR_SEGMENT_POOL_PREFILL) here = c->pool_node[0] == c->self;
+    if (segment == TR_SEGMENT_POOL_DECODE) here = c->pool_node[1] == c->self;
+    if (segment == TR_SEGMENT_JOURNAL) here = tr_company_is_local(c, c->scheduler);
+    return here ? c->segment[segment].bytes : 0;
+}
+
+uint64_t tr_company_segment_memory(const tr_company *c, uint32_t segment) {
+    uint64_t filled = 0;
+    if (segment != TR_SEGMENT_TEAMS) return tr_company_segment_bytes(c, segment) - c->segment[segment].sparse;
+    for (uint32_t a = 0; a < c->n_actors; a++)
+        if (tr_company_is_local(c, a) && c->actor[a].tp > 1 && c->actor[a].rank == 0) filled += c->actor[a].team_filled;
+    return filled;
+}
+
 bool tr_company_calibrated(const tr_company *c) {
     return tr_kv_describe(c->layout[0].format)->calibrated || tr_kv_describe(c->layout[1].format)->calibrated;
 }

@@ -10,6 +10,7 @@
 #include "model/image.h"
 #include "model/kv_calibration.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
@@ -19,6 +20,8 @@ enum {
     TR_COMPANY_LINKS_MAX = 320,
     TR_COMPANY_SEGMENTS_MAX = 16,
     TR_COMPANY_CPUS_MAX = 64,
+    TR_COMPANY_NODES_MAX = 8,
+    TR_COMPANY_NODE_NAME_BYTES = 16,
     TR_COMPANY_PATH_MAX = 1024,
     TR_COMPANY_FD_PLAN = 3,   /* descriptor of the plan memfd in every actor */
     TR_COMPANY_FD_SEGMENT = 4 /* segment i is descriptor 4 + i */
@@ -30,7 +33,8 @@ typedef enum tr_role {
     TR_ROLE_SCHEDULER,
     TR_ROLE_RESHARDER,
     TR_ROLE_STAGE,
-    TR_ROLE_GATEWAY
+    TR_ROLE_GATEWAY,
+    TR_ROLE_NODE /* carries the links between this node and the others */
 } tr_role;
 
 /* What a stage runs for one phase (index TR_PHASE_* - 1). */
@@ -44,6 +48,7 @@ typedef struct tr_company_actor {
     char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "gateway", "prefill.0", "decode.2",
                           "unified.0";     rank 1 of a stage: "decode.2.1" */
     uint32_t role;     /* tr_role */
+    uint32_t node;     /* where it runs: index into node[] */
     uint32_t pipeline; /* stage: 0 or 1, index of the scheduler's pipeline */
     uint32_t stage, n_stages;
     uint32_t rank,
@@ -60,10 +65,16 @@ typedef struct tr_company_actor {
     uint32_t spin_ns;  /* how long it may spin before it sleeps; 0 where cores are shared */
 } tr_company_actor;
 
-typedef enum tr_link_kind { TR_LINK_CONTROL = 1, TR_LINK_ACTIVATION = 2, TR_LINK_LOGITS = 3 } tr_link_kind;
+typedef enum tr_link_kind {
+    TR_LINK_CONTROL = 1,
+    TR_LINK_ACTIVATION = 2,
+    TR_LINK_LOGITS = 3,
+    TR_LINK_KV = 4 /* between the resharders of two nodes */
+} tr_link_kind;
 
 /* One-way channel from -> to. In ring mode it lies at offset in segment `segment`; in zmq mode at
- * ipc://<runtime>/link.<index>. */
+ * ipc://<runtime>/link.<index>. Between nodes it is a ring on each, and the agents carry records from one to the other.
+ */
 typedef struct tr_company_link {
     uint32_t kind, from, to;
     uint32_t segment;
@@ -88,6 +99,13 @@ typedef struct tr_company_segment {
     uint64_t bytes;
     uint64_t sparse; /* of these: holes, which have no memory before somebody writes there */
 } tr_company_segment;
+
+/* One machine of the company. Node 0 is the head: frontend and scheduler run there, the others connect to it. */
+typedef struct tr_company_node {
+    char name[TR_COMPANY_NODE_NAME_BYTES];
+    uint32_t supervisor; /* actor index */
+    uint32_t agent;      /* actor index of its node actor; TR_NOBODY in a company of one node */
+} tr_company_node;
 
 typedef struct tr_company {
     uint32_t magic, version;
@@ -117,9 +135,17 @@ typedef struct tr_company {
     tr_kv_layout layout[2];                     /* prefill pool, decode pool */
     uint64_t table_offset[2], bitmap_offset[2]; /* inside TR_SEGMENT_TABLES */
     uint32_t n_actors, n_links;
-    uint32_t frontend, scheduler, resharder; /* actor indices; resharder TR_NOBODY: one pool, no files */
-    char http_host[64];                      /* of the gateway, where there is one */
-    uint32_t http_port;                      /* 0: any free one */
+    uint32_t frontend, scheduler;
+    uint32_t resharder, resharder_to;   /* reads the prefill pool, writes the decode pool: one actor where one node has
+                                           both; TR_NOBODY: one pool, no files */
+    uint32_t n_nodes, self;             /* self: the node that this copy of the plan is for */
+    uint32_t pool_node[2];              /* where the pool of each phase lies */
+    uint64_t plan_hash;                 /* of all that every node computes alike */
+    char node_endpoint[256];            /* where the head listens for the other nodes */
+    char keys_dir[TR_COMPANY_PATH_MAX]; /* of this node; empty: loopback without keys */
+    tr_company_node node[TR_COMPANY_NODES_MAX];
+    char http_host[64]; /* of the gateway, where there is one */
+    uint32_t http_port; /* 0: any free one */
     char api_key_file[TR_COMPANY_PATH_MAX];
     tr_company_actor actor[TR_COMPANY_ACTORS_MAX];
     tr_company_link link[TR_COMPANY_LINKS_MAX];
@@ -129,6 +155,13 @@ typedef struct tr_company {
 /* Link of that kind between two actors, or NULL. */
 const tr_company_link *tr_company_find_link(const tr_company *c, tr_link_kind kind, uint32_t from, uint32_t to);
 const tr_company_actor *tr_company_find_actor(const tr_company *c, const char *name);
+static inline bool tr_company_is_local(const tr_company *c, uint32_t actor) { return c->actor[actor].node == c->self; }
+/* Actor whose bell wakes the other end of a link here: the peer itself, or the agent that carries the link away. */
+uint32_t tr_company_bell_of(const tr_company *c, uint32_t peer);
+/* Bytes of a segment on this node: pools and the journal lie where they are used. */
+uint64_t tr_company_segment_bytes(const tr_company *c, uint32_t segment);
+/* Of these, what has memory behind it. */
+uint64_t tr_company_segment_memory(const tr_company *c, uint32_t segment);
 /* Does a pool have a calibrated format? */
 bool tr_company_calibrated(const tr_company *c);
 /* The calibration that the plan names, NULL where none is in use. TR_DATA: another file lies there by now. */

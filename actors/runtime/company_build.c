@@ -1,14 +1,14 @@
 #include "actors/runtime/company_build.h"
 
+#include "actors/runtime/company_links.h"
 #include "actors/runtime/control.h"
 #include "base/checked.h"
+#include "base/crc32c.h"
 #include "kv/kv_pool.h"
 #include "scheduler/journal.h"
 #include "stages/forward.h"
 #include "stages/layer_split.h"
 #include "transport/codec.h"
-#include "transport/ring.h"
-#include "transport/wire.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,7 +19,8 @@ enum {
     BATCH_DEFAULT = 16,
     SERVE_CONTEXTS = 8,    /* full contexts that a company which stays holds, memory permitting */
     SERVE_MEMORY_PART = 4, /* at most this part of the memory */
-    SPIN_NS = 5000         /* of an actor with cores of its own, before it sleeps */
+    SPIN_NS = 5000,        /* of an actor with cores of its own, before it sleeps */
+    KV_RECORDS = 8         /* of a hand-off between nodes, under way at once */
 };
 
 /* ---- what the KV bookkeeping knows of the model
@@ -74,13 +75,22 @@ uint64_t tr_company_build_kv_bytes(const tr_model_config *model, const tr_compan
 typedef struct build {
     const tr_company_build_want *want;
     const tr_model_config *model;
-    const tr_machine *machine;
+    const tr_machine *machine; /* [n_nodes] */
     tr_kv_model kv;
     tr_placement placement;
+    bool crowded[TR_COMPANY_NODES_MAX]; /* stages of that node share cores */
     tr_company *c;
 } build;
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
+static uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
+static uint32_t side_node(const build *b, uint32_t side) { return b->want->side_node[b->want->unified ? 0 : side]; }
+
+/* Of the smaller of the machines that hold a pool. */
+static uint64_t pool_memory(const build *b) {
+    uint64_t a = b->machine[side_node(b, 0)].memory_bytes, z = b->machine[side_node(b, 1)].memory_bytes;
+    return a < z ? a : z;
+}
 
 /* Bytes of one sequence over the pools. */
 static uint64_t sequence_bytes(const build *b, uint32_t tokens) {
@@ -93,7 +103,7 @@ static uint64_t sequence_bytes(const build *b, uint32_t tokens) {
 static uint64_t pool_rounding(const build *b) { return (uint64_t)b->kv.n_layers * 4096; }
 
 static uint64_t serve_budget(const build *b, uint32_t context) {
-    uint64_t part = b->machine->memory_bytes / SERVE_MEMORY_PART;
+    uint64_t part = pool_memory(b) / SERVE_MEMORY_PART;
     uint64_t full = SERVE_CONTEXTS * sequence_bytes(b, context) + 2 * pool_rounding(b);
     return part < full ? part : full;
 }
@@ -111,7 +121,7 @@ static tr_status choose_context(build *b, tr_error *err) {
     } else if (w->n_requests) {
         b->c->context = min_u32(most, (uint32_t)tr_align_up(w->request_tokens, 16));
     } else {
-        uint64_t memory = w->kv_memory ? w->kv_memory : b->machine->memory_bytes / SERVE_MEMORY_PART;
+        uint64_t memory = w->kv_memory ? w->kv_memory : pool_memory(b) / SERVE_MEMORY_PART;
         while (most > 512 && sequence_bytes(b, most) > memory) most /= 2;
         b->c->context = most;
     }
@@ -197,10 +207,11 @@ static tr_status split(const build *b, const tr_company_build_side *side, const 
     return status == TR_OK ? TR_OK : tr_error_set(err, status, "%s: %.400s", name, inner.text);
 }
 
-static tr_company_actor *add_actor(tr_company *c, tr_role role, const char *name) {
+static tr_company_actor *add_actor(tr_company *c, tr_role role, uint32_t node, const char *name) {
     tr_check(c->n_actors < TR_COMPANY_ACTORS_MAX);
     tr_company_actor *a = &c->actor[c->n_actors++];
     a->role = (uint32_t)role;
+    a->node = node;
     a->numa_node = -1;
     snprintf(a->name, sizeof a->name, "%s", name);
     return a;
@@ -208,7 +219,7 @@ static tr_company_actor *add_actor(tr_company *c, tr_role role, const char *name
 
 static void place(const build *b, const tr_placement_rank *p, tr_company_actor *a) {
     a->workers = p->n_cpus;
-    if (!b->machine->is_this_system) { /* planned for another machine: run unbound on what there is */
+    if (!b->machine[a->node].is_this_system) { /* planned for another machine: run unbound on what there is */
         long online = sysconf(_SC_NPROCESSORS_ONLN);
         if (online > 0 && a->workers > (uint32_t)online) a->workers = (uint32_t)online;
         return;
@@ -216,7 +227,7 @@ static void place(const build *b, const tr_placement_rank *p, tr_company_actor *
     a->n_cpus = p->n_cpus;
     memcpy(a->cpus, p->cpus, p->n_cpus * sizeof p->cpus[0]);
     a->numa_node = p->numa_node;
-    a->spin_ns = b->placement.exclusive || a->rank > 0 ? 0 : SPIN_NS; /* a follower's cores are its workers' */
+    a->spin_ns = b->crowded[a->node] || a->rank > 0 ? 0 : SPIN_NS; /* a follower's cores are its workers' */
 }
 
 /* Of the last n actors, which are stages rank by rank. */
@@ -244,7 +255,7 @@ static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_
         const uint32_t stage = i / side->tp, rank = i % side->tp;
         char label[32];
         snprintf(label, sizeof label, rank ? "%.8s.%u.%u" : "%.8s.%u", name, stage, rank);
-        tr_company_actor *a = add_actor(b->c, TR_ROLE_STAGE, label);
+        tr_company_actor *a = add_actor(b->c, TR_ROLE_STAGE, side_node(b, pipeline), label);
         a->pipeline = pipeline;
         a->stage = stage;
         a->n_stages = side->pp;
@@ -262,78 +273,33 @@ static tr_status add_pipeline(build *b, uint32_t pipeline, const char *name, tr_
     return number_workers(b->c, side->pp * side->tp, err);
 }
 
+/* "resharder" on the head, "resharder.b" on node b. */
+static uint32_t add_service(build *b, tr_role role, const char *name, uint32_t node) {
+    tr_company *c = b->c;
+    char label[32];
+    snprintf(label, sizeof label, "%s%s%s", name, node ? "." : "", node ? c->node[node].name : "");
+    add_actor(c, role, node, label);
+    return c->n_actors - 1;
+}
+
 static tr_status add_actors(build *b, tr_error *err) {
     tr_company *c = b->c;
-    add_actor(c, TR_ROLE_SUPERVISOR, "supervisor");
-    c->frontend = c->n_actors;
-    add_actor(c, TR_ROLE_FRONTEND, "frontend");
-    c->scheduler = c->n_actors;
-    add_actor(c, TR_ROLE_SCHEDULER, "scheduler");
-    c->resharder = TR_NOBODY;
-    if (!c->one_pool || b->want->files) {
-        c->resharder = c->n_actors;
-        add_actor(c, TR_ROLE_RESHARDER, "resharder");
+    for (uint32_t n = 0; n < c->n_nodes; n++) {
+        c->node[n].supervisor = add_service(b, TR_ROLE_SUPERVISOR, "supervisor", n);
+        c->node[n].agent = c->n_nodes > 1 ? add_service(b, TR_ROLE_NODE, "node", n) : TR_NOBODY;
     }
-    if (b->want->http) add_actor(c, TR_ROLE_GATEWAY, "gateway");
+    c->frontend = add_service(b, TR_ROLE_FRONTEND, "frontend", 0);
+    c->scheduler = add_service(b, TR_ROLE_SCHEDULER, "scheduler", 0);
+    c->resharder = c->resharder_to = TR_NOBODY;
+    if (!c->one_pool || b->want->files) {
+        c->resharder = c->resharder_to = add_service(b, TR_ROLE_RESHARDER, "resharder", c->pool_node[0]);
+        if (c->pool_node[1] != c->pool_node[0])
+            c->resharder_to = add_service(b, TR_ROLE_RESHARDER, "resharder", c->pool_node[1]);
+    }
+    if (b->want->http) add_service(b, TR_ROLE_GATEWAY, "gateway", 0);
     if (b->want->unified) return add_pipeline(b, 0, "unified", err);
     TR_TRY(add_pipeline(b, 0, "prefill", err));
     return add_pipeline(b, 1, "decode", err);
-}
-
-/* ---- links ----------------------------------------------------------------------------------------------------------
- */
-
-static uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
-
-static void add_link(tr_company *c, tr_link_kind kind, uint32_t from, uint32_t to, uint64_t records,
-                     uint64_t record_max) {
-    tr_check(c->n_links < TR_COMPANY_LINKS_MAX);
-    tr_company_link *l = &c->link[c->n_links++];
-    *l = (tr_company_link){
-        .kind = (uint32_t)kind, .from = from, .to = to, .segment = TR_SEGMENT_LINKS, .record_max = record_max};
-    l->capacity = tr_ring_capacity(records, record_max);
-    l->bytes = tr_align_up(tr_ring_bytes(l->capacity), 64);
-    l->offset = c->segment[TR_SEGMENT_LINKS].bytes;
-    c->segment[TR_SEGMENT_LINKS].bytes += l->bytes;
-}
-
-/* Control links hold all that can be under way at once; what a full link to the frontend loses is in the journal. */
-static void add_control_links(tr_company *c) {
-    uint64_t submit = tr_codec_type_bound(TR_MSG_SUBMIT, c->context, 0);
-    uint64_t output = tr_codec_type_bound(TR_MSG_OUTPUT, c->context, 0);
-    uint64_t small = max_u64(tr_codec_type_bound(TR_MSG_CANCEL, 0, 0), tr_codec_type_bound(TR_MSG_ACCEPTED, 0, 0));
-    uint64_t flights = (uint64_t)c->max_in_flight[0] + c->max_in_flight[1];
-    uint64_t step = tr_codec_type_bound(TR_MSG_STEP, c->max_rows, min_u32(c->max_batch, TR_MAX_SPANS));
-    uint64_t done = tr_codec_type_bound(TR_MSG_STEP_DONE, TR_MAX_SPANS, 0);
-    uint64_t reset = tr_codec_type_bound(TR_MSG_RESET, 0, 0); /* and its answer: all that a follower has to say */
-    uint64_t reset_done = tr_codec_type_bound(TR_MSG_RESET_DONE, 0, 0);
-    uint64_t job = tr_codec_type_bound(TR_MSG_RESHARD, 8, 0);
-    uint64_t job_done = tr_codec_type_bound(TR_MSG_RESHARD_DONE, 0, 0);
-    uint64_t extra = small * 4 * c->n_slots / submit + 2;
-    add_link(c, TR_LINK_CONTROL, c->frontend, c->scheduler, 2 + extra, submit);
-    add_link(c, TR_LINK_CONTROL, c->scheduler, c->frontend, 2 + extra, output);
-    for (uint32_t a = 0; a < c->n_actors; a++) {
-        if (c->actor[a].role != TR_ROLE_STAGE) continue;
-        const bool follows = c->actor[a].rank > 0;
-        add_link(c, TR_LINK_CONTROL, c->scheduler, a, 2 * flights + 8, follows ? reset : step);
-        add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, follows ? reset_done : done);
-    }
-    if (c->resharder == TR_NOBODY) return;
-    add_link(c, TR_LINK_CONTROL, c->scheduler, c->resharder, 2 * (uint64_t)c->n_slots + 64, job);
-    add_link(c, TR_LINK_CONTROL, c->resharder, c->scheduler, 2 * (uint64_t)c->n_slots + 64, job_done);
-}
-
-static void add_data_links(const build *b, tr_company *c) {
-    uint64_t activation = sizeof(tr_wire_header) + (uint64_t)c->max_rows * c->hidden * sizeof(float);
-    uint64_t logits = sizeof(tr_wire_header) + tr_align_up(c->vocab, 16) * sizeof(float);
-    for (uint32_t a = 0; a < c->n_actors; a++) {
-        const tr_company_actor *actor = &c->actor[a];
-        if (actor->role != TR_ROLE_STAGE || actor->rank > 0) continue;
-        if (actor->stage + 1 < actor->n_stages)
-            add_link(c, TR_LINK_ACTIVATION, a, a + actor->tp, 2, activation);
-        else
-            add_link(c, TR_LINK_LOGITS, a, c->frontend, b->want->logits ? 8 : 2, logits);
-    }
 }
 
 /* ---- segments -------------------------------------------------------------------------------------------------------
@@ -424,27 +390,54 @@ static tr_status check_want(const tr_company_build_want *w, const tr_model_confi
         if (page != 16 && page != 32 && page != 64)
             return tr_error_set(err, TR_CONFIG, "page: %u is not 16, 32 or 64 tokens", page);
     }
+    for (uint32_t p = 0; p < 2; p++)
+        if (w->side_node[p] >= (w->n_nodes > 1 ? w->n_nodes : 1))
+            return tr_error_set(err, TR_INTERNAL, "a pipeline on node %u of %u", w->side_node[p], w->n_nodes);
+    if (w->n_nodes > TR_COMPANY_NODES_MAX || (w->n_nodes > 1 && ranks + 4 * w->n_nodes > TR_COMPANY_ACTORS_MAX))
+        return tr_error_set(err, TR_CONFIG, "%u ranks on %u hosts: too many for one company", ranks, w->n_nodes);
     if (w->chunk == 0 || w->chunk > TR_MAX_STEP_ROWS)
         return tr_error_set(err, TR_CONFIG, "--chunk %u: 1 to %d tokens are possible", w->chunk, TR_MAX_STEP_ROWS);
     return TR_OK;
 }
 
+/* Pipelines of one node share its cores; those of different nodes know nothing of each other. */
 static tr_status place_stages(build *b, tr_error *err) {
-    tr_placement_want want = {.n_pipelines = b->want->unified ? 1 : 2,
-                              .n_stages = {b->want->side[0].pp, b->want->unified ? 0 : b->want->side[1].pp},
-                              .tp = {b->want->side[0].tp, b->want->side[1].tp},
-                              .max_cores = b->want->threads,
-                              .cores = b->want->cores};
-    TR_TRY(tr_placement_compute(b->machine, &want, &b->placement, err));
-    b->c->exclusive = b->placement.exclusive;
-    for (uint32_t p = 0; p < 2; p++) b->c->max_in_flight[p] = b->placement.max_in_flight[p];
+    const tr_company_build_want *w = b->want;
+    const bool apart = !w->unified && w->side_node[0] != w->side_node[1];
+    for (uint32_t first = 0; first < (apart ? 2u : 1u); first++) {
+        tr_placement_want want = {.n_pipelines = w->unified || apart ? 1 : 2,
+                                  .n_stages = {w->side[first].pp, w->unified || apart ? 0 : w->side[1].pp},
+                                  .tp = {w->side[first].tp, w->side[1].tp},
+                                  .max_cores = w->threads,
+                                  .cores = w->cores};
+        tr_placement placed;
+        TR_TRY(tr_placement_compute(&b->machine[side_node(b, first)], &want, &placed, err));
+        b->crowded[side_node(b, first)] = placed.exclusive;
+        if (!apart) {
+            b->placement = placed;
+            b->c->exclusive = placed.exclusive;
+            for (uint32_t p = 0; p < 2; p++) b->c->max_in_flight[p] = placed.max_in_flight[p];
+            return TR_OK;
+        }
+        memcpy(b->placement.rank[first], placed.rank[0], sizeof placed.rank[0]);
+        b->c->max_in_flight[first] = placed.max_in_flight[0];
+    }
     return TR_OK;
+}
+
+static void copy_nodes(build *b) {
+    const tr_company_build_want *w = b->want;
+    tr_company *c = b->c;
+    c->n_nodes = w->n_nodes > 1 ? w->n_nodes : 1;
+    for (uint32_t n = 0; n < w->n_nodes; n++) memcpy(c->node[n].name, w->node[n], sizeof c->node[n].name);
+    for (uint32_t p = 0; p < 2; p++) c->pool_node[p] = side_node(b, p);
 }
 
 /* Pages may change owner instead of being copied when they are the same bytes in the same place. */
 static bool same_pool(const build *b) {
     const tr_company_build_side *s = b->want->side;
-    return s[0].kv == s[1].kv && s[0].page == s[1].page && (b->want->unified || b->machine->n_nodes == 1);
+    return s[0].kv == s[1].kv && s[0].page == s[1].page &&
+           (b->want->unified || (side_node(b, 0) == side_node(b, 1) && b->machine[side_node(b, 0)].n_nodes == 1));
 }
 
 static void copy_model(const tr_model_config *m, tr_company *c) {
@@ -458,13 +451,20 @@ static void copy_model(const tr_model_config *m, tr_company *c) {
 /* Shared memory is allocated in full at the start: under a limit of the cgroup too much of it gets a process killed,
  * and that tells nobody why. */
 static tr_status check_memory(const build *b, tr_error *err) {
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++) sum += b->c->segment[i].bytes - b->c->segment[i].sparse;
-    if (!b->machine->is_this_system || b->machine->memory_bytes == 0 || sum < b->machine->memory_bytes) return TR_OK;
-    return tr_error_set(err, TR_CONFIG,
-                        "the company needs %" PRIu64 " MiB of shared memory, %" PRIu64
-                        " MiB may be used here: lower --kv-memory or -c",
-                        (sum >> 20) + 1, b->machine->memory_bytes >> 20);
+    tr_company *c = b->c;
+    for (uint32_t n = 0; n < c->n_nodes; n++) {
+        const tr_machine *m = &b->machine[n];
+        uint64_t sum = 0;
+        c->self = n;
+        for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++) sum += tr_company_segment_memory(c, i);
+        c->self = 0;
+        if (!m->is_this_system || m->memory_bytes == 0 || sum < m->memory_bytes) continue;
+        return tr_error_set(err, TR_CONFIG,
+                            "the company needs %" PRIu64 " MiB of shared memory, %" PRIu64
+                            " MiB may be used %s%s: lower --kv-memory or -c",
+                            (sum >> 20) + 1, m->memory_bytes >> 20, c->n_nodes > 1 ? "on " : "here", c->node[n].name);
+    }
+    return TR_OK;
 }
 
 tr_status tr_company_build(const tr_company_build_want *want, const tr_model_config *model, const tr_machine *machine,
@@ -479,6 +479,7 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     c->chunk = want->chunk;
     TR_TRY(check_want(want, model, err));
     TR_TRY(kv_model(model, &b.kv, err));
+    copy_nodes(&b);
     c->one_pool = same_pool(&b);
     c->prefix_cache = want->prefix_cache;
     c->one_path = want->side[0].dtype == want->side[1].dtype && want->side[0].kv == want->side[1].kv;
@@ -489,9 +490,10 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     TR_TRY(choose_context(&b, err));
     TR_TRY(size_pools(&b, err));
     TR_TRY(add_actors(&b, err));
-    add_control_links(c);
-    add_data_links(&b, c);
+    tr_company_links_add(c, want->logits);
     size_teams(model, c);
     TR_TRY(size_segments(c, err));
-    return check_memory(&b, err);
+    TR_TRY(check_memory(&b, err));
+    c->plan_hash = (uint64_t)TR_COMPANY_VERSION << 32 | tr_crc32c(0, c, sizeof *c);
+    return TR_OK;
 }

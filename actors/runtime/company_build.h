@@ -36,14 +36,19 @@ typedef struct tr_company_build_want {
     uint32_t max_waiting; /* of a company that stays */
     uint64_t kv_memory;   /* bytes over both pools; 0: by the rule */
     /* What a company that lives for one command will be asked; 0: it stays, and the rule for serve counts. */
-    uint32_t n_requests;     /* at once */
-    uint32_t request_tokens; /* positions of the longest one, prompt and output */
-    bool prefix_cache;       /* prompts use what earlier ones with the same beginning left */
-    uint32_t watermark;      /* per cent of the KV pages that stay unpromised while anything runs */
-    bool logits;             /* every position's logits will be asked for */
-    bool files;              /* sequences may be saved and restored */
+    uint32_t n_requests;                                         /* at once */
+    uint32_t request_tokens;                                     /* positions of the longest one, prompt and output */
+    bool logits;                                                 /* every position's logits will be asked for */
+    uint32_t n_nodes;                                            /* 0 and 1: all here */
+    char node[TR_COMPANY_NODES_MAX][TR_COMPANY_NODE_NAME_BYTES]; /* names; 0 is the head */
+    uint32_t side_node[2];                                       /* index of the node of each side */
+    bool prefix_cache;  /* prompts use what earlier ones with the same beginning left */
+    uint32_t watermark; /* per cent of the KV pages that stay unpromised while anything runs */
+    bool files;         /* sequences may be saved and restored */
 } tr_company_build_want;
 
+/* machine: one a node, the head's first. The plan is made for the head (self 0); every node computes the same one, but
+ * for self and paths: plan_hash covers what must agree. */
 tr_status tr_company_build(const tr_company_build_want *want, const tr_model_config *model, const tr_machine *machine,
                            tr_company *company_out, tr_error *err);
 

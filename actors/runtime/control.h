@@ -18,11 +18,12 @@ typedef struct tr_control_block {
     _Atomic uint64_t kernel_ns, step_ns; /* sums over steps: inside kernels, received to published */
     _Atomic uint32_t port;               /* gateway: where it listens */
     _Atomic uint32_t placed;             /* 1: pinned and bound as planned and verified; 2: refused, runs unbound */
-    /* written by the supervisor */
+    /* written by the supervisor; for actors of other nodes by the agent of this one, which also reports their state */
     _Alignas(64) _Atomic uint32_t incarnation; /* 1 is the first life; 0: never started */
     _Atomic uint32_t up;                       /* 1: READY and alive, as published to the peers */
     _Atomic uint32_t counted_deaths;           /* deaths that say something about the work (see supervisor_core.h) */
     _Atomic int32_t pid;                       /* 0 while down */
+    _Atomic uint64_t rss;                      /* bytes, of an actor of another node; else 0 */
     tr_bell bell;                              /* rung by everybody */
 } tr_control_block;
 
@@ -33,8 +34,8 @@ typedef struct tr_control {
     _Atomic uint32_t changes;            /* raised when an actor's incarnation, up or counted_deaths changed */
     /* written by the frontend; survives it */
     _Alignas(64) _Atomic uint32_t drain; /* 1: nothing new is accepted; 2: and the company ends with its last request */
-    /* written by the frontend or the command line's signals */
-    _Alignas(64) _Atomic uint32_t stop_requested; /* 1: the supervisor shall stop the company in order */
+    /* written by the frontend, the node's agent or the command line's signals */
+    _Alignas(64) _Atomic uint32_t stop_requested; /* 1 + exit code: the supervisor shall stop the company in order */
     tr_control_block actor[TR_COMPANY_ACTORS_MAX];
 } tr_control;
 #endif

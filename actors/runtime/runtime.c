@@ -28,10 +28,8 @@ static void on_term(int signal_number) {
 
 /* The supervisor holds all memory: without it an actor must not live on. */
 static tr_status die_with_supervisor(const tr_runtime *rt, tr_error *err) {
-    const tr_company_actor *supervisor = tr_company_find_actor(rt->company, "supervisor");
-    if (!supervisor) return tr_error_set(err, TR_INTERNAL, "the plan has no supervisor");
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    int32_t pid = atomic_load(&rt->control->actor[supervisor - rt->company->actor].pid);
+    int32_t pid = atomic_load(&rt->control->actor[rt->company->node[rt->company->self].supervisor].pid);
     if (getppid() != pid) return tr_error_set(err, TR_PEER, "the supervisor is gone");
     signal(SIGINT, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
@@ -41,7 +39,7 @@ static tr_status die_with_supervisor(const tr_runtime *rt, tr_error *err) {
 static tr_status open_ring(tr_runtime *rt, const tr_company_link *plan, bool producer, tr_channel **out,
                            tr_error *err) {
     void *memory = (uint8_t *)rt->segment[TR_SEGMENT_LINKS] + plan->offset;
-    tr_bell *peer = &rt->control->actor[producer ? plan->to : plan->from].bell;
+    tr_bell *peer = &rt->control->actor[tr_company_bell_of(rt->company, producer ? plan->to : plan->from)].bell;
     return producer ? tr_ring_attach_producer(memory, plan->capacity, peer, out, err)
                     : tr_ring_attach_consumer(memory, plan->capacity, peer, out, err);
 }
@@ -63,14 +61,15 @@ static tr_status open_links(tr_runtime *rt, tr_error *err) {
         if (!producer && plan->to != rt->index) continue;
         tr_check(rt->n_links < TR_RUNTIME_LINKS_MAX);
         tr_runtime_link *l = &rt->link[rt->n_links];
-        TR_TRY(c->transport_zmq ? open_zmq(rt, plan, producer, &l->channel, err)
-                                : open_ring(rt, plan, producer, &l->channel, err));
+        bool away = !tr_company_is_local(c, plan->from) || !tr_company_is_local(c, plan->to);
+        TR_TRY(c->transport_zmq && !away ? open_zmq(rt, plan, producer, &l->channel, err)
+                                         : open_ring(rt, plan, producer, &l->channel, err));
         l->kind = plan->kind;
         l->peer = producer ? plan->to : plan->from;
         l->producer = producer;
         rt->n_links++;
     }
-    rt->polls = c->transport_zmq || rt->me->role == TR_ROLE_FRONTEND;
+    rt->polls = c->transport_zmq || rt->me->role == TR_ROLE_FRONTEND || rt->me->role == TR_ROLE_NODE;
     return TR_OK;
 }
 
@@ -107,8 +106,7 @@ void tr_runtime_close(tr_runtime *rt) {
 }
 
 void tr_runtime_ring_supervisor(tr_runtime *rt) {
-    const tr_company_actor *supervisor = tr_company_find_actor(rt->company, "supervisor"); /* checked by open */
-    tr_bell_ring(&rt->control->actor[supervisor - rt->company->actor].bell);
+    tr_bell_ring(&rt->control->actor[rt->company->node[rt->company->self].supervisor].bell);
 }
 
 void tr_runtime_ready(tr_runtime *rt) {

@@ -78,7 +78,7 @@ static void bind_pool(const tr_company *c, uint32_t pool, uint8_t *base) {
     const tr_kv_layout *l = &c->layout[pool];
     for (uint32_t a = 0; a < c->n_actors; a++) {
         const tr_company_actor *actor = &c->actor[a];
-        if (actor->role != TR_ROLE_STAGE || actor->rank > 0 || actor->numa_node < 0) continue;
+        if (actor->role != TR_ROLE_STAGE || actor->rank > 0 || actor->node != c->self || actor->numa_node < 0) continue;
         for (uint32_t p = 0; p < 2; p++) {
             if (!actor->phase[p].active || actor->phase[p].pool != pool) continue;
             for (uint32_t layer = actor->lo; layer < actor->hi; layer++)
@@ -97,7 +97,7 @@ static tr_status fill_pool(const tr_company *c, uint32_t id, int fd, uint8_t *ba
 static tr_status fill_teams(const tr_company *c, int fd, uint8_t *base, tr_error *err) {
     for (uint32_t a = 0; a < c->n_actors; a++) {
         const tr_company_actor *actor = &c->actor[a];
-        if (actor->role != TR_ROLE_STAGE || actor->tp == 1 || actor->rank > 0) continue;
+        if (actor->role != TR_ROLE_STAGE || actor->tp == 1 || actor->rank > 0 || actor->node != c->self) continue;
         tr_bind_memory(base + actor->team_offset, actor->team_bytes, actor->numa_node);
         TR_TRY(allocate(fd, c->segment[TR_SEGMENT_TEAMS].name, actor->team_offset, actor->team_filled, err));
         tr_team_meeting_init(tr_segment_meeting(base, actor));
@@ -107,7 +107,7 @@ static tr_status fill_teams(const tr_company *c, int fd, uint8_t *base, tr_error
 
 /* Memory whose place matters: it is bound before its pages exist. */
 static tr_status create_placed(const tr_company *c, uint32_t id, tr_error *err) {
-    uint64_t bytes = c->segment[id].bytes;
+    uint64_t bytes = tr_company_segment_bytes(c, id);
     int fd = -1;
     TR_TRY(new_memfd(c->segment[id].name, bytes, &fd, err));
     if (bytes) {
@@ -146,12 +146,13 @@ tr_status tr_segment_create_all(const tr_company *c, void *segment_out[TR_SEGMEN
         if (id == TR_SEGMENT_POOL_PREFILL || id == TR_SEGMENT_POOL_DECODE || id == TR_SEGMENT_TEAMS)
             TR_TRY(create_placed(c, id, err));
         else
-            TR_TRY(tr_segment_create(c->segment[id].name, c->segment[id].bytes, TR_COMPANY_FD_SEGMENT + (int)id, err));
+            TR_TRY(tr_segment_create(c->segment[id].name, tr_company_segment_bytes(c, id),
+                                     TR_COMPANY_FD_SEGMENT + (int)id, err));
     }
     TR_TRY(tr_segment_map_all(c, segment_out, err));
     init_tables(c, segment_out[TR_SEGMENT_TABLES]);
-    tr_journal_init(segment_out[TR_SEGMENT_JOURNAL], c->n_slots, c->context);
-    for (uint32_t i = 0; i < c->n_links && !c->transport_zmq; i++)
+    if (segment_out[TR_SEGMENT_JOURNAL]) tr_journal_init(segment_out[TR_SEGMENT_JOURNAL], c->n_slots, c->context);
+    for (uint32_t i = 0; i < c->n_links; i++)
         tr_ring_init((uint8_t *)segment_out[TR_SEGMENT_LINKS] + c->link[i].offset, c->link[i].capacity);
     return init_bells(c, segment_out[TR_SEGMENT_CONTROL], err);
 }
@@ -172,6 +173,7 @@ tr_status tr_segment_map_plan(const tr_company **company_out, tr_error *err) {
 
 tr_status tr_segment_map_all(const tr_company *c, void *segment_out[TR_SEGMENT_COUNT], tr_error *err) {
     for (uint32_t id = 0; id < TR_SEGMENT_COUNT; id++)
-        TR_TRY(tr_segment_map(TR_COMPANY_FD_SEGMENT + (int)id, c->segment[id].bytes, true, &segment_out[id], err));
+        TR_TRY(tr_segment_map(TR_COMPANY_FD_SEGMENT + (int)id, tr_company_segment_bytes(c, id), true, &segment_out[id],
+                              err));
     return TR_OK;
 }

@@ -33,6 +33,8 @@ static void fill_config(tr_runtime *rt, tr_scheduler_config *config) {
                                     .exclusive = c->exclusive,
                                     .frontend = c->frontend,
                                     .resharder = c->resharder,
+                                    .resharder_to = c->resharder_to,
+                                    .two_resharders = c->resharder_to != c->resharder,
                                     .chunk = c->chunk,
                                     .max_rows = c->max_rows,
                                     .max_batch = c->max_batch,

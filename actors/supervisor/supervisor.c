@@ -213,11 +213,14 @@ static void probe(void) {
 
 static void read_signals(void) {
     struct signalfd_siginfo info;
-    bool stop = atomic_load(&self.control->stop_requested) != 0;
+    uint32_t asked = atomic_load(&self.control->stop_requested);
+    bool stop = asked != 0;
     while (read(self.signal_fd, &info, sizeof info) == (ssize_t)sizeof info) stop |= info.ssi_signo == SIGTERM;
     if (stop && !self.stop_seen) {
         self.stop_seen = true;
-        step(&(tr_event){.kind = TR_EVENT_STOP, .from = TR_NOBODY});
+        tr_event e = {.kind = TR_EVENT_STOP, .from = TR_NOBODY};
+        e.as.child_exit.exit_code = asked > 1 ? (int)asked - 1 : 0;
+        step(&e);
     }
 }
 
@@ -283,9 +286,7 @@ static tr_status init(int notify_fd, tr_error *err) {
     if (nobody_listens()) return tr_error_set(err, TR_PEER, "the command that started this company is gone");
     TR_TRY(tr_segment_map_plan(&self.company, err));
     const tr_company *c = self.company;
-    const tr_company_actor *me = tr_company_find_actor(c, "supervisor");
-    if (!me) return tr_error_set(err, TR_INTERNAL, "the plan has no supervisor");
-    self.index = (uint32_t)(me - c->actor);
+    self.index = c->node[c->self].supervisor;
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
         files.rlim_cur = files.rlim_max < 65536 ? files.rlim_max : 65536;
@@ -306,7 +307,7 @@ static tr_status init(int notify_fd, tr_error *err) {
         .hang_ns = HANG_NS, .start_ns = START_NS, .term_ns = TERM_NS, .backoff_ns = BACKOFF_NS};
     if (strcmp(c->ops, "ref") == 0) config.hang_ns *= 100;
     for (uint32_t a = 0; a < c->n_actors; a++)
-        if (a != self.index) config.child[config.n_children++] = a;
+        if (a != self.index && tr_company_is_local(c, a)) config.child[config.n_children++] = a;
     return tr_supervisor_core_init(&self.core, &config);
 }
 

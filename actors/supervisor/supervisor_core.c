@@ -230,7 +230,7 @@ void tr_supervisor_core_step(tr_supervisor_core *s, const tr_event *event, tr_ef
         if (c) on_state_of(s, c, event, fx);
         break;
     case TR_EVENT_TIMER: on_timer(s, event->now_ns, fx); break;
-    case TR_EVENT_STOP: end(s, 0, TR_NOBODY, event->now_ns, fx); break;
+    case TR_EVENT_STOP: end(s, event->as.child_exit.exit_code, TR_NOBODY, event->now_ns, fx); break;
     default: return;
     }
     set_timer(s, event->now_ns, fx);

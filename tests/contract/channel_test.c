@@ -71,7 +71,7 @@ static void test_refusals(void **state) {
     contract_link *l = create(state, 1, MAX);
     void *data;
     const void *got;
-    size_t n, largest = l->kind == CONTRACT_RING ? l->capacity - 64 : MAX;
+    size_t n, largest = l->kind == CONTRACT_RING || l->kind == CONTRACT_CARRIER ? l->capacity - 64 : MAX;
     assert_int_equal(tr_channel_reserve(l->producer, 0, &data), TR_INVALID);
     assert_int_equal(tr_channel_reserve(l->producer, largest + 1, &data), TR_INVALID);
     assert_int_equal(tr_channel_reserve(l->producer, SIZE_MAX, &data), TR_INVALID);
@@ -116,7 +116,7 @@ static void test_changed_mind(void **state) {
 static void test_random_traffic(void **state) {
     contract_link *l = create(state, 3, MAX);
     tr_rng r = {7};
-    uint64_t in = 0, out = 0, total = l->kind == CONTRACT_ZMQ ? 20000 : 100000;
+    uint64_t in = 0, out = 0, total = l->kind == CONTRACT_ZMQ || l->kind == CONTRACT_CARRIER ? 20000 : 100000;
     while (out < total) {
         uint64_t burst = tr_rng_below(&r, 12);
         for (uint64_t i = 0; i < burst && in < total; i++) {
@@ -133,7 +133,7 @@ static void test_random_traffic(void **state) {
 /* A record larger than half of the memory, at every offset: it must fit once the link is empty. */
 static void test_large_at_every_offset(void **state) {
     contract_link *l = create(state, 1, MAX);
-    size_t large = l->kind == CONTRACT_RING ? l->capacity - 64 : MAX;
+    size_t large = l->kind == CONTRACT_RING || l->kind == CONTRACT_CARRIER ? l->capacity - 64 : MAX;
     for (uint64_t k = 0; k < 200; k++) {
         void *data;
         const void *got;
@@ -326,11 +326,11 @@ int main(void) {
                  {"restart_consumer", test_restart_consumer},
                  {"wakes", test_wakes}};
     enum { N = sizeof suite / sizeof *suite };
-    static char names[3 * N][64];
-    struct CMUnitTest tests[3 * N + 3];
+    static char names[CONTRACT_KINDS * N][64];
+    struct CMUnitTest tests[CONTRACT_KINDS * N + 3];
     memset(tests, 0, sizeof tests);
     size_t n = 0;
-    for (intptr_t kind = 0; kind < 3; kind++)
+    for (intptr_t kind = 0; kind < CONTRACT_KINDS; kind++)
         for (size_t i = 0; i < N; i++, n++) {
             snprintf(names[n], sizeof names[n], "%s: %s", contract_kind_names[kind], suite[i].name);
             tests[n] = (struct CMUnitTest){.name = names[n], .test_func = suite[i].run, .initial_state = (void *)kind};

@@ -1,5 +1,6 @@
 #include "tests/contract/contract_link.h"
 #include "base/clock.h"
+#include "tests/contract/contract_carrier.h"
 #include "transport/ring.h"
 #include "transport/zmq_channel.h"
 #include "transport/zmq_socket.h"
@@ -13,7 +14,7 @@
 #include <unistd.h>
 #include <zmq.h>
 
-const char *const contract_kind_names[] = {"ring", "zmq", "sim"};
+const char *const contract_kind_names[] = {"ring", "zmq", "sim", "carrier"};
 
 _Noreturn void contract_fail(const char *cond, const char *file, int line) {
     fprintf(stderr, "%s:%d: not so: %s\n", file, line, cond);
@@ -44,6 +45,13 @@ contract_link *contract_create(contract_kind kind, size_t n_records, size_t reco
         strcpy(l->dir, "/tmp/tr-contract-XXXXXX");
         CONTRACT_REQUIRE(mkdtemp(l->dir));
         snprintf(l->endpoint, sizeof l->endpoint, "ipc://%s/link", l->dir);
+    } else if (kind == CONTRACT_CARRIER) {
+        l->ring_bytes = 2 * tr_ring_bytes(l->capacity);
+        l->ring_memory = shared_memory(l->ring_bytes);
+        for (size_t i = 0; i < 2; i++)
+            tr_ring_init((uint8_t *)l->ring_memory + i * tr_ring_bytes(l->capacity), l->capacity);
+        l->carrier = contract_carrier_start(l->ring_memory, (uint8_t *)l->ring_memory + tr_ring_bytes(l->capacity),
+                                            l->capacity, &l->shared->producer_bell, &l->shared->consumer_bell);
     } else {
         CONTRACT_REQUIRE(tr_sim_channel_create(n_records, record_max, &l->sim, NULL) == TR_OK);
     }
@@ -53,6 +61,7 @@ contract_link *contract_create(contract_kind kind, size_t n_records, size_t reco
 void contract_destroy(contract_link *l) {
     contract_close_producer(l);
     contract_close_consumer(l);
+    contract_carrier_stop(l->carrier);
     tr_sim_channel_destroy(&l->sim);
     if (l->ring_memory) munmap(l->ring_memory, l->ring_bytes);
     munmap(l->shared, sizeof *l->shared);
@@ -73,11 +82,19 @@ static void open_end(contract_link *l, bool producer, tr_channel **out) {
         status = (producer ? tr_ring_attach_producer : tr_ring_attach_consumer)(l->ring_memory, l->capacity, peer, out,
                                                                                 &err);
         break;
+    case CONTRACT_CARRIER:
+        if (producer)
+            status = tr_ring_attach_producer(l->ring_memory, l->capacity, contract_carrier_bell(l->carrier), out, &err);
+        else
+            status = tr_ring_attach_consumer((uint8_t *)l->ring_memory + tr_ring_bytes(l->capacity), l->capacity,
+                                             contract_carrier_bell(l->carrier), out, &err);
+        break;
     case CONTRACT_ZMQ:
         CONTRACT_REQUIRE(tr_zmq_socket_context(context, &err) == TR_OK);
         status = (producer ? tr_zmq_channel_open_producer : tr_zmq_channel_open_consumer)(
             *context, l->endpoint, l->record_max, l->capacity, out, &err);
         break;
+    case CONTRACT_KINDS: CONTRACT_REQUIRE(false);
     case CONTRACT_SIM: *out = producer ? tr_sim_channel_producer(l->sim) : tr_sim_channel_consumer(l->sim); break;
     }
     if (status != TR_OK) fprintf(stderr, "%s\n", err.text);

@@ -11,7 +11,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-typedef enum contract_kind { CONTRACT_RING, CONTRACT_ZMQ, CONTRACT_SIM } contract_kind;
+typedef enum contract_kind {
+    CONTRACT_RING,
+    CONTRACT_ZMQ,
+    CONTRACT_SIM,
+    CONTRACT_CARRIER,
+    CONTRACT_KINDS
+} contract_kind;
 
 typedef struct contract_shared {
     tr_bell producer_bell, consumer_bell;
@@ -23,11 +29,12 @@ typedef struct contract_link {
     size_t record_max, capacity;
     bool durable; /* records survive the death of an end */
     contract_shared *shared;
-    void *ring_memory;
+    void *ring_memory; /* carrier: the producer's, then the consumer's */
     size_t ring_bytes;
     char dir[64], endpoint[96];
     void *context[2]; /* zmq: producer's, consumer's */
     tr_sim_channel *sim;
+    struct contract_carrier *carrier;
     tr_channel *producer, *consumer;
 } contract_link;
 

@@ -11,8 +11,8 @@ TESTS = 650  # sources below tests/
 HARD = 900
 # Longer than the budget for a reason; never above HARD.
 EXCEPTIONS = {
-    "transport/schema.h": 300,  # every message of the company, a field a line
-    "base/options_table.h": 300,  # every option and foreign flag, a line or two each
+    "base/options_table.h": 350,  # every option, one a line or two
+    "transport/schema.h": 400,  # every message of the company, a field a line
 }
 
 

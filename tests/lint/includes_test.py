@@ -25,7 +25,8 @@ DISPATCH = {"actors/cli/main.c": ("actors/supervisor/supervisor.h",)}
 
 # Outside library -> its doors (a folder, or the beginning of file names).
 DOORS = {
-    r"zmq.*\.h": ("transport/zmq_", "client/", "actors/runtime/runtime.c", "actors/frontend/frontend_client.c"),
+    r"zmq.*\.h": ("transport/zmq_", "transport/carrier.c", "transport/curve_key.c", "client/", "actors/runtime/runtime.c",
+                  "actors/frontend/frontend_client.c", "actors/node/node_agent.c", "actors/cli/cli_node"),
     r"msgpack.*": ("transport/codec",),
     r"hwloc.*|numa\.h|numaif\.h": ("affinity/",),
     r"yaml\.h": ("actors/cli/topology",),

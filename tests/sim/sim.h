@@ -4,7 +4,7 @@
  * activation are hashes of everything they depend on (sim_model.c), so that a lost, doubled, stale or mis-moved datum
  * changes text. sim_config.c draws topology, knobs and faults · sim_world.c time, processes, links · sim_driver.c what
  * a real driver does around each core · sim_ranks.c tensor parallel ranks · sim_frontend.c requests and clients ·
- * sim_model.c network and oracle · sim_check.c invariants. */
+ * sim_nodes.c a connection between two nodes · sim_model.c network and oracle · sim_check.c invariants. */
 #ifndef SIM_H
 #define SIM_H
 #include "actors/resharder/resharder_core.h"
@@ -154,7 +154,10 @@ typedef enum what {
     W_CANCEL,
     W_CHAOS,
     W_SIGNAL,
-    W_ABORT
+    W_ABORT,
+    W_CUT,
+    W_CUT_SEEN,
+    W_CUT_END
 } what;
 typedef struct event {
     uint64_t at, seq;
@@ -167,11 +170,16 @@ typedef struct published {
     uint32_t incarnation, up, counted;
 } published;
 
+typedef enum cut { CUT_NONE, CUT_UNSEEN, CUT_SEEN } cut;
+
 typedef struct world {
     uint64_t seed, now, seq, n_events, digest, faults_until, limit;
     tr_rng rng;
     uint32_t faults;                        /* kinds that are on */
     bool zmq, trace, stopped, quiet, ranks; /* ranks: stages of several */
+    bool nodes, away[MAX_ACTORS];           /* nodes: those away are on another one */
+    cut cut;                                /* of the connection to it */
+    uint32_t outages;                       /* breaks that are over */
     uint32_t crash_odds;                    /* mean microseconds between kills */
     uint32_t counted_left, chaos_counted, counted_deaths, poison_deaths;
     uint64_t delay_max, compute_max;
@@ -240,6 +248,14 @@ void sim_driver_poll_channels(world *w, uint32_t actor);
 void sim_driver_supervisor(world *w, tr_event *ev);
 void sim_driver_partial(world *w, uint32_t actor); /* it dies while it computes: some of the writes happened */
 void sim_crash_point(void);
+
+/* sim_nodes.c */
+void sim_nodes_config(world *w);
+bool sim_nodes_cross(const world *w, uint32_t a, uint32_t b);
+published sim_nodes_view(const world *w, uint32_t actor, uint32_t peer); /* as an actor's control block says it */
+void sim_nodes_cut(world *w);
+void sim_nodes_seen(world *w);
+void sim_nodes_end(world *w);
 
 /* sim_ranks.c */
 bool sim_ranks_begin(world *w, uint32_t lead, const tr_msg_step *m); /* false: a rank is missing, W_ABORT will come */

@@ -257,4 +257,5 @@ void sim_config(world *w) {
     w->slow_actor = sim_random(w, 3) == 0 ? between(w, RESHARDER_ACTOR, w->n_actors - 1) : TR_NOBODY;
     w->slow_factor = between(w, 2, 40);
     requests(w);
+    if (w->nodes) sim_nodes_config(w);
 }

@@ -14,11 +14,11 @@
 #include <unistd.h>
 
 static world *current;
-static bool trace_on, ranks_on;
+static bool trace_on, ranks_on, nodes_on;
 
 static void tell(uint64_t seed) {
-    fprintf(stderr, "\nrepeat with: troupe_sim %s--seed %lu --trace\n", ranks_on ? "--ranks " : "",
-            (unsigned long)seed);
+    fprintf(stderr, "\nrepeat with: troupe_sim %s%s--seed %lu --trace\n", ranks_on ? "--ranks " : "",
+            nodes_on ? "--nodes " : "", (unsigned long)seed);
 }
 
 _Noreturn void sim_fail(world *w, const char *fmt, ...) {
@@ -99,6 +99,7 @@ static uint64_t run_seed(uint64_t seed, totals *t) {
     w->seed = seed;
     w->trace = trace_on;
     w->ranks = ranks_on;
+    w->nodes = nodes_on;
     w->rng.state = tr_rng_mix(seed);
     w->crash_countdown = -1;
     w->heap = calloc(MAX_EVENTS, sizeof *w->heap);
@@ -132,18 +133,22 @@ static void run_and_compare(uint64_t seed, bool twice, totals *t) {
 
 static void run_file(const char *path, totals *t) {
     FILE *f = fopen(path, "r");
-    const bool ranks = ranks_on;
+    const bool ranks = ranks_on, nodes = nodes_on;
     char line[256];
     if (f == NULL) {
         fprintf(stderr, "troupe_sim: cannot open %s\n", path);
         exit(66);
     }
     while (fgets(line, sizeof line, f)) {
-        ranks_on = line[0] == 'r';
-        if (line[ranks_on] >= '0' && line[ranks_on] <= '9')
-            run_and_compare(strtoull(line + ranks_on, NULL, 10), true, t);
+        const char *number = line;
+        ranks_on = *number == 'r';
+        number += ranks_on;
+        nodes_on = *number == 'n';
+        number += nodes_on;
+        if (*number >= '0' && *number <= '9') run_and_compare(strtoull(number, NULL, 10), true, t);
     }
     ranks_on = ranks;
+    nodes_on = nodes;
     fclose(f);
 }
 
@@ -156,6 +161,8 @@ int main(int argc, char **argv) {
             trace_on = true;
         } else if (strcmp(argv[i], "--ranks") == 0) {
             ranks_on = true;
+        } else if (strcmp(argv[i], "--nodes") == 0) {
+            nodes_on = true;
         } else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
             from = to = strtoull(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc) {
@@ -165,7 +172,8 @@ int main(int argc, char **argv) {
         } else if (strcmp(argv[i], "--regressions") == 0 && i + 1 < argc) {
             file = argv[++i];
         } else {
-            fprintf(stderr, "usage: troupe_sim [--ranks] [--seed N [--trace] | --seeds A..B] [--regressions FILE]\n");
+            fprintf(stderr,
+                    "usage: troupe_sim [--ranks] [--nodes] [--seed N [--trace] | --seeds A..B] [--regressions FILE]\n");
             return 64;
         }
     }
@@ -176,8 +184,11 @@ int main(int argc, char **argv) {
     printf("seeds %lu..%lu%s passed: %lu requests, %lu events, %lu stage steps, %lu deaths, %lu prefix hits of %lu "
            "tokens, %lu page copies, "
            "%.1f s, %.0f events/s\n",
-           (unsigned long)from, (unsigned long)to, ranks_on ? " with ranks" : "", (unsigned long)t.requests,
-           (unsigned long)t.events, (unsigned long)t.steps, (unsigned long)t.deaths, (unsigned long)t.hits,
-           (unsigned long)t.hit_tokens, (unsigned long)t.copies, s, (double)t.events / s);
+           (unsigned long)from, (unsigned long)to,
+           ranks_on   ? " with ranks"
+           : nodes_on ? " with nodes"
+                      : "",
+           (unsigned long)t.requests, (unsigned long)t.events, (unsigned long)t.steps, (unsigned long)t.deaths,
+           (unsigned long)t.hits, (unsigned long)t.hit_tokens, (unsigned long)t.copies, s, (double)t.events / s);
     return 0;
 }

@@ -74,6 +74,7 @@ void sim_send(world *w, uint32_t from, uint32_t to, const tr_msg *msg) {
     }
     w->digest = tr_rng_hash(w->digest, (uint64_t)from << 48 | (uint64_t)to << 32 | len);
     if (w->zmq && w->process[to].state == GONE) return; /* nobody is connected */
+    if (w->cut == CUT_UNSEEN && sim_nodes_cross(w, from, to)) return;
     enqueue(w, from, to, buf, (uint32_t)len);
     if (sim_faults_on(w, DUPLICATE) && sim_chance(w, 60)) enqueue(w, from, to, buf, (uint32_t)len);
 }
@@ -88,6 +89,7 @@ static void deliver(world *w, uint32_t from, uint32_t to) {
     static uint8_t arena_mem[1 << 17];
     link_t *k = link_of(w, from, to);
     if (w->process[to].state != ALIVE || k->n == 0) return;
+    if (w->cut == CUT_SEEN && sim_nodes_cross(w, from, to)) return; /* its end delivers */
     message m = k->queue[k->head];
     if (m.at > w->now) {
         sim_push(w, m.at - w->now, W_MESSAGE, to, from, 0);
@@ -168,7 +170,7 @@ static void start(world *w, const event *e) {
 /* What a driver does when the control block of a peer changed. */
 static void observe(world *w, uint32_t actor, uint32_t peer) {
     process *p = &w->process[actor];
-    const published *now = &w->published[peer];
+    const published view = sim_nodes_view(w, actor, peer), *now = &view;
     if (p->state != ALIVE || actor == peer) return;
     if (p->seen_up[peer] && (!now->up || p->seen_incarnation[peer] != now->incarnation)) {
         tr_event ev = {.kind = TR_EVENT_PEER_DOWN, .from = peer, .incarnation = p->seen_incarnation[peer]};
@@ -288,6 +290,9 @@ static void dispatch(world *w, const event *e) {
     case W_ABORT:
         if (p->life == e->life) sim_ranks_abort(w, e->actor);
         break;
+    case W_CUT: sim_nodes_cut(w); break;
+    case W_CUT_SEEN: sim_nodes_seen(w); break;
+    case W_CUT_END: sim_nodes_end(w); break;
     }
 }
 

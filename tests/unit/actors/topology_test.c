@@ -161,6 +161,44 @@ static void test_other_keys(void **state) {
     assert_string_equal(t.model_name, "x y");
 }
 
+static void test_hosts(void **state) {
+    (void)state;
+    good("version: 1\nhosts: [{name: a, address: '127.0.0.1:5570'}, b, {name: c, ssh: me@c, netns: n}]\n"
+         "prefill: {hosts: [b]}\ndecode: {hosts: c}\n");
+    assert_int_equal(t.want.n_nodes, 3);
+    assert_string_equal(t.want.node[0], "a");
+    assert_string_equal(t.want.node[2], "c");
+    assert_int_equal(t.want.side_node[0], 1);
+    assert_int_equal(t.want.side_node[1], 2);
+    assert_string_equal(t.node_endpoint, "tcp://127.0.0.1:5570");
+    assert_string_equal(t.hosts.host[2].ssh, "me@c");
+    assert_string_equal(t.hosts.host[2].netns, "n");
+    good("version: 1\nhosts: a@10.0.0.1:5570,b\ntransport: {keys: /k}\n");
+    assert_int_equal(t.want.n_nodes, 2);
+    assert_string_equal(t.node_endpoint, "tcp://10.0.0.1:5570");
+    assert_string_equal(t.keys_dir, "/k");
+    good("version: 1\nhosts: [a]\n");
+    assert_int_equal(t.want.n_nodes, 0);
+    static const char *const wrong[][2] = {
+        {"hosts: [a, b]\n", "a needs an address"},
+        {"hosts: [{name: a, address: '10.0.0.1:5570'}, b]\n", "that needs keys"},
+        {"hosts: [{name: a, address: '10.0.0.1:5570'}, b]\ntransport: {curve: 'off', keys: /k}\n", "that needs keys"},
+        {"hosts: [{name: a, address: '127.0.0.1:5570'}, b]\ntransport: {curve: 'on'}\n", "needs transport.keys"},
+        {"hosts: [{name: a, address: '127.0.0.1:5570'}, a]\n", "'a' comes twice"},
+        {"hosts: ['a@127.0.0.1:5570', B]\n", "'B' is no host"},
+        {"hosts: ['a@127.0.0.1:5570', b]\ndecode: {hosts: c}\n", "decode.hosts: 'c' is not among the hosts"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char text[300];
+        snprintf(text, sizeof text, "version: 1\n%s", wrong[i][0]);
+        assert_int_equal(load(text), TR_OK);
+        assert_int_equal(resolve(), TR_CONFIG);
+        if (!strstr(err.text, wrong[i][1])) fail_msg("%s: %s", wrong[i][0], err.text);
+    }
+    bad("version: 1\nhosts: [{name: a, gpus: 0}]\n", "unknown key of a host");
+    bad("version: 1\nhosts: [{address: x}]\n", "a host needs a name");
+}
+
 static void test_refused(void **state) {
     (void)state;
     bad("version: 1\ndecode:\n  qq: 2\n", "t.yaml:3: unknown key 'decode.qq'");
@@ -197,9 +235,6 @@ static void test_refused(void **state) {
 static void test_not_yet(void **state) {
     (void)state;
     static const char *const texts[] = {"version: 1\ndecode: {dtype: fp16}\n",
-                                        "version: 1\nhosts: [{name: a, gpus: 0}]\n",
-                                        "version: 1\nhosts: [a, b]\n",
-                                        "version: 1\ntransport: {remote: tcp}\n",
                                         "version: 1\nscheduler: {policy: sarathi}\n",
                                         "version: 1\nhandoff: {lease_s: 5}\n"};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
@@ -271,11 +306,17 @@ static void test_configs(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fresh, clean)
     const struct CMUnitTest tests[] = {
-        TEST(test_nothing_said), TEST(test_two_pipelines),
-        TEST(test_unified),      TEST(test_precisions),
-        TEST(test_flags_win),    TEST(test_other_keys),
-        TEST(test_refused),      TEST(test_not_yet),
-        TEST(test_damaged),      TEST(test_where_models_are_looked_for),
+        TEST(test_nothing_said),
+        TEST(test_two_pipelines),
+        TEST(test_unified),
+        TEST(test_precisions),
+        TEST(test_flags_win),
+        TEST(test_other_keys),
+        TEST(test_hosts),
+        TEST(test_refused),
+        TEST(test_not_yet),
+        TEST(test_damaged),
+        TEST(test_where_models_are_looked_for),
         TEST(test_configs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,7 +18,7 @@ static void test_endpoints(void **state) {
     static const char *const good[] = {"ipc:///tmp/x",          "tcp://127.0.0.1:5555", "tcp://127.8.9.1:1",
                                        "tcp://localhost:65535", "tcp://[::1]:80",       "inproc://x"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-        if (tr_zmq_socket_check(good[i], false, &err) != TR_OK) fail_msg("%s", err.text);
+        if (tr_zmq_socket_check(good[i], false, false, &err) != TR_OK) fail_msg("%s", err.text);
     static const char *const bad[] = {"",
                                       "x",
                                       "ipc://",
@@ -49,15 +49,15 @@ static void test_endpoints(void **state) {
                                       "pgm://x",
                                       "ws://127.0.0.1:5555"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        if (tr_zmq_socket_check(bad[i], false, &err) != TR_USAGE) fail_msg("accepted: %s", bad[i]);
-    assert_int_equal(tr_zmq_socket_check("tcp://127.0.0.1:*", true, &err), TR_OK);
-    assert_int_equal(tr_zmq_socket_check("tcp://*:5555", true, &err), TR_USAGE);
+        if (tr_zmq_socket_check(bad[i], false, false, &err) != TR_USAGE) fail_msg("accepted: %s", bad[i]);
+    assert_int_equal(tr_zmq_socket_check("tcp://127.0.0.1:*", true, false, &err), TR_OK);
+    assert_int_equal(tr_zmq_socket_check("tcp://*:5555", true, false, &err), TR_USAGE);
     assert_non_null(strstr(err.text, "keys"));
     char longest[200] = "ipc:///";
     memset(longest + 7, 'a', 106);
-    assert_int_equal(tr_zmq_socket_check(longest, true, &err), TR_OK);
+    assert_int_equal(tr_zmq_socket_check(longest, true, false, &err), TR_OK);
     longest[113] = 'a';
-    assert_int_equal(tr_zmq_socket_check(longest, true, &err), TR_USAGE);
+    assert_int_equal(tr_zmq_socket_check(longest, true, false, &err), TR_USAGE);
 }
 
 static tr_status open_at(void *context, const char *endpoint, bool private_dir, void **socket, tr_error *err) {
