@@ -31,6 +31,11 @@ tr_status tr_file_map_open(const char *path, tr_file_map *map_out, tr_error *err
     return TR_OK;
 }
 
+void tr_file_map_large_pages(const tr_file_map *map, const void *data, size_t bytes, bool large) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)data & ~(page - 1);
+    if (map->data) madvise((void *)begin, (uintptr_t)data + bytes - begin, large ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
 void tr_file_map_close(tr_file_map *map) {
     if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
     map->data = NULL;

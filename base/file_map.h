@@ -5,6 +5,7 @@
 #define TR_FILE_MAP_H
 #include "base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,5 +15,7 @@ typedef struct tr_file_map {
 } tr_file_map;
 
 tr_status tr_file_map_open(const char *path, tr_file_map *map_out, tr_error *err);
+/* Hint: this part is read whole and often, so map it by large pages where the file system keeps any (or: do not). */
+void tr_file_map_large_pages(const tr_file_map *map, const void *data, size_t bytes, bool large);
 void tr_file_map_close(tr_file_map *map); /* idempotent */
 #endif

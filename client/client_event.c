@@ -129,6 +129,9 @@ static tr_status on_text(tr_client *c, const tr_msg_text *m, tr_client_event *ev
     event->handoff_bytes = m->handoff_bytes;
     event->visible_ns = m->visible_ns;
     event->total_ns = m->total_ns;
+    event->saved_bytes = m->saved_bytes;
+    event->note = m->note.data;
+    event->note_bytes = m->note.len;
     event->cached_tokens = m->cached_tokens;
     end_sample(c, r, m->sample, event);
     return TR_OK;

@@ -143,6 +143,9 @@ static tr_status check_params(const tr_client_params *p, tr_error *err) {
     if (p->n_tokens && p->prompt_len) return tr_error_set(err, TR_USAGE, "a request has a prompt or tokens, not both");
     if (p->max_tokens > TR_MAX_TOKENS)
         return tr_error_set(err, TR_USAGE, "max_tokens is %u: at most %d are allowed", p->max_tokens, TR_MAX_TOKENS);
+    if ((p->save && strlen(p->save) > TR_MAX_FILE_NAME_BYTES) ||
+        (p->restore && strlen(p->restore) > TR_MAX_FILE_NAME_BYTES))
+        return tr_error_set(err, TR_USAGE, "the name of a saved sequence has at most %d bytes", TR_MAX_FILE_NAME_BYTES);
     if (p->forced > TR_MAX_TOKENS)
         return tr_error_set(err, TR_USAGE, "forced is %u: at most %d are allowed", p->forced, TR_MAX_TOKENS);
     if (p->n > TR_MAX_SAMPLES)
@@ -186,6 +189,9 @@ tr_status tr_client_add(tr_client *c, const tr_client_params *p, uint64_t *id_ou
                            .parse_special = p->parse_special,
                            .no_bos = p->no_bos,
                            .forced = p->forced,
+                           .save = {p->save, p->save ? (uint32_t)strlen(p->save) : 0},
+                           .restore = {p->restore, p->restore ? (uint32_t)strlen(p->restore) : 0},
+                           .restore_end = p->restore_end,
                            .n = p->n,
                            .logits = p->logits ? p->keep_cache ? 2 : 1 : 0,
                            .cache_salt = {p->cache_salt, p->cache_salt ? (uint32_t)strlen(p->cache_salt) : 0}}};

@@ -66,6 +66,11 @@ typedef struct tr_client_params {
     bool ignore_eos, parse_special, no_bos;
     uint32_t forced; /* tokens at the end of the prompt that the decode path computes */
     bool logits;     /* send the logits of every position computed */
+    /* Names of files in the company's folder of saved sequences; NULL: none. restore: the prompt is given as tokens and
+     * begins with those of the file, of which restore_end have KV there; forced covers all tokens behind what its
+     * prefill path computed. A file that cannot be used costs time only: see note at the end. */
+    const char *save, *restore;
+    uint32_t restore_end;
     uint32_t n;      /* samples of the prompt, at most TR_MAX_SAMPLES, each with a text and an end of its own; 0: one */
     bool keep_cache; /* with logits: a cached prefix is used and has none; else every position is computed */
     const char *cache_salt; /* cached prefixes are shared only among requests of the same salt; NULL: none */
@@ -94,6 +99,9 @@ typedef struct tr_client_event {
     uint32_t prompt_tokens, generated_tokens;
     uint32_t cached_tokens; /* of the prompt, taken from the prefix cache */
     uint64_t queue_ns, ttft_ns, handoff_ns, handoff_bytes, visible_ns, total_ns;
+    uint64_t saved_bytes; /* END: of the saved sequence */
+    const char *note;     /* END: what became of save and restore, note_bytes bytes, not NUL-terminated */
+    size_t note_bytes;
     uint32_t code;     /* ERROR: exit-code style class (64, 65, 69, 70) */
     const char *error; /* ERROR: one line */
     const char *json;  /* STATUS: NUL-terminated */

@@ -42,10 +42,14 @@ static tr_port attn_port(const tr_ops *ops, tr_kv_format f) {
 
 static void run_bf16(const tr_kernel_job *j) { j->ops->gemm_bf16(&j->bf16); }
 static void run_i8(const tr_kernel_job *j) { j->ops->gemm_i8(&j->i8); }
+enum { PLANES_SLICE = 32 }; /* blocks whose bounds are looked at before those of the next */
 static void run_planes(const tr_kernel_job *j) {
     tr_planes_args a = j->planes;
     a.w = &j->planes_w, a.query = j->query;
-    j->ops->planes_bound(&a);
+    for (size_t left = a.blocks; left > 0; left -= a.blocks, a.block0 += a.blocks) {
+        a.blocks = left < PLANES_SLICE ? left : PLANES_SLICE;
+        j->ops->planes_bound(&a);
+    }
 }
 static void run_i8a16(const tr_kernel_job *j) { j->ops->gemm_i8a16(&j->i8); }
 static void run_groups(const tr_kernel_job *j) { j->ops->gemm_groups(&j->groups); }
@@ -104,12 +108,17 @@ static void setup_planes(tr_kernel_job *j, size_t rows, uint32_t k, size_t n) {
     for (uint32_t i = 0; i < tr_planes_coords(k); i++) coord[i] = (uint16_t)(i * 7 % k);
     j->planes_w = (tr_planes){
         .upper = take_bytes(j, bytes), .scale = take_floats(j, n), .coord = coord, .k = k, .block = k & (~k + 1u)};
-    int8_t *memory = take(j, rows * tr_planes_query_bytes(k));
+    int8_t *memory = take(j, rows * tr_planes_query_bytes(k)), *quads = take(j, 8 * rows * tr_planes_lines(k));
     const uint8_t *x = take_bytes(j, rows * k);
     for (size_t r = 0; r < rows; r++)
-        tr_planes_query_init(&j->query[r], &j->planes_w, x + r * k, 1, memory + r * tr_planes_query_bytes(k));
-    j->planes = (tr_planes_args){
-        .bound = take_floats(j, rows * n), .coarse = take(j, rows * n * 4), .rows = rows, .ld = n, .blocks = n / 16};
+        tr_planes_query_init(&j->query[r], &j->planes_w, x + r * k, 1, memory + r * tr_planes_query_bytes(k),
+                             quads + 8 * r, 8 * rows);
+    j->planes = (tr_planes_args){.quads = quads,
+                                 .bound = take_floats(j, rows * 16 * PLANES_SLICE),
+                                 .coarse = take(j, rows * 16 * PLANES_SLICE * 4),
+                                 .rows = rows,
+                                 .ld = 16 * PLANES_SLICE,
+                                 .blocks = n / 16};
     j->macs = (double)rows * k * (double)n;
     j->bytes = (double)bytes;
     j->limit = TR_KERNEL_JOB_SUM;
@@ -349,20 +358,8 @@ static bool setup_others(tr_kernel_job *j, unsigned i) {
         setup_attn(j, TR_KV_INT8_RESIDUAL, 1, 1000, 4, 256, 0);
     else if (i == GROUPS + 8)
         setup_attn(j, TR_KV_INT8_RESIDUAL, 1, 1000, 3, 64, 0);
-    else if (i == GROUPS + 9)
-        setup_attn(j, TR_KV_INT8, 1, 262144, 3, 64, 0);
-    else if (i == GROUPS + 10)
-        setup_attn(j, TR_KV_INT8, 1, 65536, 4, 256, 0);
-    else if (i == GROUPS + 11)
-        setup_attn(j, TR_KV_BF16, 1, 131072, 3, 64, 0);
-    else if (i == GROUPS + 12)
-        setup_attn(j, TR_KV_INT8, 512, 2048, 3, 64, 0);
-    else if (i == GROUPS + 13)
-        setup_attn(j, TR_KV_BF16, 512, 2048, 3, 64, 0);
-    else if (i == GROUPS + 14)
-        setup_attn(j, TR_KV_BF16, 512, 2048, 4, 256, 0);
     else
-        return setup_reshards(j, i - GROUPS - 15);
+        return setup_reshards(j, i - GROUPS - 9);
     return true;
 }
 
@@ -394,6 +391,12 @@ bool tr_kernel_job_setup(tr_kernel_job *j, unsigned i) {
     case 23: setup_attn(j, TR_KV_BF16, 1, 1000, 3, 64, 0); return true;
     case 24: setup_attn(j, TR_KV_INT8, 1, 1000, 4, 256, 0); return true;
     case 25: setup_attn(j, TR_KV_INT8, 1, 1000, 3, 64, 0); return true;
+    case 39: setup_attn(j, TR_KV_INT8, 1, 262144, 3, 64, 0); return true; /* from memory */
+    case 40: setup_attn(j, TR_KV_INT8, 1, 65536, 4, 256, 0); return true;
+    case 41: setup_attn(j, TR_KV_BF16, 1, 131072, 3, 64, 0); return true;
+    case 42: setup_attn(j, TR_KV_INT8, 512, 2048, 3, 64, 0); return true;
+    case 43: setup_attn(j, TR_KV_BF16, 512, 2048, 3, 64, 0); return true;
+    case 44: setup_attn(j, TR_KV_BF16, 512, 2048, 4, 256, 0); return true;
     case 26: setup_rows(j, "rmsnorm", run_rmsnorm, 512, 640, 0, 8); return true;
     case 27: setup_rows(j, "quant_u8 (128)", run_quant, 512, 640, 128, 5); return true;
     case 28: setup_rows(j, "quant_u8 (128)", run_quant, 512, 2048, 128, 5); return true;
@@ -410,13 +413,13 @@ bool tr_kernel_job_setup(tr_kernel_job *j, unsigned i) {
     default: break;
     }
     /* Matmuls of one layer, by rows. */
-    static const uint16_t rows[] = {16, 32, 64, 128}, sides[][2] = {{640, 2048}, {2048, 640}, {640, 1536}, {1024, 640}};
-    if (i >= 55 && i < 59) {
-        setup_planes(j, i - 54, 640, 131072);
-        return true;
-    }
-    if (i - 39 >= 16) return setup_others(j, i - 59);
-    setup_i8(j, rows[(i - 39) / 4], sides[(i - 39) % 4][0], sides[(i - 39) % 4][1]);
+    static const uint16_t rows[] = {16, 32, 64, 128}, planes[] = {1, 2, 4, 8, 16},
+                          sides[][2] = {{640, 2048}, {2048, 640}, {640, 1536}, {1024, 640}};
+    if (i >= 66) return setup_others(j, i - 66);
+    if (i >= 61)
+        setup_planes(j, planes[i - 61], 640, 131072);
+    else
+        setup_i8(j, rows[(i - 45) / 4], sides[(i - 45) % 4][0], sides[(i - 45) % 4][1]);
     return true;
 }
 

@@ -25,7 +25,7 @@ struct tr_kernel_job {
     tr_kv_format kv;
     tr_kv_head head;
     tr_planes planes_w;
-    tr_planes_query query[4];
+    tr_planes_query query[16];
     tr_planes_args planes;
     const uint8_t *mem; /* what TR_KERNEL_JOB_SUM reads, and TR_KERNEL_JOB_COPY copies to b */
     size_t mem_bytes;

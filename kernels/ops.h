@@ -35,6 +35,7 @@
 #include <stdint.h>
 
 enum {
+    TR_OPS_VERSION = 1,          /* of the definitions below: raised when an operation gives other bits than before */
     TR_OPS_BLOCK_N = 16,         /* output channels of one packed block */
     TR_OPS_ATTN_SPLIT_TOK = 512, /* attention starts anew at these absolute positions and merges at the end */
     TR_OPS_ATTN_Q_MAX = 32512,   /* int8 attention: steps of a rounded query, two signed bytes: 127 * 256 */
@@ -115,12 +116,14 @@ typedef struct tr_attn_args {
     uint32_t next;  /* with part: the split that this worker will most likely be given next, a hint; split: none */
 } tr_attn_args;
 
-/* Bounds of y[m][n] as gemm_i8 defines it, from the upper plane: bound[m][n] >= y[m][n], or one of the two is a NaN. */
+/* Bounds of y[m][n] as gemm_i8 defines it, from the upper plane: bound[m][n - 16 * block0] >= y[m][n], or one of the
+ * two is a NaN. */
 typedef struct tr_planes_args {
     const tr_planes *w;
     const tr_planes_query *query; /* [rows] */
-    float *bound;
-    int32_t *coarse; /* what planes_output goes on from */
+    const int8_t *quads;          /* [lines][rows][8], which the queries' init has written */
+    float *bound;                 /* [rows][ld], from the first block on */
+    int32_t *coarse;              /* the same: what planes_output goes on from */
     size_t rows, ld, block0, blocks;
 } tr_planes_args;
 
@@ -178,7 +181,10 @@ typedef struct tr_planes_args {
     OP(planes_unpack, void, (int8_t * out, const tr_planes *w, size_t block))                                          \
     /* Largest element; the lowest index wins ties; NaN loses against everything. Returns the index, *max_out its */   \
     /* value (index 0 and -infinity when nothing is above -infinity) */                                                \
-    OP(argmax, size_t, (const float *x, size_t n, float *max_out))
+    OP(argmax, size_t, (const float *x, size_t n, float *max_out))                                                     \
+    /* Indices of the elements that are not below `least` (a NaN is not), ascending; returns how many. index: n + 16   \
+     */                                                                                                                \
+    OP(at_least, size_t, (const float *x, size_t n, float least, uint32_t *index))
 
 typedef struct tr_ops {
     const char *name;             /* "ref", "avx2", "avx2vnni", "avx512", "avx512vnni", "avx512bf16", "amx" */

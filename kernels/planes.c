@@ -89,7 +89,20 @@ static void coordinates(tr_planes_query *q, const tr_planes *w, const int32_t *a
     q->coord_shift = (uint32_t)__builtin_ctz(w->block);
 }
 
-void tr_planes_query_init(tr_planes_query *q, const tr_planes *w, const uint8_t *x, float x_scale, int8_t *memory) {
+/* The same again, line by line. */
+static void spread(const int8_t *x, uint32_t k, int8_t *quads, size_t stride) {
+    const uint32_t coords = tr_planes_coords(k), parts[] = {k, coords};
+    for (uint32_t p = 0; p < 2; x += parts[p++])
+        for (uint32_t i = 0; i < parts[p] / 8; i++, quads += stride) {
+            memcpy(quads, x + 4 * i, 4);
+            memcpy(quads + 4, x + parts[p] / 2 + 4 * i, 4);
+        }
+    memcpy(quads, x, 4); /* the norms */
+    memset(quads + 4, 0, 4);
+}
+
+void tr_planes_query_init(tr_planes_query *q, const tr_planes *w, const uint8_t *x, float x_scale, int8_t *memory,
+                          int8_t *quads, size_t stride) {
     const uint32_t k = w->k, coords = tr_planes_coords(k);
     int32_t a[TR_PLANES_K_MAX], along[TR_PLANES_COORDS_MAX], sum = 0;
     uint64_t all = 0, par = 0; /* |a|^2; |par a|^2 times block */
@@ -114,4 +127,5 @@ void tr_planes_query_init(tr_planes_query *q, const tr_planes *w, const uint8_t 
     norm[0] = (int8_t)((perp + (1u << q->norm_shift) - 1) >> q->norm_shift);
     norm[1] = (int8_t)((along_norm + (1u << q->norm_shift) - 1) >> q->norm_shift);
     norm[2] = norm[3] = 0;
+    spread(memory, k, quads, stride);
 }

@@ -61,6 +61,9 @@ static inline size_t tr_planes_query_bytes(uint32_t k) { return ((size_t)k + tr_
 /* Planes of block `index` of 16 rows from its packed int8 form [k/4][16][4]; writes w->upper and w->lower (the memory
  * behind them must be writable). */
 void tr_planes_pack_block(const tr_planes *w, size_t index, const int8_t *packed);
-/* x: [k] as quant_u8 gives them; memory: tr_planes_query_bytes(k), 64-byte aligned, kept while the query is used. */
-void tr_planes_query_init(tr_planes_query *q, const tr_planes *w, const uint8_t *x, float x_scale, int8_t *memory);
+/* x: [k] as quant_u8 gives them; memory: tr_planes_query_bytes(k), 64-byte aligned, kept while the query is used.
+ * quads: where the row stands among those that planes_bound takes together: tr_planes_lines(k) times 8 bytes, `stride`
+ * bytes apart, of what each line meets: the quads for its low and its high halves. */
+void tr_planes_query_init(tr_planes_query *q, const tr_planes *w, const uint8_t *x, float x_scale, int8_t *memory,
+                          int8_t *quads, size_t stride);
 #endif

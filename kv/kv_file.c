@@ -75,7 +75,8 @@ const char *tr_kv_file_differs(const tr_kv_file *f, const tr_kv_layout *l) {
 
 /* NULL, or what is out of bounds. */
 static const char *unsound(const tr_kv_file *f) {
-    if (f->format != TR_KV_BF16 && f->format != TR_KV_INT8) return "KV format";
+    const tr_kv_info *format = tr_kv_describe((tr_kv_format)f->format);
+    if (format == NULL || format->calibrated) return "KV format";
     if (f->n_layers == 0 || f->n_layers > TR_KV_LAYERS_MAX) return "number of layers";
     if (f->n_kv_heads == 0 || f->n_kv_heads > 1024) return "number of kv heads";
     if (f->head_dim == 0 || f->head_dim > 1024 || f->head_dim % 16) return "size of a head";

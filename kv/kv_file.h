@@ -6,9 +6,10 @@
  *   tiles      bytes of a tile (a multiple of 64), u32 CRC-32C of it, u32 0
  *   end        u32 CRC-32C of everything before, u32 TR_KV_FILE_END
  * Tiles of a group cover positions [tok_min rounded down to a tile, n_kv); tokens of a tile outside of [tok_min, n_kv)
- * are zero. Numbers are little-endian. The header says by which arithmetic the cells were made; where a company
- * differs, its continuation is not the one that an uninterrupted run would have given. Bounds: every number of a header
- * is checked against the limits here and the size of the file before it is used. */
+ * are zero. Formats that read a calibration are not kept: their tiles say nothing without it. Numbers are
+ * little-endian. The header says by which arithmetic the cells were made; where a company differs, its continuation is
+ * not the one that an uninterrupted run would have given. Bounds: every number of a header is checked against the
+ * limits here and the size of the file before it is used. */
 #ifndef TR_KV_FILE_H
 #define TR_KV_FILE_H
 #include "base/status.h"

@@ -180,6 +180,15 @@ static tr_status check_complete(const tr_image *image, const char *path, tr_erro
     return TR_OK;
 }
 
+/* Matrices are read whole in every step; of an embedding by rows a few rows are wanted, and no more of it shall count
+ * as memory in use. */
+static void advise(const tr_image *image) {
+    const tr_image_tensor *embed = tr_image_get(image, TR_IMAGE_EMBED, 0);
+    tr_file_map_large_pages(&image->map, image->map.data, image->map.size, true);
+    if (embed->kind == TR_IMAGE_BF16_ROWS)
+        tr_file_map_large_pages(&image->map, embed->data, (size_t)embed->n * embed->k * sizeof(uint16_t), false);
+}
+
 tr_status tr_image_open(const char *path, tr_image **image_out, tr_error *err) {
     tr_file_map map = {0};
     TR_TRY(tr_file_map_open(path, &map, err));
@@ -200,11 +209,13 @@ tr_status tr_image_open(const char *path, tr_image **image_out, tr_error *err) {
     for (uint64_t i = 0; i < image->header->n_tensors && status == TR_OK; i++)
         status = read_entry(image, &entry[i], path, err);
     if (status == TR_OK) status = check_complete(image, path, err);
-    if (status != TR_OK)
+    if (status != TR_OK) {
         tr_image_close(&image);
-    else
-        *image_out = image;
-    return status;
+        return status;
+    }
+    advise(image);
+    *image_out = image;
+    return TR_OK;
 }
 
 void tr_image_close(tr_image **image) {

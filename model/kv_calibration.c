@@ -13,10 +13,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { VERSION = 1 };
-/* A vector is corrected when its error is beyond so many times the mean one. Rounded to 127 steps of its largest
- * element, a vector errs by 0.29 steps in each element whatever they are: the step stands for the error. */
-#define OUTLIER 3.0f
+enum { VERSION = 1 }; /* of the file and of what follows from it below: numbers are the same for one checksum */
+/* Other texts grow beyond what was measured, and what is cut off costs more than coarser steps. */
+#define MARGIN 1.25f
+/* A vector is corrected when its squared error is beyond three times that of the mean step. Rounded to 127 steps of its
+ * largest element, a vector errs by 0.29 steps in each element whatever they are: the step stands for the error. */
+#define OUTLIER 1.7320508f
 #define MAGIC   0x314c4143564b5254ull /* "TRKVCAL1" */
 
 typedef struct header {
@@ -89,14 +91,14 @@ void tr_kv_calibration_add(tr_kv_calibration *c, uint32_t layer, uint32_t head, 
     grow(largest + d + 1, v, d, c->tokens[at]);
 }
 
-/* 127 steps to the largest value; a channel that was always zero stays so. */
+/* 127 steps to the largest value and the margin; a channel that was always zero stays so. */
 static void make_steps(tr_kv_calibration *c) {
     const uint32_t d = c->head.head_dim;
     for (size_t h = 0; h < n_heads(c); h++) {
         const float *k = c->largest + h * 2 * (d + 1), *v = k + d + 1;
         float *step = c->step + h * 4 * d, *mul = step + 2 * d;
         for (uint32_t i = 0; i < 2 * d; i++) {
-            const float largest = i < d ? k[i] : v[i - d];
+            const float largest = MARGIN * (i < d ? k[i] : v[i - d]);
             const bool none = !(largest > 0x1p-100f);
             step[i] = none ? 0 : largest / 127;
             mul[i] = none ? 0 : 127 / largest;

@@ -236,6 +236,8 @@ static tr_status pack_file(const job *j, const char *path, tr_error *err) {
     tr_status status = pack(j, fd, err);
     if (status == TR_OK && fsync(fd) != 0)
         status = tr_error_set(err, TR_CANNOT_CREATE, "cannot write %s: %s", temporary, strerror(errno));
+    /* It came into the page cache in small pages; read again, a file system that can keeps it in large ones. */
+    if (status == TR_OK) posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     if (status == TR_OK && rename(temporary, path) != 0)
         status = tr_error_set(err, TR_CANNOT_CREATE, "cannot name %s: %s", path, strerror(errno));
     close(fd);

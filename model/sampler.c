@@ -52,16 +52,16 @@ static void consider(tr_sampler_best *best, uint64_t key, double logit, uint32_t
     if (score > best->score || (score == best->score && id < best->id)) *best = (tr_sampler_best){score, id};
 }
 
-tr_sampler_best tr_sampler_scan(const tr_sampler_params *p, const float *logits, uint32_t id0, uint32_t id1) {
+tr_sampler_best tr_sampler_scan(const tr_sampler_params *p, const float *logits, uint32_t id0, uint32_t n) {
     tr_sampler_best best = TR_SAMPLER_NONE;
     if (p->temperature <= 0) {
-        for (uint32_t i = id0; i < id1; i++)
-            if ((double)logits[i] > best.score) best = (tr_sampler_best){(double)logits[i], i};
+        for (uint32_t i = 0; i < n; i++)
+            if ((double)logits[i] > best.score) best = (tr_sampler_best){(double)logits[i], id0 + i};
         return best;
     }
     const uint64_t key = draw_key(p);
     const double inverse = 1.0 / (double)p->temperature;
-    for (uint32_t i = id0; i < id1; i++) consider(&best, key, (double)logits[i] * inverse, i);
+    for (uint32_t i = 0; i < n; i++) consider(&best, key, (double)logits[i] * inverse, id0 + i);
     return best;
 }
 
@@ -70,37 +70,33 @@ double tr_sampler_score(const tr_sampler_params *p, float logit, uint32_t id) {
     return (double)logit * (1.0 / (double)p->temperature) + noise(noise_bits(draw_key(p), id));
 }
 
-/* Sixteen at a time: most runs have none. */
-static uint32_t reach_greedy(const float *bound, uint32_t id0, uint32_t id1, float least, uint32_t *ids_out) {
-    enum { RUN = 16 };
-    uint32_t n = 0;
-    for (uint32_t i = id0; i < id1; i += RUN) {
-        const uint32_t run = id1 - i < RUN ? id1 - i : RUN;
-        int none = 1;
-        if (run == RUN)
-            for (uint32_t k = 0; k < RUN; k++) none &= bound[i + k] < least;
-        if (run == RUN && none) continue;
-        for (uint32_t k = 0; k < run; k++)
-            if (!(bound[i + k] < least)) ids_out[n++] = i + k;
-    }
-    return n;
+/* Every step from a logit to its score is monotone, rounding too, so a bound of the logit gives a bound of the score; a
+ * NaN bounds nothing. Drawn: the margin is a million times what rounding can take. */
+float tr_sampler_bar(const tr_sampler_params *p, double least) {
+    if (least < -3e38) return -INFINITY;
+    if (p->temperature <= 0) return (float)least;
+    const double bar = (least - noise_most) * (double)p->temperature;
+    const double margin = 1e-6 * ((least < 0 ? -least : least) + noise_most) * (double)p->temperature;
+    return bar - margin < -3e38 ? -INFINITY : (float)(bar - margin);
 }
 
-/* Every step from a logit to its score is monotone, rounding too, so a bound of the logit gives a bound of the score; a
- * NaN bounds nothing. */
-uint32_t tr_sampler_reach(const tr_sampler_params *p, const float *bound, uint32_t id0, uint32_t id1, double least,
-                          uint32_t *ids_out) {
-    if (p->temperature <= 0) return reach_greedy(bound, id0, id1, least < -3e38 ? -INFINITY : (float)least, ids_out);
-    const uint64_t key = draw_key(p);
-    const double inverse = 1.0 / (double)p->temperature;
-    uint32_t n = 0;
-    for (uint32_t i = id0; i < id1; i++) {
-        const double most = (double)bound[i] * inverse;
-        if (most + noise_most < least) continue;
-        const uint64_t k = noise_bits(key, i);
-        if (!(most + noise_bound(k) < least || most + noise(k) < least)) ids_out[n++] = i;
+uint32_t tr_sampler_reach(const tr_sampler_params *p, const uint32_t *ids, const float *bounds, uint32_t n,
+                          double least, uint32_t *index_out) {
+    const bool greedy = p->temperature <= 0;
+    const float bar = tr_sampler_bar(p, least);
+    const uint64_t key = greedy ? 0 : draw_key(p);
+    const double inverse = greedy ? 1 : 1.0 / (double)p->temperature;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (bounds[i] < bar) continue;
+        if (!greedy) {
+            const double most = (double)bounds[i] * inverse;
+            const uint64_t k = noise_bits(key, ids[i]);
+            if (most + noise_bound(k) < least || most + noise(k) < least) continue;
+        }
+        index_out[kept++] = i;
     }
-    return n;
+    return kept;
 }
 
 void tr_sampler_scan_ids(const tr_sampler_params *p, const uint32_t *ids, const float *logits, uint32_t n,
@@ -111,7 +107,7 @@ void tr_sampler_scan_ids(const tr_sampler_params *p, const uint32_t *ids, const 
     for (uint32_t i = 0; i < n; i++) {
         if (!greedy)
             consider(best, key, (double)logits[i] * inverse, ids[i]);
-        else if ((double)logits[i] > best->score)
+        else if ((double)logits[i] > best->score || ((double)logits[i] == best->score && ids[i] < best->id))
             *best = (tr_sampler_best){(double)logits[i], ids[i]};
     }
 }

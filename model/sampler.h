@@ -28,17 +28,18 @@ typedef struct tr_sampler_best {
 
 /* True when shares can be scanned apart (no top-k, no top-p). */
 bool tr_sampler_splits(const tr_sampler_params *p);
-/* Best of ids [id0, id1) of a row; logits points at id 0 of the row. */
-tr_sampler_best tr_sampler_scan(const tr_sampler_params *p, const float *logits, uint32_t id0, uint32_t id1);
-/* Where logits are dear and only bounds of them are known (bound[id] >= logit[id] where neither is a NaN): with `least`
- * the score of any id of the row, scan_ids of what reach lists gives, merged over all shares, what tr_sampler_scan of
- * the logits gives. */
+/* Best of n ids of a row from id0 on, where logits points at. */
+tr_sampler_best tr_sampler_scan(const tr_sampler_params *p, const float *logits, uint32_t id0, uint32_t n);
 /* What an id scores with this logit: what tr_sampler_scan compares. */
 double tr_sampler_score(const tr_sampler_params *p, float logit, uint32_t id);
-/* The ids of [id0, id1) that may score `least` or more, ascending; returns how many. ids_out: [id1 - id0]. */
-uint32_t tr_sampler_reach(const tr_sampler_params *p, const float *bound, uint32_t id0, uint32_t id1, double least,
-                          uint32_t *ids_out);
-/* Goes on from *best with these ids, ascending and above those before. */
+/* Where logits are dear and only bounds of them are known (bound >= logit where neither is a NaN): with `least` the
+ * score of any id of the row, scan_ids of the ids that reach leaves, merged over all shares, gives what tr_sampler_scan
+ * of the logits gives. An id whose bound is below tr_sampler_bar cannot score `least`. */
+float tr_sampler_bar(const tr_sampler_params *p, double least);
+/* Which of n ids may score `least` or more: their indices, ascending, to index_out [n]; returns how many. */
+uint32_t tr_sampler_reach(const tr_sampler_params *p, const uint32_t *ids, const float *bounds, uint32_t n,
+                          double least, uint32_t *index_out);
+/* Goes on from *best with these ids, in any order. */
 void tr_sampler_scan_ids(const tr_sampler_params *p, const uint32_t *ids, const float *logits, uint32_t n,
                          tr_sampler_best *best);
 tr_sampler_best tr_sampler_merge(tr_sampler_best a, tr_sampler_best b);

@@ -12,7 +12,7 @@ static bool settled(const tr_scheduler *s, const tr_sequence *q, uint32_t phase)
 
 static bool prefill_ready(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    return settled(s, q, PREFILL) && q->issued < q->prefill_end;
+    return settled(s, q, PREFILL) && q->issued < q->prefill_end && !tr_keep_restoring(s, slot);
 }
 
 /* In the decode phase: all handed over, something left to compute. */

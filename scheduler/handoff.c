@@ -1,28 +1,30 @@
 #include "scheduler/scheduler_state.h"
 
-/* Hold the decode pages that positions up to tok1 need; sliding groups begin at tok_min. */
-static bool hold_pages(tr_scheduler *s, uint32_t slot, const uint32_t *tok_min, uint32_t tok1) {
-    const tr_kv_layout *l = &s->config.layout[1];
+bool tr_handoff_hold_pages(tr_scheduler *s, uint32_t slot, const uint32_t *tok_min, uint32_t tok1) {
+    const uint32_t p = pool_of(s, DECODE);
+    const tr_kv_layout *l = &s->config.layout[p];
     tr_sequence *q = &s->sequence[slot];
     for (uint32_t g = 0; g < l->n_groups; g++)
-        if (tr_kv_table_held(&q->row[1], g) + tr_kv_table_missing(l, &q->row[1], g, tok_min[g], tok1) >
-            q->need.pages[1][g])
+        if (tr_kv_table_held(&q->row[p], g) + tr_kv_table_missing(l, &q->row[p], g, tok_min[g], tok1) >
+            q->need.pages[p][g])
             return false;
     for (uint32_t g = 0; g < l->n_groups; g++)
-        tr_check(tr_kv_table_extend(l, s->config.table[1], slot, &q->row[1], g, tok_min[g], tok1, &s->pool[1]) ==
+        tr_check(tr_kv_table_extend(l, s->config.table[p], slot, &q->row[p], g, tok_min[g], tok1, &s->pool[p]) ==
                  TR_OK);
     q->table_version++;
     return true;
 }
 
-static void issue(tr_scheduler *s, uint32_t slot, tr_handoff_job *job, tr_effects *fx) {
+void tr_handoff_issue(tr_scheduler *s, uint32_t slot, tr_handoff_job *job, tr_effects *fx) {
     tr_component *c = &s->component[RESHARDER];
     tr_sequence *q = &s->sequence[slot];
     job->used = true;
     job->job = c->next_id++;
     c->in_flight++;
     q->jobs++;
-    if (job->part) {
+    if (job->file) {
+        /* moves nothing */
+    } else if (job->part) {
         q->part_end = job->tok1;
         q->part_layers = job->layer1;
     } else {
@@ -40,10 +42,12 @@ static void issue(tr_scheduler *s, uint32_t slot, tr_handoff_job *job, tr_effect
         m->tok_min = (tr_u32v){job->tok_min, s->config.layout[1].n_groups};
         m->layer0 = job->layer0;
         m->layer1 = job->layer1;
+        m->file = job->file;
+        m->pool = job->pool;
     }
 }
 
-static tr_handoff_job *free_job(tr_scheduler *s) {
+tr_handoff_job *tr_handoff_free_job(tr_scheduler *s) {
     for (uint32_t i = 0; i < JOBS_MAX; i++)
         if (!s->job[i].used) return &s->job[i];
     return NULL;
@@ -51,7 +55,8 @@ static tr_handoff_job *free_job(tr_scheduler *s) {
 
 static bool moves(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    return q->decode_end > q->prefill_end && !(q->unsettled & 1u << RESHARDER);
+    return !s->config.one_pool && q->decode_end > q->prefill_end && !(q->unsettled & 1u << RESHARDER) &&
+           !tr_keep_restoring(s, slot);
 }
 
 /* The span of a running step that comes next for this sequence; NULL: none. */
@@ -113,14 +118,14 @@ void tr_handoff_pump(tr_scheduler *s, tr_effects *fx) {
     for (uint32_t i = 0; i < s->n_running; i++) {
         uint32_t slot = s->running[i];
         if (c->n == 0 || c->state != COMPONENT_RUNNING || suspect_flies(s) || !room(s, fx, c->n)) return;
-        tr_handoff_job next, *job = free_job(s);
+        tr_handoff_job next, *job = tr_handoff_free_job(s);
         if (!moves(s, slot) || waits_for_parts(s, slot) || !next_move(s, slot, &next)) continue;
         if (job == NULL || (entry_of(s, slot)->deaths > 0 && c->in_flight > 0)) return;
         const tr_kv_layout *l = &s->config.layout[1];
         for (uint32_t g = 0; g < l->n_groups; g++) next.tok_min[g] = moved_from(s, g, &s->sequence[slot]);
-        if (!hold_pages(s, slot, next.tok_min, next.tok1)) continue;
+        if (!tr_handoff_hold_pages(s, slot, next.tok_min, next.tok1)) continue;
         *job = next;
-        issue(s, slot, job, fx);
+        tr_handoff_issue(s, slot, job, fx);
     }
 }
 
@@ -132,5 +137,6 @@ void tr_handoff_drop_job(tr_scheduler *s, tr_handoff_job *job) {
     q->jobs--;
     if (q->state != SEQUENCE_ENDED) q->move_issued = load(&entry_of(s, job->slot)->kv_moved);
     q->part_layers = 0;
+    if (job->file) tr_keep_dropped(s, job);
     tr_progress_tidy(s, job->slot);
 }

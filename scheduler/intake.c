@@ -68,7 +68,11 @@ static uint32_t check(tr_scheduler *s, const tr_msg_submit *m) {
     const tr_scheduler_config *c = &s->config;
     tr_error *err = &s->refusal;
     bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > 2 ||
-               m->cache_salt.len > TR_MAX_SALT_BYTES;
+               m->cache_salt.len > TR_MAX_SALT_BYTES || m->save.len > TR_MAX_FILE_NAME_BYTES ||
+               m->restore.len > TR_MAX_FILE_NAME_BYTES;
+    bad = bad || (m->restore.len > 0 && (m->restore_end >= m->tokens.len || m->logits ||
+                                         m->restore_end + (uint64_t)m->forced < m->tokens.len));
+    bad = bad || (m->save.len + m->restore.len > 0 && (m->n > 1 || m->sample > 0));
     for (uint32_t i = 0; !bad && i < m->stop.len; i++) bad = m->stop.data[i].len > TR_MAX_STOP_BYTES;
     for (uint32_t i = 0; !bad && i < m->tokens.len; i++) bad = m->tokens.data[i] >= c->vocab;
     if (bad)
@@ -129,6 +133,9 @@ static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submi
         e->stop_len[i] = (uint16_t)m->stop.data[i].len;
         if (m->stop.data[i].len > 0) memcpy(e->stop[i], m->stop.data[i].data, m->stop.data[i].len);
     }
+    e->restore_end = m->restore_end;
+    if (m->save.len > 0) memcpy(e->save, m->save.data, m->save.len);
+    if (m->restore.len > 0) memcpy(e->restore, m->restore.data, m->restore.len);
     const tr_kv_prefix_tenant tenant =
         tr_kv_prefix_tenant_of(s->config.prefix_key, m->cache_salt.data, m->cache_salt.len);
     memcpy(e->tenant, tenant.h, sizeof e->tenant);

@@ -21,6 +21,12 @@ typedef enum tr_journal_state {
     TR_JOURNAL_DONE = 2  /* finish is set; waits for RELEASE by the frontend */
 } tr_journal_state;
 
+typedef enum tr_journal_file {
+    TR_JOURNAL_FILE_OPEN = 0, /* not asked for, or still to be done */
+    TR_JOURNAL_FILE_FAILED = 1,
+    TR_JOURNAL_FILE_DONE = 2
+} tr_journal_file;
+
 typedef struct tr_journal_entry {
     _Alignas(64) _Atomic uint32_t state;
     _Atomic uint32_t n_tokens;     /* prompt and generated */
@@ -47,6 +53,11 @@ typedef struct tr_journal_entry {
     uint64_t order; /* of arrival */
     uint64_t accepted_ns, first_step_ns, first_token_ns, last_token_ns, handoff_ns, handoff_bytes;
     uint64_t prefilled_ns, visible_ns; /* end of the prefill; from there to the end of the hand-off */
+    /* saved sequences: names in the company's folder; restored: restore_end positions are there, kv_* follow */
+    char save[TR_MAX_FILE_NAME_BYTES + 1], restore[TR_MAX_FILE_NAME_BYTES + 1], note[TR_MAX_NOTE_BYTES + 1];
+    uint32_t restore_end, file_tries;
+    _Atomic uint32_t saved, restored; /* tr_journal_file */
+    uint64_t saved_bytes;
     uint8_t client[TR_MAX_CLIENT_ID_BYTES + 1];
     uint16_t stop_len[TR_MAX_STOPS];
     char stop[TR_MAX_STOPS][TR_MAX_STOP_BYTES];

@@ -52,7 +52,8 @@ static void drop_pool(tr_scheduler *s, uint32_t slot, uint32_t p) {
 
 static void tidy_ended(tr_scheduler *s, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
-    if (q->steps > 0 || q->jobs > 0 || q->unsettled != 0 || tr_sample_is_source(s, slot)) return;
+    if (q->steps > 0 || q->jobs > 0 || q->unsettled != 0 || tr_keep_saving(s, slot) || tr_sample_is_source(s, slot))
+        return;
     for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2); p++) drop_pool(s, slot, p);
     tr_sample_copied(s, slot); /* or never needed any more */
     if (!q->released) return;
@@ -255,6 +256,11 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m, tr_
     job->used = false;
     c->in_flight--;
     q->jobs--;
+    if (job->file) {
+        tr_keep_done(s, job, m);
+        tr_progress_tidy(s, slot);
+        return;
+    }
     s->stats.handoffs++;
     s->stats.handoff_bytes += m->bytes;
     s->stats.handoff_ns += m->ns;

@@ -53,7 +53,7 @@ static void reset_complete(tr_scheduler *s, uint32_t component) {
     }
     for (uint32_t i = 0; i < JOBS_MAX && component == RESHARDER; i++) {
         if (!s->job[i].used) continue;
-        if (c->counted_death) {
+        if (c->counted_death && !s->job[i].file) {
             tr_journal_entry *e = entry_of(s, s->job[i].slot);
             s->sequence[s->job[i].slot].fell = true;
             e->suspect_move = max_u32(e->suspect_move, s->job[i].tok1);
@@ -143,6 +143,7 @@ static uint32_t pages_held(const tr_scheduler *s, const tr_sequence *q, uint32_t
 /* A death between two words of one change is made whole: the word written first is the truth. */
 static void mend(const tr_scheduler *s, tr_journal_entry *e) {
     if (load(&e->state) == TR_JOURNAL_DONE) publish(&e->n_tokens, e->prompt_len + e->kept);
+    tr_keep_mend(e);
     publish(&e->kv_moved, max_u32(load(&e->kv_moved), load(&e->start[1])));
     if (s->config.one_pool) publish(&e->kv_moved, load(&e->kv_prefilled));
     publish(&e->kv_decoded, max_u32(load(&e->kv_decoded), load(&e->kv_moved)));

@@ -33,7 +33,7 @@ void tr_reuse_find(tr_scheduler *s, uint32_t slot, tr_reuse *r) {
     const tr_sequence *q = &s->sequence[slot];
     *r = (tr_reuse){.leader = NO_SLOT};
     if (tr_sample_find_fork(s, slot, r)) return;
-    if (!s->config.prefix_cache || entry_of(s, slot)->logits == 1) return;
+    if (!s->config.prefix_cache || entry_of(s, slot)->logits == 1 || entry_of(s, slot)->restore[0]) return;
     find_in(s, slot, 0, q->prefill_end - 1, 0, r);
     if (s->config.one_pool)
         r->start[1] = r->start[0];
@@ -106,5 +106,6 @@ static void learn_in(tr_scheduler *s, uint32_t slot, uint32_t p) {
 
 void tr_reuse_learn(tr_scheduler *s, uint32_t slot) {
     if (s->sequence[slot].state != SEQUENCE_RUNNING || !s->config.prefix_cache) return;
+    if (load(&entry_of(s, slot)->restored) == TR_JOURNAL_FILE_DONE) return; /* who knows which arithmetic made them */
     for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2); p++) learn_in(s, slot, p);
 }

@@ -71,7 +71,7 @@ static void init_components(tr_scheduler *s) {
         c->max_in_flight = s->config.pipeline[p].max_in_flight;
         memcpy(c->actor, s->config.pipeline[p].stage, c->n * sizeof *c->actor);
     }
-    if (s->config.one_pool) return;
+    if (s->config.resharder == TR_NOBODY) return; /* one pool, and no files */
     s->component[RESHARDER].n = s->component[RESHARDER].n_lead = s->config.two_resharders ? 2 : 1;
     s->component[RESHARDER].max_in_flight = JOBS_MAX;
     s->component[RESHARDER].actor[0] = s->config.resharder;
@@ -130,7 +130,7 @@ static void output(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
     m->tokens = (tr_u32v){e->tokens + e->prompt_len + from, have - from};
     q->sent = have;
     q->announce = false;
-    if (q->state != SEQUENCE_ENDED) return;
+    if (q->state != SEQUENCE_ENDED || tr_keep_saving(s, slot)) return;
     q->finish_sent = true;
     m->finish = e->finish;
     m->code = e->code;
@@ -141,6 +141,8 @@ static void output(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
     m->handoff_ns = e->handoff_ns;
     m->handoff_bytes = e->handoff_bytes;
     m->visible_ns = e->visible_ns;
+    m->saved_bytes = e->saved_bytes;
+    m->note = (tr_str){e->note, (uint32_t)strnlen(e->note, sizeof e->note)};
     m->total_ns = since(e->accepted_ns, e->last_token_ns);
 }
 
@@ -148,7 +150,7 @@ static void flush_outputs(tr_scheduler *s, tr_effects *fx) {
     for (uint32_t i = 0; i < s->n_slots && s->frontend_up; i++) {
         const tr_sequence *q = &s->sequence[i];
         if (q->state == SEQUENCE_NONE) continue;
-        bool ended = q->state == SEQUENCE_ENDED && !q->finish_sent;
+        bool ended = q->state == SEQUENCE_ENDED && !q->finish_sent && !tr_keep_saving(s, i);
         if (!q->announce && !ended && generated(s, i) <= q->sent) continue;
         if (!room(s, fx, 1)) return;
         output(s, i, fx);
@@ -158,8 +160,9 @@ static void flush_outputs(tr_scheduler *s, tr_effects *fx) {
 static void on_msg(tr_scheduler *s, const tr_event *ev, tr_effects *fx) {
     const tr_msg *m = ev->msg;
     bool frontend = ev->from == s->config.frontend;
-    bool resharder = !s->config.one_pool && (ev->from == s->config.resharder ||
-                                             (s->config.two_resharders && ev->from == s->config.resharder_to));
+    bool resharder =
+        s->component[RESHARDER].n > 0 &&
+        (ev->from == s->config.resharder || (s->config.two_resharders && ev->from == s->config.resharder_to));
     if (m->type == TR_MSG_SUBMIT && frontend)
         tr_intake_submit(s, &m->as.submit, fx);
     else if (m->type == TR_MSG_CANCEL && frontend)
@@ -212,6 +215,7 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     }
     tr_recovery_pump(s, fx);
     tr_intake_admit(s);
+    tr_keep_pump(s, fx);
     tr_handoff_pump(s, fx); /* what it finds moved can be decoded at once */
     tr_batcher_pump(s, fx);
     flush_outputs(s, fx);
@@ -243,6 +247,8 @@ void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out) {
 bool tr_scheduler_idle(const tr_scheduler *s) {
     uint32_t flying = 0;
     for (uint32_t c = 0; c < COMPONENTS; c++) flying += s->component[c].in_flight;
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        if (tr_keep_saving(s, i)) return false;
     return s->n_running == 0 && s->n_waiting == 0 && flying == 0;
 }
 

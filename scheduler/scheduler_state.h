@@ -1,6 +1,7 @@
 /* scheduler/scheduler_state.h - private state of the scheduler, shared by its files only.
  * scheduler.c   init, dispatch of events, output, stats      intake.c    SUBMIT, CANCEL, RELEASE, admission
  * batcher.c     what runs next: chunks and decode batches    progress.c  STEP_DONE, RESHARD_DONE, end of a request
+ * keep.c        sequences to files and back
  * handoff.c     RESHARD jobs                                 recovery.c  peers, resets, poison, own restart
  * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known
  * sample.c      n samples of one prompt: the leader is prefilled and draws n tokens, the others fork off its pages
@@ -76,11 +77,13 @@ typedef struct tr_flight { /* a STEP that is out */
     uint32_t *copies;   /* [COPIES_A_SPAN * max_batch] */
 } tr_flight;
 
+enum { TR_HANDOFF_SAVE = 1, TR_HANDOFF_RESTORE = 2 };
 typedef struct tr_handoff_job { /* a RESHARD that is out */
     bool used;
     uint64_t job, rid;
     uint32_t slot, tok0, tok1, layer0, layer1;
-    bool part; /* of a step that still runs: another job says when these positions are moved */
+    uint32_t file, pool; /* file: no move, but a save or a restore */
+    bool part;           /* of a step that still runs: another job says when these positions are moved */
     uint32_t tok_min[TR_KV_GROUPS_MAX];
 } tr_handoff_job;
 
@@ -207,6 +210,18 @@ void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f); /* forget it; posit
 /* handoff.c */
 void tr_handoff_pump(tr_scheduler *s, tr_effects *fx);
 void tr_handoff_drop_job(tr_scheduler *s, tr_handoff_job *job);
+tr_handoff_job *tr_handoff_free_job(tr_scheduler *s); /* or NULL */
+void tr_handoff_issue(tr_scheduler *s, uint32_t slot, tr_handoff_job *job, tr_effects *fx);
+/* Hold the decode pages that positions up to tok1 need; sliding groups begin at tok_min. */
+bool tr_handoff_hold_pages(tr_scheduler *s, uint32_t slot, const uint32_t *tok_min, uint32_t tok1);
+
+/* keep.c */
+bool tr_keep_restoring(const tr_scheduler *s, uint32_t slot); /* nothing is computed for it before that is decided */
+bool tr_keep_saving(const tr_scheduler *s, uint32_t slot);    /* its pages stay, and its end is not told yet */
+void tr_keep_pump(tr_scheduler *s, tr_effects *fx);
+void tr_keep_done(tr_scheduler *s, const tr_handoff_job *job, const tr_msg_reshard_done *m);
+void tr_keep_dropped(tr_scheduler *s, const tr_handoff_job *job);
+void tr_keep_mend(tr_journal_entry *e); /* a death behind `restored` */
 
 /* recovery.c */
 void tr_recovery_start(tr_scheduler *s);

@@ -181,6 +181,10 @@ static void tell(tr_forward *f, const tr_micro_batch *b) {
     const uint32_t layers = f->config.hi - f->config.lo; /* the start of the team publishes the counters */
     for (uint32_t i = 0; i < layers; i++) atomic_store_explicit(&f->next_item[i], 0, memory_order_relaxed);
     for (uint32_t i = 0; i <= layers; i++) atomic_store_explicit(&f->next_block[i], 0, memory_order_relaxed);
+    const uint32_t taken = tr_forward_taken_rows(f) * tr_team_size(f->config.team);
+    for (uint32_t i = 0; i < taken; i++) atomic_store_explicit(&f->taken[i].n, 0, memory_order_relaxed);
+    for (uint32_t i = 0; i < f->step->n_draws; i++)
+        atomic_store_explicit(&f->floor[i], TR_SAMPLER_NONE.score, memory_order_relaxed);
     for (uint32_t i = 0; i < b->n_spans * f->model->n_kv_heads; i++)
         atomic_store_explicit(&f->part_done[i], 0, memory_order_relaxed);
 }

@@ -68,8 +68,7 @@ static void lay_out_head(layout *l, uint32_t n_workers) {
     TAKE(f->sampled, f->config.max_spans);
     TAKE(f->draw, f->config.max_spans);
     TAKE(f->best, shares);
-    TAKE(f->guess, shares);
-    if (f->config.precision == TR_PRECISION_INT8) TAKE(f->coarse, (uint64_t)TR_SCREEN_ROWS * f->n_vocab);
+    TAKE(f->floor, f->config.max_spans);
 }
 
 static void lay_out(layout *l, uint32_t n_workers) {
@@ -83,6 +82,7 @@ static void lay_out(layout *l, uint32_t n_workers) {
     TAKE(f->row_pos, rows);
     TAKE(f->next_item, layers);
     TAKE(f->next_block, layers + 1);
+    TAKE(f->taken, (uint64_t)tr_forward_taken_rows(f) * n_workers);
     const uint64_t splits = (f->config.context - 1) / TR_OPS_ATTN_SPLIT_TOK + 1;
     const uint64_t parts = n_workers > 1 ? splits * f->config.max_spans : 0;
     f->n_parts = parts < TR_FORWARD_PARTS_MAX ? (uint32_t)parts : TR_FORWARD_PARTS_MAX;
@@ -134,6 +134,8 @@ static tr_status make_frequencies(tr_forward *f) {
         tr_rope_frequencies(f->model, kind == 0, f->inv_freq[kind]);
     }
     f->slot_used = calloc(f->config.kv.layout->n_slots, sizeof *f->slot_used);
+    if (f->last && f->head->kind == TR_IMAGE_INT8_PLANES)
+        TR_TRY(tr_screen_rows_init(&f->screen, &f->head->planes, f->floor));
     return f->slot_used ? TR_OK : TR_UNAVAILABLE;
 }
 
@@ -153,11 +155,13 @@ static tr_status allocate_workers(tr_forward *f) {
         w->gate_up = aligned_floats((size_t)rows * 2 * f->model->ffn);
         w->act = aligned_floats((size_t)rows * f->model->ffn);
         const bool planes = f->last && f->head->kind == TR_IMAGE_INT8_PLANES;
-        if (planes && tr_screen_init(&w->screen, f->ops, &f->head->planes) != TR_OK) return TR_UNAVAILABLE;
+        if (planes && tr_screen_init(&w->screen, f->ops) != TR_OK) return TR_UNAVAILABLE;
+        w->logits = f->last ? aligned_floats((size_t)f->config.max_spans * TR_FORWARD_HEAD_IDS) : NULL;
         w->sampler = f->last ? malloc(tr_sampler_scratch_bytes(f->model->vocab)) : NULL;
         if (tr_linear_rows_init(&w->ready, rows, (uint32_t)wide, a16(f)) != TR_OK ||
             tr_linear_rows_init(&w->act_ready, rows, f->model->ffn, a16(f)) != TR_OK || !w->panel || !w->scratch ||
-            !w->tmp || !w->x || !w->norm || !w->proj || !w->gate_up || !w->act || (f->last && !w->sampler))
+            !w->tmp || !w->x || !w->norm || !w->proj || !w->gate_up || !w->act ||
+            (f->last && !(w->sampler && w->logits)))
             return TR_UNAVAILABLE;
     }
     return f->worker ? TR_OK : TR_UNAVAILABLE;
@@ -178,13 +182,14 @@ tr_status tr_forward_memory_init(tr_forward *f) {
 void tr_forward_memory_fini(tr_forward *f) {
     for (uint32_t i = 0; f->worker && i < f->n_local; i++) {
         tr_forward_worker *w = &f->worker[i];
-        void *own[] = {w->panel, w->scratch, w->tmp, w->x, w->norm, w->proj, w->gate_up, w->act, w->sampler};
+        void *own[] = {w->panel, w->scratch, w->tmp, w->x, w->norm, w->proj, w->gate_up, w->act, w->logits, w->sampler};
         for (size_t k = 0; k < sizeof own / sizeof *own; k++) free(own[k]);
         tr_linear_rows_fini(&w->ready);
         tr_linear_rows_fini(&w->act_ready);
         tr_screen_fini(&w->screen);
     }
     free(f->worker);
+    tr_screen_rows_fini(&f->screen);
     for (uint32_t i = 0; i < f->n_own; i++) free(f->own[i]);
     if (f->logits && !f->config.common) munmap(f->logits, logits_bytes(f));
     free(f->slot_used);

@@ -15,6 +15,8 @@ enum {
     TR_FORWARD_NARROW_ROWS = 2,  /* up to these rows every worker does the work on rows for itself */
     TR_FORWARD_TAKEN_MIN = 24,   /* from these rows a worker on, workers take blocks of rows ... */
     TR_FORWARD_TAKEN_ROWS = 64,  /* ... of so many rows at most */
+    TR_FORWARD_CHUNK = 65536,    /* bytes of int8 weights, about, that a worker takes of a shared matmul at a time */
+    TR_FORWARD_HEAD_IDS = 512,   /* whose logits are made and scanned at a time */
     TR_FORWARD_ATTN_PAIRS = 48,  /* (row, head) pairs that the attention kernels take together */
     TR_FORWARD_PARTS_MAX = 1024, /* splits of single rows that are shared among workers, in one layer */
     TR_FORWARD_COMMON_MAX = 32   /* arrays of common memory */
@@ -35,6 +37,16 @@ typedef struct tr_forward_layer {
     uint32_t rope;   /* 0 global base, 1 local base */
 } tr_forward_layer;
 
+/* The matmuls that are shared anew in every step: of each layer, then those at the end. */
+typedef enum tr_forward_matmul { TR_FORWARD_QKV, TR_FORWARD_O, TR_FORWARD_GATE_UP, TR_FORWARD_DOWN } tr_forward_matmul;
+enum { TR_FORWARD_MATMULS = 4 };
+typedef enum tr_forward_last { TR_FORWARD_LAST_Q, TR_FORWARD_HEAD, TR_FORWARD_LASTS } tr_forward_last;
+
+/* Chunks of one worker's share of a matmul that somebody has taken; in a cache line of its own. */
+typedef struct tr_forward_taken {
+    _Alignas(64) _Atomic uint32_t n;
+} tr_forward_taken;
+
 /* What one worker needs for itself. */
 typedef struct tr_forward_worker {
     float *panel;   /* gemm_bf16 */
@@ -42,7 +54,8 @@ typedef struct tr_forward_worker {
     float *tmp;     /* [widest row] */
     void *sampler;  /* last stage only */
     tr_screen screen;
-    float *x; /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] */
+    float *logits; /* [max_spans, TR_FORWARD_HEAD_IDS], last stage only */
+    float *x;      /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] */
     /* like the common ones, of the rows that this worker has taken: [own_rows, ...] */
     float *norm, *proj, *gate_up, *act;
     tr_linear_rows ready, act_ready; /* the second: act by pieces, while the first is still read */
@@ -79,26 +92,32 @@ struct tr_forward {
     uint32_t *tokens; /* [max_rows]; first stage only */
     float *common_x;  /* where processes share */
     uint32_t *row_slot, *row_pos;
-    float *rope[2];              /* [rows, head_dim]: cos then sin */
-    float *norm, *qkv, *attn;    /* [rows, hidden], [rows, n_qkv], [rows, n_q] */
-    float *proj, *gate_up, *act; /* [rows, hidden], [rows, 2 ffn], [rows, ffn] */
-    tr_linear_rows ready;        /* input of the next matmul */
-    uint32_t *logit_row;         /* row of x behind each row of logits */
-    tr_span *asking_spans;       /* [max_spans] the rows that ask for logits, as the last layer ends with them alone */
-    float *logits;               /* [rows, n_vocab]; pages are touched only when used */
-    uint32_t *sampled;           /* [max_spans] */
-    tr_forward_draw *draw;       /* [max_spans] */
-    tr_sampler_best *best, *guess; /* [workers, max_spans], one a draw */
-    int32_t *coarse;               /* [TR_SCREEN_ROWS, n_vocab] where the head has planes */
-    _Atomic uint32_t *next_item;   /* [hi - lo] attention items taken in this step */
-    _Atomic uint32_t *next_block;  /* [hi - lo + 1] blocks of rows taken before the first attention, after each */
+    float *rope[2];               /* [rows, head_dim]: cos then sin */
+    float *norm, *qkv, *attn;     /* [rows, hidden], [rows, n_qkv], [rows, n_q] */
+    float *proj, *gate_up, *act;  /* [rows, hidden], [rows, 2 ffn], [rows, ffn] */
+    tr_linear_rows ready;         /* input of the next matmul */
+    uint32_t *logit_row;          /* row of x behind each row of logits */
+    tr_span *asking_spans;        /* [max_spans] the rows that ask for logits, as the last layer ends with them alone */
+    float *logits;                /* [rows, n_vocab]; pages are touched only when used */
+    uint32_t *sampled;            /* [max_spans] */
+    tr_forward_draw *draw;        /* [max_spans] */
+    tr_sampler_best *best;        /* [workers, max_spans], one a draw */
+    _Atomic double *floor;        /* [max_spans], one a draw: of the screen */
+    _Atomic uint32_t *next_item;  /* [hi - lo] attention items taken in this step */
+    _Atomic uint32_t *next_block; /* [hi - lo + 1] blocks of rows taken before the first attention, after each */
+    tr_forward_taken *taken;      /* [tr_forward_taken_rows, workers] */
     /* attention of single rows, split by split */
     uint32_t n_parts;
     float *part;                 /* [n_parts, n_heads, part floats] */
     _Atomic uint32_t *part_done; /* [max_spans, n_kv_heads] finished in this layer */
     /* of this process */
     tr_forward_worker *worker; /* [n_local] */
+    tr_screen_rows screen;     /* where the head has planes */
 };
+
+static inline uint32_t tr_forward_taken_rows(const tr_forward *f) {
+    return (f->config.hi - f->config.lo) * TR_FORWARD_MATMULS + TR_FORWARD_LASTS;
+}
 
 /* Shapes that follow from model and configuration. */
 void tr_forward_set_shapes(tr_forward *f);

@@ -18,32 +18,8 @@ static void head_rows(const tr_step *c) {
     tr_step_sync_rows(c);
 }
 
-/* Best of this worker's share of the vocabulary, where shares can be scanned apart. */
-static tr_sampler_best scan(const tr_step *c, const tr_sampler_params *p, const float *logits) {
-    uint32_t begin, end;
-    tr_team_share(c->f->model->vocab, c->id, c->n, &begin, &end);
-    if (!tr_sampler_splits(p) || begin == end) return TR_SAMPLER_NONE;
-    if (p->temperature > 0) return tr_sampler_scan(p, logits, begin, end);
-    float max;
-    size_t at = c->ops->argmax(logits + begin, end - begin, &max);
-    return max > -INFINITY ? (tr_sampler_best){(double)max, begin + (uint32_t)at} : TR_SAMPLER_NONE;
-}
-
-/* All logits; then all workers scan a share of every row. False: a rank has left. */
-static bool dense(const tr_step *c) {
-    const tr_forward *f = c->f;
-    tr_step_matmul(c, f->head, f->logits, f->n_vocab, f->step->n_logit_rows);
-    if (!tr_step_meet(c)) return false;
-    for (uint32_t i = 0; i < f->step->n_draws; i++) {
-        const tr_forward_draw *d = &f->draw[i];
-        f->best[c->id * f->config.max_spans + i] = scan(c, &d->params, f->logits + (size_t)d->row * f->n_vocab);
-    }
-    return tr_step_meet(c);
-}
-
-/* Few rows of which nothing but a token is wanted need no logits (stages/screen.h). */
-static bool screens(const tr_forward *f) {
-    if (f->head->kind != TR_IMAGE_INT8_PLANES || f->ready.a16 || f->step->n_logit_rows > TR_SCREEN_ROWS) return false;
+/* Nothing but tokens is wanted, and shares of the ids can be scanned apart. */
+static bool tokens_only(const tr_forward *f) {
     for (uint32_t i = 0; i < f->step->n_spans; i++)
         if (f->spans[i].flags & TR_SPAN_LOGITS) return false;
     for (uint32_t i = 0; i < f->step->n_draws; i++)
@@ -51,50 +27,92 @@ static bool screens(const tr_forward *f) {
     return true;
 }
 
-/* The best of every worker's share of the ids, without the logits. False: a rank has left. */
-static bool screen(const tr_step *c) {
+/* All logits, for who asked for them and for whole rows that one worker draws from. False: a rank has left. */
+static bool dense(const tr_step *c) {
     const tr_forward *f = c->f;
-    tr_screen *s = &c->w->screen;
-    uint32_t begin, end;
-    tr_team_share(f->n_vocab / TR_OPS_BLOCK_N, c->id, c->n, &begin, &end);
-    tr_screen_bounds(s, c->ready, f->step->n_logit_rows, f->logits, f->coarse, f->n_vocab, begin, end - begin);
-    begin *= TR_OPS_BLOCK_N, end *= TR_OPS_BLOCK_N;
-    if (end > f->model->vocab) end = f->model->vocab;
-    for (uint32_t pass = 0; pass < 2; pass++) {
-        for (uint32_t i = 0; i < f->step->n_draws; i++) {
-            const tr_forward_draw *d = &f->draw[i];
-            const size_t at = (size_t)d->row * f->n_vocab;
-            tr_screen_row row = {.bound = f->logits + at, .coarse = f->coarse + at, .index = d->row};
-            const uint32_t mine = c->id * f->config.max_spans + i;
-            if (pass == 0) {
-                f->guess[mine] = tr_screen_guess(s, &row, &d->params, begin, end);
-            } else {
-                tr_sampler_best guess = TR_SAMPLER_NONE;
-                for (uint32_t w = 0; w < c->n; w++)
-                    guess = tr_sampler_merge(guess, f->guess[w * f->config.max_spans + i]);
-                f->best[mine] = tr_screen_scan(s, &row, &d->params, begin, end, guess.score);
-            }
-        }
-        if (!tr_step_meet(c)) return false;
-    }
-    return true;
+    tr_step_matmul(c, tr_step_index_last(c, TR_FORWARD_HEAD), f->head, f->logits, f->n_vocab, f->step->n_logit_rows);
+    return tr_step_meet(c);
 }
 
-/* Each token is settled by one worker. */
-static void settle(const tr_step *c) {
+/* Best of n ids from id0 on. */
+static tr_sampler_best scan(const tr_step *c, const tr_sampler_params *p, const float *logits, uint32_t id0,
+                            uint32_t n) {
+    if (p->temperature > 0) return tr_sampler_scan(p, logits, id0, n);
+    float max;
+    size_t at = c->ops->argmax(logits, n, &max);
+    return max > -INFINITY ? (tr_sampler_best){(double)max, id0 + (uint32_t)at} : TR_SAMPLER_NONE;
+}
+
+/* Best of the ids of some blocks for every draw, from logits that never leave the cache. */
+static void scan_blocks(const tr_step *c, uint32_t block0, uint32_t blocks) {
+    const tr_forward *f = c->f;
+    const uint32_t id0 = block0 * TR_OPS_BLOCK_N, end = id0 + blocks * TR_OPS_BLOCK_N;
+    const uint32_t n = (end < f->model->vocab ? end : f->model->vocab) - id0;
+    tr_step_matmul_blocks(c, f->head, c->w->logits, TR_FORWARD_HEAD_IDS, f->step->n_logit_rows, block0, blocks);
+    for (uint32_t i = 0; i < f->step->n_draws; i++) {
+        const tr_forward_draw *d = &f->draw[i];
+        tr_sampler_best *best = &f->best[c->id * f->config.max_spans + i];
+        *best =
+            tr_sampler_merge(*best, scan(c, &d->params, c->w->logits + (size_t)d->row * TR_FORWARD_HEAD_IDS, id0, n));
+    }
+}
+
+/* The best of what each worker takes of the ids. False: a rank has left. */
+static bool tokens(const tr_step *c) {
+    const tr_forward *f = c->f;
+    for (uint32_t i = 0; i < f->step->n_draws; i++) f->best[c->id * f->config.max_spans + i] = TR_SAMPLER_NONE;
+    tr_step_work work =
+        tr_step_work_begin(c, tr_step_index_last(c, TR_FORWARD_HEAD), f->n_vocab / TR_OPS_BLOCK_N, f->head->k);
+    work.chunk = TR_FORWARD_HEAD_IDS / TR_OPS_BLOCK_N;
+    while (tr_step_work_next(c, &work))
+        for (uint32_t b = work.begin; b < work.end; b += work.chunk)
+            scan_blocks(c, b, work.end - b < work.chunk ? work.end - b : work.chunk);
+    return tr_step_meet(c);
+}
+
+/* Few rows and a head in planes need no logits (stages/screen.h). */
+static bool screens(const tr_forward *f) {
+    return f->head->kind == TR_IMAGE_INT8_PLANES && !f->ready.a16 && f->step->n_logit_rows <= TR_SCREEN_ROWS &&
+           f->step->n_draws <= TR_SCREEN_ROWS;
+}
+
+/* The same from bounds. Each process has queries of its own, made by its workers. False: a rank has left. */
+static bool screen(const tr_step *c) {
+    tr_forward *f = c->f;
+    const uint32_t local = c->id - f->first_worker, n = f->step->n_logit_rows;
+    for (uint32_t i = local; i < n; i += f->n_local)
+        tr_screen_rows_make(&f->screen, i, n, c->ready->x + (size_t)i * f->head->k, c->ready->scale[i]);
+    for (uint32_t i = 0; local == 0 && i < f->step->n_draws; i++)
+        tr_screen_rows_draw(&f->screen, i, f->step->n_draws, f->draw[i].row, &f->draw[i].params);
+    if (!tr_step_meet(c)) return false;
+    tr_step_work work =
+        tr_step_work_begin(c, tr_step_index_last(c, TR_FORWARD_HEAD), f->n_vocab / TR_OPS_BLOCK_N, f->head->k);
+    work.chunk = TR_SCREEN_IDS / TR_OPS_BLOCK_N;
+    tr_screen_begin(&c->w->screen, &f->screen);
+    while (tr_step_work_next(c, &work))
+        tr_screen_bounds(&c->w->screen, &f->screen, work.begin, work.end - work.begin, f->model->vocab);
+    if (!tr_step_meet(c)) return false;
+    for (uint32_t i = 0; i < f->step->n_draws; i++)
+        f->best[c->id * f->config.max_spans + i] = tr_screen_scan(&c->w->screen, &f->screen, i);
+    return tr_step_meet(c);
+}
+
+/* Each token is settled by one worker: the best of all shares, or drawn from the whole row. */
+static void settle(const tr_step *c, bool shares) {
     const tr_forward *f = c->f;
     for (uint32_t i = c->id; i < f->step->n_draws; i += c->n) {
         const tr_forward_draw *d = &f->draw[i];
         tr_sampler_best best = TR_SAMPLER_NONE;
-        for (uint32_t w = 0; w < c->n; w++) best = tr_sampler_merge(best, f->best[w * f->config.max_spans + i]);
-        f->sampled[d->at] =
-            tr_sampler_splits(&d->params)
-                ? tr_sampler_id(best)
-                : tr_sampler_draw(&d->params, f->logits + (size_t)d->row * f->n_vocab, f->model->vocab, c->w->sampler);
+        for (uint32_t w = 0; shares && w < c->n; w++)
+            best = tr_sampler_merge(best, f->best[w * f->config.max_spans + i]);
+        f->sampled[d->at] = shares ? tr_sampler_id(best)
+                                   : tr_sampler_draw(&d->params, f->logits + (size_t)d->row * f->n_vocab,
+                                                     f->model->vocab, c->w->sampler);
     }
 }
 
 void tr_head_run(const tr_step *c) {
+    const bool only = tokens_only(c->f);
     head_rows(c);
-    if (screens(c->f) ? screen(c) : dense(c)) settle(c);
+    if (!only ? dense(c) : screens(c->f) ? screen(c) : tokens(c)) settle(c, only);
 }

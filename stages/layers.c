@@ -138,25 +138,26 @@ static void act_row(const tr_step *c, const tr_image_tensor *down, uint32_t row,
 }
 
 /* Gate and up of a channel are made by one worker, a few at a time: read again while cached. */
-static void gate(const tr_step *c, const tr_image_tensor *gate_up, const tr_image_tensor *down) {
+static void gate(const tr_step *c, uint32_t index, const tr_image_tensor *gate_up, const tr_image_tensor *down) {
     enum { SLICE = 16 }; /* blocks */
     const uint32_t ffn = c->f->model->ffn, blocks = ffn / TR_OPS_BLOCK_N;
-    uint32_t begin, end;
-    tr_step_share(c, blocks, &begin, &end);
-    for (uint32_t b = begin, n; b < end; b += n) {
-        n = end - b < SLICE ? end - b : SLICE;
-        tr_step_matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, b, n);
-        tr_step_matmul_blocks(c, gate_up, c->gate_up, 2 * ffn, c->rows, blocks + b, n);
-        for (uint32_t r = 0; r < c->rows; r++) act_row(c, down, r, b * TR_OPS_BLOCK_N, n * TR_OPS_BLOCK_N);
-    }
+    tr_step_work work = tr_step_work_begin(c, index, blocks, gate_up->k);
+    while (tr_step_work_next(c, &work))
+        for (uint32_t b = work.begin, n; b < work.end; b += n) {
+            float *y = c->gate_up + (size_t)b * TR_OPS_BLOCK_N;
+            n = work.end - b < SLICE ? work.end - b : SLICE;
+            tr_step_matmul_blocks(c, gate_up, y, 2 * ffn, c->rows, b, n);
+            tr_step_matmul_blocks(c, gate_up, y + ffn, 2 * ffn, c->rows, blocks + b, n);
+            for (uint32_t r = 0; r < c->rows; r++) act_row(c, down, r, b * TR_OPS_BLOCK_N, n * TR_OPS_BLOCK_N);
+        }
 }
 
-static void project(const tr_step *c, uint32_t index, heads of) {
+static void project(const tr_step *c, uint32_t index, uint32_t matmul, heads of) {
     const tr_forward *f = c->f;
     const tr_forward_layer *l = &f->layer[index - f->config.lo];
     const uint32_t channels = f->model->head_dim, to = of.end > f->model->n_heads ? f->n_qkv : of.end * channels;
     norm_rows(c, l->attn_norm, l->qkv), tr_step_sync_rows(c);
-    tr_step_matmul_range(c, l->qkv, c->qkv, f->n_qkv, of.begin * channels, to), tr_step_sync(c);
+    tr_step_matmul_range(c, matmul, l->qkv, c->qkv, f->n_qkv, c->rows, of.begin * channels, to), tr_step_sync(c);
     qk_rows(c, l, index, of);
 }
 
@@ -167,7 +168,8 @@ static bool only_keys(const tr_step *c, uint32_t index) {
 
 static void before_attention(const tr_step *c, uint32_t index) {
     const tr_model_config *m = c->f->model;
-    project(c, index, (heads){only_keys(c, index) ? m->n_heads : 0, m->n_heads + m->n_kv_heads});
+    project(c, index, tr_step_index(c, index, TR_FORWARD_QKV),
+            (heads){only_keys(c, index) ? m->n_heads : 0, m->n_heads + m->n_kv_heads});
 }
 
 /* What the last layer works on: the rows that ask, with their queries. */
@@ -176,7 +178,7 @@ static tr_step asking(const tr_step *c, uint32_t index) {
     const tr_step fewer = tr_step_asking(c);
     if (!missing || fewer.rows == 0) return fewer;
     tr_step shared = tr_step_make(c->f, c->id, c->n, fewer.rows, TR_STEP_SHARED);
-    project(&shared, index, (heads){0, c->f->model->n_heads});
+    project(&shared, index, tr_step_index_last(c, TR_FORWARD_LAST_Q), (heads){0, c->f->model->n_heads});
     return tr_step_meet(c) ? fewer : (tr_step){.rows = 0};
 }
 
@@ -184,16 +186,17 @@ static void after_attention(const tr_step *c, uint32_t index) {
     const tr_forward *f = c->f;
     const tr_forward_layer *l = &f->layer[index - f->config.lo];
     prepare_rows(c, l->o, c->attn), tr_step_sync_rows(c);
-    tr_step_matmul(c, l->o, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
+    tr_step_matmul(c, tr_step_index(c, index, TR_FORWARD_O), l->o, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
     add_rows(c, l->attn_post_norm); /* the same rows as the norm that follows: no sync */
     norm_rows(c, l->ffn_norm, l->gate_up), tr_step_sync_rows(c);
     /* With whole rows in one hand, they are ready for the next matmul as they come. */
     const bool pieces = c->form == TR_STEP_TAKEN && tr_linear_by_pieces(l->down);
-    gate(c, l->gate_up, pieces ? l->down : NULL), tr_step_sync(c);
+    gate(c, tr_step_index(c, index, TR_FORWARD_GATE_UP), l->gate_up, pieces ? l->down : NULL), tr_step_sync(c);
     if (!pieces) prepare_rows(c, l->down, c->act), tr_step_sync_rows(c);
     tr_step down = *c;
     if (pieces) down.ready = &c->w->act_ready;
-    tr_step_matmul(&down, l->down, c->proj, f->model->hidden, c->rows), tr_step_sync(c);
+    tr_step_matmul(&down, tr_step_index(c, index, TR_FORWARD_DOWN), l->down, c->proj, f->model->hidden, c->rows),
+        tr_step_sync(c);
     add_rows(c, l->ffn_post_norm); /* the next layer's norm takes the same rows */
 }
 

@@ -58,15 +58,14 @@ static void matmul_groups(const tr_ops *ops, const tr_image_tensor *w, const tr_
         const uint32_t lo = block0 > at ? block0 : at, hi = block0 + blocks < end ? block0 + blocks : end;
         if (lo < hi) {
             tr_gemm_groups_args a = {.x = x->x,
-                                     .w = w->part[i].data,
-                                     .y = y + (size_t)at * 16,
+                                     .w = w->part[i].data + (lo - at) * tr_groups_block_bytes(w->part[i].format, w->k),
+                                     .y = y + (size_t)(lo - block0) * 16,
                                      .panel = panel,
                                      .format = w->part[i].format,
                                      .rows = rows,
                                      .k = w->k,
                                      .ldx = tr_groups_x_bytes(w->k),
                                      .ldy = ldy,
-                                     .block0 = lo - at,
                                      .blocks = hi - lo};
             ops->gemm_groups(&a);
         }
@@ -83,7 +82,7 @@ static void matmul_int8(const tr_ops *ops, const tr_image_tensor *w, const int8_
                          .w = data,
                          .comp = w->comp + channel,
                          .w_scale = w->scale + channel,
-                         .y = y + channel,
+                         .y = y,
                          .rows = rows,
                          .k = w->k,
                          .ldx = w->k,
@@ -100,7 +99,7 @@ static void matmul_planes(const tr_ops *ops, const tr_image_tensor *w, const tr_
     for (uint32_t b = block0; b < block0 + blocks; b += AT_ONCE) {
         const uint32_t n = block0 + blocks - b < AT_ONCE ? block0 + blocks - b : AT_ONCE;
         for (uint32_t i = 0; i < n; i++) ops->planes_unpack(panel + i * bytes, &w->planes, b + i);
-        matmul_int8(ops, w, panel, x, rows, y, ldy, b, n);
+        matmul_int8(ops, w, panel, x, rows, y + (size_t)(b - block0) * TR_OPS_BLOCK_N, ldy, b, n);
     }
 }
 
@@ -115,14 +114,13 @@ void tr_linear_matmul(const tr_ops *ops, const tr_image_tensor *w, const tr_line
         matmul_int8(ops, w, data, x, rows, y, ldy, block0, blocks);
     } else {
         tr_gemm_bf16_args a = {.x = x->x,
-                               .w = w->data,
+                               .w = (const uint16_t *)w->data + (size_t)block0 * TR_OPS_BLOCK_N * w->k,
                                .y = y,
                                .panel = panel,
                                .rows = rows,
                                .k = w->k,
                                .ldx = bf16_stride(ops, w),
                                .ldy = ldy,
-                               .block0 = block0,
                                .blocks = blocks};
         ops->gemm_bf16(&a);
     }

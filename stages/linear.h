@@ -32,8 +32,8 @@ bool tr_linear_by_pieces(const tr_image_tensor *w);
 /* Elements [k0, k0 + k) of a row, both multiples of 32. in: these [k]. */
 void tr_linear_prepare_piece(const tr_ops *ops, const tr_image_tensor *w, tr_linear_rows *to, uint32_t row, uint32_t k0,
                              uint32_t k, const float *in);
-/* y[rows, n] of the channels [16 * block0, 16 * (block0 + blocks)). y: row stride ldy. panel:
- * tr_ops_panel_floats(w->k) floats of this worker. */
+/* y[rows, 16 * blocks] of the channels from 16 * block0 on. y: row stride ldy. panel: tr_ops_panel_floats(w->k) floats
+ * of this worker. */
 void tr_linear_matmul(const tr_ops *ops, const tr_image_tensor *w, const tr_linear_rows *x, uint32_t rows, float *y,
                       uint32_t ldy, float *panel, uint32_t block0, uint32_t blocks);
 #endif

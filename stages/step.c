@@ -47,6 +47,42 @@ bool tr_step_next(const tr_step *step, uint32_t pass, tr_step *b) {
     return true;
 }
 
+tr_step_work tr_step_work_begin(const tr_step *c, uint32_t index, uint32_t blocks, uint32_t k) {
+    enum { SIDE = 4 /* blocks that kernels read side by side */ };
+    const uint32_t chunk = (TR_FORWARD_CHUNK / (TR_OPS_BLOCK_N * k) + SIDE - 1) / SIDE * SIDE;
+    const bool alone = c->form == TR_STEP_TAKEN || c->n == 1;
+    return (tr_step_work){.taken = alone ? NULL : c->f->taken + (size_t)index * c->n,
+                          .blocks = blocks,
+                          .chunk = chunk > SIDE ? chunk : SIDE};
+}
+
+bool tr_step_work_next(const tr_step *c, tr_step_work *w) {
+    if (!w->taken) {
+        w->begin = w->end, w->end = w->blocks;
+        return w->begin < w->end;
+    }
+    for (; w->victim < c->n; w->victim++) {
+        const uint32_t who = (c->id + w->victim) % c->n;
+        uint32_t begin, end;
+        tr_team_share(w->blocks, who, c->n, &begin, &end);
+        const uint32_t at = atomic_fetch_add_explicit(&w->taken[who].n, 1, memory_order_relaxed);
+        if (at >= (end - begin + w->chunk - 1) / w->chunk) continue;
+        w->begin = begin + at * w->chunk;
+        w->end = end - w->begin < w->chunk ? end : w->begin + w->chunk;
+        return true;
+    }
+    return false;
+}
+
+void tr_step_matmul_range(const tr_step *c, uint32_t index, const tr_image_tensor *w, float *y, uint32_t ldy,
+                          uint32_t rows, uint32_t from, uint32_t to) {
+    tr_step_work work = tr_step_work_begin(c, index, (to - from) / TR_OPS_BLOCK_N, w->k);
+    while (tr_step_work_next(c, &work)) {
+        const uint32_t block0 = from / TR_OPS_BLOCK_N + work.begin;
+        tr_step_matmul_blocks(c, w, y + (size_t)block0 * TR_OPS_BLOCK_N, ldy, rows, block0, work.end - work.begin);
+    }
+}
+
 bool tr_step_asks_fewer(const tr_step *c) {
     return c->form != TR_STEP_NARROW && c->f->step->n_logit_rows != c->f->step->n_rows;
 }

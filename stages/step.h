@@ -4,7 +4,8 @@
  *   TAKEN    a wide step is cut into blocks of rows, and a free worker takes the next: it carries its rows from one
  *            attention to the other without waiting for anyone, and what it writes it reads again from its own cache;
  *   SHARED   matmuls are shared by output channels, the work on rows (norms, rounding) by rows; tr_step_sync and
- *            tr_step_sync_rows are where the workers meet;
+ *            tr_step_sync_rows are where the workers meet. Each worker has a share of the channels and takes it in
+ *            chunks; who is done takes chunks of the others: a core that is slower for a moment keeps nobody waiting;
  *   NARROW   a step of a row or two, where meetings cost more than work: matmuls are shared, but every worker does the
  *            work on rows for itself, into memory of its own, and tr_step_sync_rows is nothing.
  * Threads: every function is called by all workers of the team, each with a tr_step of its own. */
@@ -54,25 +55,38 @@ static inline void tr_step_prepare(const tr_step *c, const tr_image_tensor *w, c
     tr_linear_prepare(c->ops, w, c->ready, row, in, c->w->tmp);
 }
 
-/* y[rows, n] = W * the rows that are ready, over `n` blocks of output channels. */
+/* y[rows, 16 n] = W * the rows that are ready, over `n` blocks of output channels. */
 static inline void tr_step_matmul_blocks(const tr_step *c, const tr_image_tensor *w, float *y, uint32_t ldy,
                                          uint32_t rows, uint32_t block0, uint32_t n) {
     tr_linear_matmul(c->ops, w, c->ready, rows, y, ldy, c->w->panel, block0, n);
 }
 
-/* The same over this worker's share of the channels. */
-static inline void tr_step_matmul(const tr_step *c, const tr_image_tensor *w, float *y, uint32_t ldy, uint32_t rows) {
+/* Blocks of output channels that this worker takes one after the other, of a matmul that it shares with others. */
+typedef struct tr_step_work {
+    tr_forward_taken *taken; /* [workers]; NULL: all at once */
+    uint32_t blocks, chunk;
+    uint32_t victim; /* whose share, counted from this worker's own */
     uint32_t begin, end;
-    tr_step_share(c, (w->n + TR_OPS_BLOCK_N - 1) / TR_OPS_BLOCK_N, &begin, &end);
-    if (begin != end) tr_step_matmul_blocks(c, w, y, ldy, rows, begin, end - begin);
+} tr_step_work;
+
+/* index: which matmul of the stage, one of the two below; k: its inputs. */
+tr_step_work tr_step_work_begin(const tr_step *c, uint32_t index, uint32_t blocks, uint32_t k);
+/* False: nothing is left. Else blocks [begin, end). */
+bool tr_step_work_next(const tr_step *c, tr_step_work *w);
+static inline uint32_t tr_step_index(const tr_step *c, uint32_t layer, tr_forward_matmul which) {
+    return (layer - c->f->config.lo) * TR_FORWARD_MATMULS + which;
+}
+static inline uint32_t tr_step_index_last(const tr_step *c, tr_forward_last which) {
+    return (c->f->config.hi - c->f->config.lo) * TR_FORWARD_MATMULS + which;
 }
 
-/* All rows of the step over this worker's share of the channels [from, to), multiples of a block. */
-static inline void tr_step_matmul_range(const tr_step *c, const tr_image_tensor *w, float *y, uint32_t ldy,
-                                        uint32_t from, uint32_t to) {
-    uint32_t begin, end;
-    tr_step_share(c, (to - from) / TR_OPS_BLOCK_N, &begin, &end);
-    if (begin != end) tr_step_matmul_blocks(c, w, y, ldy, c->rows, from / TR_OPS_BLOCK_N + begin, end - begin);
+/* y[rows, n] = W * the rows that are ready, for the channels [from, to), multiples of a block; shared with the other
+ * workers. */
+void tr_step_matmul_range(const tr_step *c, uint32_t index, const tr_image_tensor *w, float *y, uint32_t ldy,
+                          uint32_t rows, uint32_t from, uint32_t to);
+static inline void tr_step_matmul(const tr_step *c, uint32_t index, const tr_image_tensor *w, float *y, uint32_t ldy,
+                                  uint32_t rows) {
+    tr_step_matmul_range(c, index, w, y, ldy, rows, 0, (w->n + TR_OPS_BLOCK_N - 1) / TR_OPS_BLOCK_N * TR_OPS_BLOCK_N);
 }
 
 /* The first `rows` rows of the step, for this worker. */

@@ -24,6 +24,8 @@ enum {
     TR_MAX_SAMPLES = 16,              /* n of one prompt */
     TR_MAX_COPIES = 6 * TR_MAX_SPANS, /* numbers: three a page, a page of two groups a span */
     TR_MAX_ERROR_BYTES = 512,
+    TR_MAX_FILE_NAME_BYTES = 64, /* of a saved sequence */
+    TR_MAX_NOTE_BYTES = 255,
     TR_MAX_SALT_BYTES = 256,
     TR_MAX_CLIENT_ID_BYTES = 255 /* ZeroMQ routing id */
 };
@@ -48,6 +50,13 @@ enum {
     F(u32, top_k, 0, "0: off")                                                                                         \
     F(u64, seed, 0, "key of the draws")                                                                                \
     F(u32, ignore_eos, 1, "go on past the end token")
+#define TR_FIELDS_FILES(F)                                                                                             \
+    F(str, save, TR_MAX_FILE_NAME_BYTES, "name of a file in the company's folder that the sequence is saved to")       \
+    F(str, restore, TR_MAX_FILE_NAME_BYTES, "name of a saved sequence whose tokens the prompt begins with")            \
+    F(u32, restore_end, TR_MAX_TOKENS, "positions whose KV that file holds")
+#define TR_FIELDS_KEPT(F)                                                                                              \
+    F(u64, saved_bytes, 0, "with finish: of the file; 0: not asked, or see note")                                      \
+    F(str, note, TR_MAX_NOTE_BYTES, "with finish: what became of save and restore; the text is right all the same")
 #define TR_FIELDS_ADD(F)                                                                                               \
     F(u64, id, 0, "of the request, chosen by the client, unique among its open ones")                                  \
     F(str, prompt, TR_MAX_TEXT_BYTES, "text, or")                                                                      \
@@ -57,6 +66,7 @@ enum {
     F(u32, parse_special, 1, "special tokens written in the prompt text become tokens")                                \
     F(u32, no_bos, 1, "leave out the begin token")                                                                     \
     F(u32, forced, TR_MAX_TOKENS, "tokens at the end of the prompt that the decode path computes (teacher-forced)")    \
+    TR_FIELDS_FILES(F)                                                                                                 \
     F(u32, logits, 2, "send a logits frame: 1 for every position, 2 for those that no cached prefix holds")            \
     F(str, cache_salt, TR_MAX_SALT_BYTES, "cached prefixes are shared only among requests of the same salt")           \
     F(u32, n, TR_MAX_SAMPLES, "samples of the prompt, each with a text and an end of its own; 0: one")
@@ -74,6 +84,7 @@ enum {
     F(u64, handoff_bytes, 0, "with finish: KV bytes written by the resharder")                                         \
     F(u64, visible_ns, 0, "with finish: end of the prefill to the end of the hand-off: what it did not hide")          \
     F(u64, total_ns, 0, "with finish: accepted to last token")                                                         \
+    TR_FIELDS_KEPT(F)                                                                                                  \
     F(u32, cached_tokens, 0, "with finish: of the prompt, taken from the prefix cache")                                \
     F(u32, sample, TR_MAX_SAMPLES, "which of the n samples; the request ends with the last of them")
 #define TR_FIELDS_ERROR(F)                                                                                             \
@@ -96,6 +107,7 @@ enum {
     F(u32, forced, TR_MAX_TOKENS, "as in ADD")                                                                         \
     TR_FIELDS_SAMPLING(F)                                                                                              \
     F(strv, stop, TR_MAX_STOPS, "")                                                                                    \
+    TR_FIELDS_FILES(F)                                                                                                 \
     F(u32, logits, 2, "")                                                                                              \
     F(str, cache_salt, TR_MAX_SALT_BYTES, "")                                                                          \
     F(u32, n, TR_MAX_SAMPLES,                                                                                          \
@@ -119,6 +131,7 @@ enum {
     F(u64, handoff_bytes, 0, "")                                                                                       \
     F(u64, visible_ns, 0, "")                                                                                          \
     F(u64, total_ns, 0, "")                                                                                            \
+    TR_FIELDS_KEPT(F)                                                                                                  \
     F(u32, cached_tokens, 0, "")                                                                                       \
     F(u32, refused, 1, "it was not accepted, none of its samples")
 #define TR_FIELDS_RELEASE(F) F(u64, rid, 0, "the client has its end: forget the journal entry")
@@ -175,13 +188,16 @@ enum {
     F(u32, tok1, 0, "")                                                                                                \
     F(u32v, tok_min, 8, "per group: first position that the destination still needs")                                  \
     F(u32, layer0, 0, "layers [layer0, layer1)")                                                                       \
-    F(u32, layer1, 0, "")
+    F(u32, layer1, 0, "")                                                                                              \
+    F(u32, file, 2, "not a move: 1 save these positions of dst_slot to the file that the journal names, 2 restore")    \
+    F(u32, pool, 1, "with file")
 #define TR_FIELDS_RESHARD_DONE(F)                                                                                      \
     F(u32, epoch, 0, "")                                                                                               \
     F(u64, job, 0, "")                                                                                                 \
     F(u32, status, 0, "")                                                                                              \
     F(u64, bytes, 0, "written")                                                                                        \
-    F(u64, ns, 0, "")
+    F(u64, ns, 0, "")                                                                                                  \
+    F(str, note, TR_MAX_NOTE_BYTES, "why not, or what is to be known of it")
 
 /* ---- between nodes ---- */
 /* A program that would run a node, to the command that starts the company. */

@@ -126,6 +126,8 @@ static tr_status on_event(const tr_client_event *e, tr_cli_answer *a, samples *s
         a->handoff_ns = e->handoff_ns;
         a->handoff_bytes = e->handoff_bytes;
         a->visible_ns = e->visible_ns;
+        a->saved_bytes = e->saved_bytes;
+        snprintf(a->note, sizeof a->note, "%.*s", (int)e->note_bytes, e->note_bytes ? e->note : "");
     }
     *done = e->kind == TR_CLIENT_END && e->last;
     return show(s, e, err);
@@ -166,6 +168,7 @@ tr_status tr_cli_ask(tr_client *client, const tr_client_params *params, tr_cli_a
     TR_TRY(tr_client_add(client, params, &id, err));
     tr_status status = stream(client, id, alive, arg, a, &s, err);
     for (uint32_t i = 0; i < s.n; i++) free(s.of[i].text);
+    if (a->note[0] && status == TR_OK) tr_cli_say("%s", a->note);
     return status;
 }
 
@@ -263,6 +266,7 @@ static void print_figures(const tr_cli_answer *a) {
         fprintf(stderr, "%sinter-token mean %.2f ms, p50 %.2f, p99 %.2f; %.1f tok/s", a->ttft_ns ? "; " : "", f.mean_ms,
                 f.p50_ms, f.p99_ms, f.tok_s);
     if (a->ttft_ns || gaps) fputc('\n', stderr);
+    if (a->saved_bytes) fprintf(stderr, "saved %" PRIu64 " bytes\n", a->saved_bytes);
     if (!a->handoff_bytes) return;
     double hidden = a->visible_ns < a->handoff_ns ? 100 - 100 * (double)a->visible_ns / (double)a->handoff_ns : 0;
     fprintf(stderr, "hand-off %.2f ms, %" PRIu64 " bytes; visible %.2f ms (%.0f %% hidden behind the prefill)\n",

@@ -11,7 +11,8 @@ typedef struct tr_cli_answer {
     uint64_t *gap_ns;                                /* [n_gaps] between tokens as they came; owned */
     uint32_t n_gaps, cap_gaps;
     uint64_t first_ns, last_ns; /* arrival of the first and the last token, on the clock of tr_clock_now_ns */
-    uint64_t ttft_ns, total_ns, handoff_ns, handoff_bytes, visible_ns;
+    uint64_t ttft_ns, total_ns, handoff_ns, handoff_bytes, visible_ns, saved_bytes;
+    char note[TR_MAX_NOTE_BYTES + 1]; /* what became of save and restore */
 } tr_cli_answer;
 void tr_cli_answer_fini(tr_cli_answer *answer);
 

@@ -9,8 +9,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
-enum { PASSES = 8 };
+enum { PASSES = 8, LARGE_PAGE = 2 << 20 };
 
 /* Bytes that a decode step reads of the image of the first decoding stage; all layers are in it. */
 static uint64_t image_bytes(const tr_company *c) {
@@ -52,8 +53,10 @@ void tr_cli_bench_read_init(const tr_cli_session *s, tr_cli_bench_read *r) {
         if (s->company.actor[a].phase[1].active) add_cpus(r, &s->company.actor[a]);
     if (r->n_cpus) r->workers = r->n_cpus;
     if (r->bytes == 0 || r->bytes > s->machine.memory_bytes / 4) return;
-    r->data = aligned_alloc(4096, r->bytes);
-    if (r->data) memset(r->data, 1, r->bytes); /* pages of its own, not the one of zeros */
+    r->data = aligned_alloc(LARGE_PAGE, (r->bytes + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE);
+    if (!r->data) return;
+    madvise(r->data, r->bytes, MADV_HUGEPAGE); /* as images are mapped, where that can be had */
+    memset(r->data, 1, r->bytes);              /* pages of its own, not the one of zeros */
 }
 
 void tr_cli_bench_read_fini(tr_cli_bench_read *r) {

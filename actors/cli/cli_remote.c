@@ -1,5 +1,6 @@
 /* Commands on a running company, found by --name or --connect: generate, status, drain, stop. */
 #include "actors/cli/cli_ask.h"
+#include "actors/cli/cli_saved.h"
 #include "base/clock.h"
 #include "base/log.h"
 
@@ -85,18 +86,24 @@ static int end(tr_client **client, const tr_error *err, tr_status status) {
 /* ---- generate
  * --------------------------------------------------------------------------------------------------------- */
 
-static tr_status generate(tr_options *o, tr_client **client, tr_error *err) {
+static tr_status generate(tr_options *o, tr_cli_saved *saved, tr_client **client, tr_error *err) {
     const char *stop[TR_OPTIONS_STOPS_MAX];
     tr_cli_text prompt = {0};
     tr_cli_answer a;
     TR_TRY(check_words(o, err));
-    TR_TRY(tr_cli_read_prompt(o->n_positional ? o->positional[0] : NULL, &prompt, err));
+    TR_TRY(tr_cli_saved_open(o, saved, err));
+    if (saved->n_tokens && o->n_positional)
+        return tr_error_set(err, TR_USAGE, "generate --restore goes on as it is: leave out the prompt");
+    if (!saved->n_tokens) TR_TRY(tr_cli_read_prompt(o->n_positional ? o->positional[0] : NULL, &prompt, err));
     tr_status status = open_client(o, START_SECONDS, client, err);
     if (status == TR_OK) {
         const tr_client_info *info = tr_client_about(*client);
         tr_client_params params = tr_cli_ask_params(o, stop);
         params.prompt = prompt.data;
         params.prompt_len = prompt.len;
+        params.tokens = saved->tokens;
+        params.n_tokens = saved->n_tokens;
+        tr_cli_saved_params(saved, saved->n_tokens, &params);
         if (info->instruct && !tr_options_flag(o, TR_OPTION_QUIET) && !tr_options_flag(o, TR_OPTION_SPECIAL))
             tr_cli_say("hint: %s is an instruct model; the prompt goes in as it is, without its chat template",
                        info->model);
@@ -112,7 +119,9 @@ static tr_status generate(tr_options *o, tr_client **client, tr_error *err) {
 int tr_cli_generate(tr_options *o) {
     tr_client *client = NULL;
     tr_error err = {0};
-    tr_status status = generate(o, &client, &err);
+    static tr_cli_saved saved;
+    tr_status status = generate(o, &saved, &client, &err);
+    tr_cli_saved_fini(&saved);
     return end(&client, &err, status);
 }
 

@@ -130,6 +130,10 @@ tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err) {
     if (others && tr_company_calibrated(c))
         return tr_error_set(err, TR_UNAVAILABLE,
                             "calibrated KV formats are not available yet on several hosts: choose kv=int8 or bf16");
+    if (others && t->want.files)
+        return tr_error_set(err, TR_UNAVAILABLE,
+                            "saving and restoring sequences is not available yet on several hosts: leave out "
+                            "handoff.save_dir, --save and --restore");
     TR_TRY(tr_cli_session_kernels(kernels, err));
     if (s->nodes.socket)
         TR_TRY(tr_cli_nodes_kernels(&s->nodes, kernels, c->ops, err));
@@ -141,6 +145,7 @@ tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err) {
     /* Of a folder: the file in it. */
     snprintf(c->model_path, sizeof c->model_path, "%s", tr_model_file_path(s->model));
     snprintf(c->model_name, sizeof c->model_name, "%s", t->model_name);
+    snprintf(c->save_dir, sizeof c->save_dir, "%s", t->save_dir);
     snprintf(c->http_host, sizeof c->http_host, "%s", t->http_host);
     snprintf(c->api_key_file, sizeof c->api_key_file, "%s", t->api_key_file);
     c->http_port = t->http_port;
@@ -313,9 +318,8 @@ tr_status tr_cli_session_start(tr_cli_session *s, const char *name, tr_error *er
 
 void tr_cli_session_stop(tr_cli_session *s) {
     tr_client_close(&s->client);
-    if (!s->launched) return;
+    if (s->launched) s->exit_code = tr_launch_stop(&s->launch);
     s->launched = false;
-    s->exit_code = tr_launch_stop(&s->launch);
     tr_cli_home_release(&s->home);
 }
 

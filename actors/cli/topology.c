@@ -364,6 +364,17 @@ static tr_placement_cores cores_of(const char *text) {
     return strcmp(text, "shared") == 0 ? TR_PLACEMENT_SHARED : TR_PLACEMENT_AUTO;
 }
 
+static tr_status find_save_dir(const char *text, tr_topology *t, tr_error *err) {
+    char full[PATH_MAX];
+    struct stat st;
+    if (!text[0]) return TR_OK;
+    if (!realpath(text, full) || stat(full, &st) != 0 || !S_ISDIR(st.st_mode) || strlen(full) >= sizeof t->save_dir)
+        return tr_error_set(err, TR_CONFIG, "handoff.save_dir: '%.200s' is no folder: create it first", text);
+    memcpy(t->save_dir, full, strlen(full) + 1);
+    t->want.files = true;
+    return TR_OK;
+}
+
 /* A folder of keys that a file names is meant from there, like the model. */
 static void keys_beside(const tr_options *o, const char *file, tr_topology *t) {
     char copy[PATH_MAX], whole[PATH_MAX + TR_COMPANY_PATH_MAX];
@@ -411,6 +422,7 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     w->prefix_cache = strcmp(tr_options_text(o, TR_OPTION_PREFIX_CACHE), "on") == 0;
     w->watermark = tr_options_u32(o, TR_OPTION_WATERMARK);
     w->kv_memory = tr_options_u64(o, TR_OPTION_KV_MEMORY);
+    TR_TRY(find_save_dir(tr_options_text(o, TR_OPTION_HANDOFF_SAVE_DIR), t, err));
     snprintf(t->kv_calibration, sizeof t->kv_calibration, "%s", tr_options_text(o, TR_OPTION_KV_CALIBRATION));
     snprintf(t->endpoint, sizeof t->endpoint, "%s", tr_options_text(o, TR_OPTION_ENDPOINT));
     TR_TRY(read_http(o, t, err));

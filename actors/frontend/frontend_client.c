@@ -216,6 +216,35 @@ static bool prompt_ids(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v
     return true;
 }
 
+/* Names of files in the one folder: letters, digits, "._-", not hidden. */
+static bool valid_name(tr_str name) {
+    for (uint32_t i = 0; i < name.len; i++) {
+        char c = name.data[i];
+        bool letter =
+            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+        if (!letter && (c != '.' || i == 0)) return false;
+    }
+    return true;
+}
+
+static bool valid_files(tr_frontend *f, sender from, const tr_msg_add *m, uint32_t n_prompt) {
+    if (m->save.len + m->restore.len == 0) return true;
+    if (f->rt->company->save_dir[0] == 0)
+        refuse(f, from, m->id, 69, "this company saves no sequences: start it with --set handoff.save_dir=FOLDER");
+    else if (!valid_name(m->save) || !valid_name(m->restore))
+        refuse(f, from, m->id, 64, "the name of a saved sequence has letters, digits and . _ - only, and no folder");
+    else if (m->n > 1)
+        refuse(f, from, m->id, 64, "n is %u: a sequence that is saved or restored has one sample", m->n);
+    else if (m->restore.len > 0 &&
+             (m->logits || m->restore_end >= n_prompt || m->restore_end + (uint64_t)m->forced < n_prompt))
+        refuse(f, from, m->id, 64,
+               "restore_end is %u: the rest of the %u tokens must be forced, and no logits asked for", m->restore_end,
+               n_prompt);
+    else
+        return true;
+    return false;
+}
+
 static bool valid_request(tr_frontend *f, sender from, const tr_msg_add *m, uint32_t n_prompt) {
     const uint32_t context = f->rt->company->context;
     bool evaluation = m->logits && m->max_tokens == 0;
@@ -283,6 +312,9 @@ static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids
                               .ignore_eos = m->ignore_eos,
                               .stop = m->stop,
                               .logits = m->logits,
+                              .save = m->save,
+                              .restore = m->restore,
+                              .restore_end = m->restore_end,
                               .cache_salt = m->cache_salt,
                               .n = n,
                               .sample = first}};
@@ -343,7 +375,8 @@ static void on_add(tr_frontend *f, sender from, const tr_msg_add *m) {
             return;
         }
     tr_u32v ids;
-    if (!prompt_ids(f, from, m, &ids) || !valid_request(f, from, m, ids.len)) return;
+    if (!prompt_ids(f, from, m, &ids) || !valid_request(f, from, m, ids.len) || !valid_files(f, from, m, ids.len))
+        return;
     if (missing == (1u << n) - 1)
         submit(f, from, m, ids, 0, n);
     else

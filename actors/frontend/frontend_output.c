@@ -127,6 +127,8 @@ static void send_text(tr_frontend *f, tr_request *r, uint32_t index, const uint3
         m.as.text.handoff_bytes = e->handoff_bytes;
         m.as.text.visible_ns = e->visible_ns;
         m.as.text.total_ns = e->total_ns;
+        m.as.text.saved_bytes = e->saved_bytes;
+        m.as.text.note = (tr_str){r->note, (uint32_t)strlen(r->note)};
         m.as.text.cached_tokens = e->cached_tokens;
     }
     r->offset += bytes;
@@ -177,6 +179,7 @@ static void on_output(tr_frontend *f, const tr_msg_output *m) {
     r->finish = m->finish;
     r->end = *m;
     snprintf(r->error, sizeof r->error, "%.*s", (int)m->error.len, m->error.len ? m->error.data : "");
+    snprintf(r->note, sizeof r->note, "%.*s", (int)m->note.len, m->note.len ? m->note.data : "");
     r->finish_deadline_ns = tr_clock_now_ns() + LOGITS_WAIT_NS;
     const uint64_t rid = r->rid;
     const uint32_t first = r->sample;
@@ -194,7 +197,8 @@ static void replay(tr_frontend *f, tr_journal_entry *e) {
     uint32_t state = atomic_load_explicit(&e->state, memory_order_acquire);
     uint32_t n = atomic_load_explicit(&e->n_tokens, memory_order_acquire);
     tr_msg_output m = {.rid = e->rid, .tokens = {e->tokens + e->prompt_len, n > e->prompt_len ? n - e->prompt_len : 0}};
-    if (state == TR_JOURNAL_DONE) {
+    bool saving = e->save[0] && atomic_load_explicit(&e->saved, memory_order_acquire) == TR_JOURNAL_FILE_OPEN;
+    if (state == TR_JOURNAL_DONE && !(saving && f->rt->company->resharder != TR_NOBODY)) {
         m.finish = e->finish;
         m.code = e->code;
         m.error = (tr_str){e->error, (uint32_t)strnlen(e->error, sizeof e->error)};
@@ -205,6 +209,8 @@ static void replay(tr_frontend *f, tr_journal_entry *e) {
         m.handoff_bytes = e->handoff_bytes;
         m.cached_tokens = e->cached;
         m.visible_ns = e->visible_ns;
+        m.saved_bytes = e->saved_bytes;
+        m.note = (tr_str){e->note, (uint32_t)strnlen(e->note, sizeof e->note)};
     }
     on_output(f, &m);
 }

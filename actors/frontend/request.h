@@ -35,7 +35,7 @@ typedef struct tr_request {
     void *submit; /* encoded SUBMIT until ACCEPTED (ZeroMQ transport loses what a dead process held) */
     size_t submit_bytes;
     tr_msg_output end; /* figures of the final OUTPUT; its views are not kept */
-    char error[TR_MAX_ERROR_BYTES];
+    char error[TR_MAX_ERROR_BYTES], note[TR_MAX_NOTE_BYTES + 1];
 } tr_request;
 
 typedef struct tr_request_table {

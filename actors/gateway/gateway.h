@@ -17,7 +17,7 @@ typedef struct tr_gateway_choice {
     char *text;  /* whole answers: what came so far */
     size_t len, room;
     bool begun;
-    uint32_t finish, prompt_tokens, generated;
+    uint32_t finish, prompt_tokens, cached_tokens, generated;
 } tr_gateway_choice;
 
 typedef struct tr_gateway_exchange {

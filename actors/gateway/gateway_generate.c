@@ -61,6 +61,7 @@ static tr_openai_usage usage_of(const tr_gateway_exchange *x) {
     tr_openai_usage u = {0};
     for (uint32_t k = 0; k < x->n_choices; k++) {
         u.prompt += x->choice[k].prompt_tokens;
+        u.cached += x->choice[k].cached_tokens;
         u.generated += x->choice[k].generated;
     }
     return u;
@@ -137,6 +138,7 @@ void tr_gateway_on_event(tr_gateway *g, const tr_client_event *e) {
     if (last) {
         c->finish = e->finish;
         c->prompt_tokens = e->prompt_tokens;
+        c->cached_tokens = e->cached_tokens;
         c->generated = e->generated_tokens;
         c->id = 0;
         x->n_open--;

@@ -5,6 +5,7 @@
 #include "actors/resharder/kv_receive.h"
 #include "actors/resharder/kv_send.h"
 #include "actors/resharder/resharder_core.h"
+#include "actors/resharder/resharder_file.h"
 #include "actors/runtime/company_side.h"
 #include "base/checked.h"
 #include "base/clock.h"
@@ -68,6 +69,32 @@ static uint64_t copy_all(driver *d, tr_reshard_plan *plan) {
     return bytes;
 }
 
+/* A save or a restore; fills the answer. */
+static void run_file(driver *d, const tr_msg_reshard *job, tr_event *done, tr_error *err) {
+    const tr_kv_layout *l = d->side[job->pool].side.layout;
+    tr_journal *journal = d->rt->segment[TR_SEGMENT_JOURNAL];
+    tr_resharder_file f = {.company = d->rt->company,
+                           .ops = d->ops,
+                           .pool = d->pool[job->pool],
+                           .layout = l,
+                           .table = d->side[job->pool].side.table,
+                           .tmp = d->tmp,
+                           .entry = tr_journal_at(journal, job->dst_slot),
+                           .job = job};
+    uint64_t begin = tr_clock_now_ns();
+    tr_status status = TR_INVALID;
+    if (job->dst_slot >= journal->n_slots || job->tok_min.len != l->n_groups || f.entry->rid != job->rid)
+        tr_error_set(err, status, "the job is of another request");
+    else
+        status = job->file == 1 ? tr_resharder_file_save(&f, &done->as.computed.bytes, err)
+                                : tr_resharder_file_restore(&f, &done->as.computed.bytes, err);
+    done->as.computed.status = status == TR_OK ? 0 : 1;
+    done->as.computed.error = err->text[0] ? err->text : NULL;
+    if (status != TR_OK) tr_log(TR_LOG_WARN, "file_refused", "rid=%llu %s", (unsigned long long)job->rid, err->text);
+    done->now_ns = tr_clock_now_ns();
+    done->as.computed.total_ns = done->now_ns - begin;
+}
+
 /* One hand-off job; fills the answer. */
 static void run_job(driver *d, const tr_msg_reshard *job, tr_event *done, tr_error *err) {
     uint64_t begin = tr_clock_now_ns();
@@ -110,7 +137,10 @@ static void compute(driver *d) {
     tr_event done = {.kind = TR_EVENT_COMPUTED, .from = TR_NOBODY};
     d->pending = false;
     atomic_store(&d->rt->block->busy, 1);
-    run_job(d, &d->job, &done, &err);
+    if (d->job.file)
+        run_file(d, &d->job, &done, &err);
+    else
+        run_job(d, &d->job, &done, &err);
     atomic_fetch_add(&d->rt->block->progress, 1);
     atomic_store(&d->rt->block->busy, 0);
     on_event(d, &done);
@@ -224,7 +254,7 @@ tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
     d->ops = tr_ops_find(rt->company->ops);
     d->tmp = aligned_alloc(64, tr_align_up(rt->company->layout[0].head_dim * sizeof(float), 64));
     d->pool[0] = rt->segment[TR_SEGMENT_POOL_PREFILL];
-    d->pool[1] = rt->segment[TR_SEGMENT_POOL_DECODE];
+    d->pool[1] = rt->segment[rt->company->one_pool ? TR_SEGMENT_POOL_PREFILL : TR_SEGMENT_POOL_DECODE];
     tr_status status = TR_OK;
     if (!d->ops || !d->tmp)
         status = tr_error_set(err, TR_UNAVAILABLE, "this machine cannot run the kernel set %s of the plan",

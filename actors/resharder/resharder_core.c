@@ -76,6 +76,9 @@ static void on_computed(tr_resharder_core *r, const tr_event *ev, tr_effects *fx
     m->status = ev->as.computed.status;
     m->bytes = ev->as.computed.bytes;
     m->ns = ev->as.computed.total_ns;
+    size_t n = ev->as.computed.error ? strnlen(ev->as.computed.error, sizeof r->note - 1) : 0;
+    if (n > 0) memcpy(r->note, ev->as.computed.error, n);
+    m->note = (tr_str){r->note, (uint32_t)n};
 }
 
 static void pump(tr_resharder_core *r, tr_effects *fx) {

@@ -116,6 +116,7 @@ typedef struct tr_company {
     /* packed tables of the tokenizer; empty: they are made from the model file */
     char vocabulary_path[TR_COMPANY_PATH_MAX];
     char runtime_dir[TR_COMPANY_PATH_MAX];
+    char save_dir[TR_COMPANY_PATH_MAX];                     /* folder of saved sequences, absolute; empty: none */
     char endpoint[TR_COMPANY_PATH_MAX];                     /* ZeroMQ endpoint of the frontend */
     char image_path[TR_PRECISION_END][TR_COMPANY_PATH_MAX]; /* index: precision of the image; empty: not needed */
     int32_t image_fd[TR_PRECISION_END];                     /* or a descriptor (cache could not be written); -1: none */
@@ -136,7 +137,7 @@ typedef struct tr_company {
     uint32_t n_actors, n_links;
     uint32_t frontend, scheduler;
     uint32_t resharder, resharder_to;   /* reads the prefill pool, writes the decode pool: one actor where one node has
-                                           both; TR_NOBODY when one_pool */
+                                           both; TR_NOBODY: one pool, no files */
     uint32_t n_nodes, self;             /* self: the node that this copy of the plan is for */
     uint32_t pool_node[2];              /* where the pool of each phase lies */
     uint64_t plan_hash;                 /* of all that every node computes alike */

@@ -291,7 +291,7 @@ static tr_status add_actors(build *b, tr_error *err) {
     c->frontend = add_service(b, TR_ROLE_FRONTEND, "frontend", 0);
     c->scheduler = add_service(b, TR_ROLE_SCHEDULER, "scheduler", 0);
     c->resharder = c->resharder_to = TR_NOBODY;
-    if (!c->one_pool) {
+    if (!c->one_pool || b->want->files) {
         c->resharder = c->resharder_to = add_service(b, TR_ROLE_RESHARDER, "resharder", c->pool_node[0]);
         if (c->pool_node[1] != c->pool_node[0])
             c->resharder_to = add_service(b, TR_ROLE_RESHARDER, "resharder", c->pool_node[1]);

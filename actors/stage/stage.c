@@ -243,8 +243,7 @@ static tr_status open_stage(driver *d, tr_error *err) {
     d->out = tr_runtime_data_out(rt, TR_LINK_ACTIVATION);
     d->logits = tr_runtime_data_out(rt, TR_LINK_LOGITS);
     TR_TRY(tr_passes_open(rt, NULL, NULL, &d->passes, err));
-    if (d->passes.forward[0] && rt->company->resharder != TR_NOBODY)
-        tr_forward_on_layers(d->passes.forward[0], on_layers, d);
+    if (d->passes.forward[0] && !rt->company->one_pool) tr_forward_on_layers(d->passes.forward[0], on_layers, d);
     atomic_store(&rt->block->placed, d->me->n_cpus && tr_bind_thread_verify(d->me->cpus, 1) ? 1 : 2);
     d->x = aligned_alloc(64, tr_align_up((size_t)rt->company->max_rows * rt->company->hidden * sizeof(float), 64));
     d->spans = calloc(TR_MAX_SPANS, sizeof *d->spans);

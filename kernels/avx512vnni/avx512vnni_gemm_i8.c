@@ -2,20 +2,8 @@
  * The sums of a tile start at comp (= -128 * sum of the weights), so no correction is left for the end.
  * Inline assembly keeps the sums in registers: from the intrinsic gcc spills them in the k loop. For the same reason
  * every micro-kernel is a function of its own with nothing but the k loop in it. */
+#include "kernels/simd/vnni512.inc"
 #include "kernels/variants.h"
-
-#include <immintrin.h>
-#include <string.h>
-
-#define INLINE   static inline __attribute__((always_inline))
-#define NOINLINE static __attribute__((noinline))
-
-INLINE void dot(__m512i *acc, __m512i x, __m512i w) { __asm__("vpdpbusd %2, %1, %0" : "+v"(*acc) : "v"(x), "v"(w)); }
-INLINE __m512i quad(const uint8_t *x) {
-    int32_t q;
-    memcpy(&q, x, sizeof q);
-    return _mm512_set1_epi32(q);
-}
 
 typedef struct tile {
     const uint8_t *x;

@@ -1,19 +1,7 @@
 /* AVX-512 VNNI: int8 weights times 16-bit activations in two planes of bytes: two dot products a weight. Tiles of 3
  * rows (6 planes) x 64 channels; the sums of a high plane start at comp. See avx512vnni_gemm_i8.c for the assembly. */
+#include "kernels/simd/vnni512.inc"
 #include "kernels/variants.h"
-
-#include <immintrin.h>
-#include <string.h>
-
-#define INLINE   static inline __attribute__((always_inline))
-#define NOINLINE static __attribute__((noinline))
-
-INLINE void dot(__m512i *acc, __m512i x, __m512i w) { __asm__("vpdpbusd %2, %1, %0" : "+v"(*acc) : "v"(x), "v"(w)); }
-INLINE __m512i quad(const uint8_t *x) {
-    int32_t q;
-    memcpy(&q, x, sizeof q);
-    return _mm512_set1_epi32(q);
-}
 
 typedef struct tile {
     const uint8_t *x; /* planes ldx apart */

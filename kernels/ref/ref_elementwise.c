@@ -120,3 +120,10 @@ size_t tr_ref_argmax(const float *x, size_t n, float *max_out) {
     *max_out = found ? x[at] : -INFINITY;
     return at;
 }
+
+size_t tr_ref_at_least(const float *x, size_t n, float least, uint32_t *index) {
+    size_t found = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!(x[i] < least)) index[found++] = (uint32_t)i;
+    return found;
+}

@@ -32,9 +32,11 @@ static float output(const tr_planes *w, const tr_planes_query *q, size_t row, in
 
 void tr_ref_planes_bound(const tr_planes_args *a) {
     for (size_t m = 0; m < a->rows; m++)
-        for (size_t n = 16 * a->block0; n < 16 * (a->block0 + a->blocks); n++)
-            a->bound[m * a->ld + n] =
-                output(a->w, &a->query[m], n, sum_bound(a->w, &a->query[m], n, &a->coarse[m * a->ld + n]));
+        for (size_t i = 0; i < 16 * a->blocks; i++) {
+            const size_t n = 16 * a->block0 + i;
+            const int32_t sum = sum_bound(a->w, &a->query[m], n, &a->coarse[m * a->ld + i]);
+            a->bound[m * a->ld + i] = output(a->w, &a->query[m], n, sum);
+        }
 }
 
 float tr_ref_planes_output(const tr_planes *w, const tr_planes_query *q, size_t row, int32_t coarse) {

@@ -93,6 +93,36 @@ class Eval(unittest.TestCase):
                     self.assertEqual(first[0], again[0], "%s %s %s" % (model, path, topology))
                     self.assertTrue(first[1] == again[1], "logits differ: %s %s %s" % (model, path, topology))
 
+    def test_calibrated_kv(self):
+        """int8-static and int8-residual: refused without a calibration, with one the same bits in every topology."""
+        model = MODELS[0]
+        got = subprocess.run([BIN, "eval", model, "--text", self.text, "--set", "unified.kv=int8-static"], env=self.env,
+                             capture_output=True, timeout=60, check=False)
+        self.assertEqual(got.returncode, 66, got.stderr)
+        self.assertIn(b"troupe calibrate", got.stderr)
+        self.call("calibrate", model, "--text", self.text)
+        for kv in ("int8-static", "int8-residual"):
+            first = self.evaluate(model, "handoff", "--prefill", "pp=1", "--decode", "kv=" + kv)
+            for prefill, decode, more in (("pp=2", "pp=3", ["--chunk", "7"]), ("pp=1,page=64", "pp=2,page=32", ["-t", "1"])):
+                again = self.evaluate(model, "handoff", "--prefill", prefill, "--decode", decode + ",kv=" + kv, *more)
+                self.assertTrue(first[1] == again[1], "logits differ: %s %s %s" % (kv, prefill, decode))
+            self.evaluate(model, "handoff", "--prefill", "kv=" + kv, "--decode", "dtype=bf16,kv=bf16")
+        self.env["TROUPE_KV_CALIBRATION"] = self.text
+        got = subprocess.run([BIN, "eval", model, "--text", self.text, "--set", "unified.kv=int8-static"], env=self.env,
+                             capture_output=True, timeout=60, check=False)
+        self.assertEqual(got.returncode, 65, got.stderr)
+
+    def test_compare_kv(self):
+        """A row a format; those that need a calibration are left out where there is none."""
+        rows = json.loads(self.call("eval", MODELS[1], "--text", self.text, "--compare-kv", "--json"))["kv"]
+        self.assertEqual([r["format"] for r in rows], ["bf16", "int8"])
+        self.assertEqual((rows[0]["kl_mean"], rows[0]["top1"]), (0, 1))
+        self.assertTrue(0 < rows[1]["kl_mean"] < 0.01 and rows[1]["kl_mean"] <= rows[1]["kl_p99"] <= rows[1]["kl_max"])
+        self.assertTrue(rows[1]["decode_ms"] > 0 and rows[0]["bytes_per_token"] > 1.5 * rows[1]["bytes_per_token"])
+        self.call("calibrate", MODELS[1], "--text", self.text)
+        table = self.call("eval", MODELS[1], "--text", self.text, "--path", "prefill", "--compare-kv").decode().splitlines()
+        self.assertEqual([x.split(" | ")[0] for x in table[2:]], ["| bf16", "| int8", "| int8-static", "| int8-residual"])
+
     def test_the_paths_are_different_paths(self):
         one, two, three = (self.evaluate(MODELS[0], p)[1] for p in ("prefill", "decode", "handoff"))
         self.assertFalse(one == two or two == three or one == three)

@@ -15,11 +15,13 @@ class Topologies(topologies_test.Same):
     def test_same_numbers(self):
         for model in MODELS:
             for args in (split(1, 1), split(2, 3), split(3, 1) + ["--chunk", "16"], unified(2),
-                         split(2, 2) + ["--set", "transport.local=zmq"]):
+                         split(2, 2) + ["--set", "transport.local=zmq"],
+                         split(1, 2, extra=(",tp=2", ",tp=2"))):
                 with self.subTest(model=model, args=args):
                     self.texts(model, PAIR, args)
             for path, args in (("prefill", split(1, 1)), ("prefill", split(3, 1) + ["--chunk", "64"]),
                                ("handoff", split(1, 1)), ("handoff", split(2, 3)), ("handoff", unified(3)),
+                               ("handoff", split(2, 1, extra=(",tp=2", ",tp=3"))),
                                ("decode", split(1, 1)), ("decode", split(1, 3))):
                 with self.subTest(model=model, path=path, args=args):
                     self.logits(model, PAIR, args, path)

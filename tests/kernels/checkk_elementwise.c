@@ -207,6 +207,21 @@ static void argmax(checkk *c) {
     checkk_end_case(c);
 }
 
+static void at_least(checkk *c) {
+    size_t n = any_length(c);
+    checkk_kind kind = any_kind(c);
+    checkk_begin(c, "at_least", "n=%zu kind=%d", n, (int)kind);
+    float *x = checkk_floats(c, n, kind), least = x[checkk_below(c, (uint32_t)n)];
+    if (checkk_below(c, 4) == 0) /* ties */
+        for (size_t i = 0; i < n; i++) x[i] = (float)checkk_below(c, 3);
+    if (checkk_below(c, 4) == 0) least = checkk_below(c, 2) ? -INFINITY : NAN;
+    uint32_t *want = checkk_buffer(c, (n + 16) * sizeof *want), *got = checkk_buffer(c, (n + 16) * sizeof *got);
+    size_t n_want = c->ref->at_least(x, n, least, want), n_got = c->ops->at_least(x, n, least, got);
+    if (n_want != n_got) checkk_fail(c, "%zu found, expected %zu", n_got, n_want);
+    checkk_same_bytes(c, "indices", got, want, n_want * sizeof *want);
+    checkk_end_case(c);
+}
+
 void checkk_elementwise(checkk *c) {
     for (unsigned i = 0; i < 4 * c->effort; i++) {
         rmsnorm(c);
@@ -220,5 +235,6 @@ void checkk_elementwise(checkk *c) {
         activation(c, false);
         embed(c);
         argmax(c);
+        at_least(c);
     }
 }

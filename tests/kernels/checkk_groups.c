@@ -73,6 +73,7 @@ static double exact(const shape *s, const uint8_t *x, const uint8_t *block, size
         double v = (double)(int8_t)x[i] * (double)tr_groups_x_scale(x, s->k)[i / 32];
         sum += (w + min) * v;
         *mass_out += (fabs(w) + fabs(min)) * fabs(v);
+        if (32 * fabs(v) > 3e38) *mass_out = INFINITY; /* the row's own scaled sums may leave the range */
     }
     return sum;
 }

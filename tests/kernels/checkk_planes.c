@@ -57,7 +57,8 @@ static void any_row(checkk *c, const matrix *m, uint8_t *x) {
 }
 
 static void planes(checkk *c) {
-    const uint32_t k = 32 * checkk_between(c, 1, 24), rows = checkk_between(c, 1, 6), kind = checkk_below(c, 4);
+    enum { ROWS = 40 };
+    const uint32_t k = 32 * checkk_between(c, 1, 24), rows = checkk_between(c, 1, ROWS), kind = checkk_below(c, 4);
     matrix m = {.w.k = k, .w.block = (k & (~k + 1u)) < 128 ? k & (~k + 1u) : 128, .blocks = checkk_between(c, 1, 11)};
     const size_t n = 16 * m.blocks, block0 = checkk_below(c, (uint32_t)m.blocks), bytes = tr_planes_query_bytes(k);
     const size_t blocks = checkk_between(c, 1, (uint32_t)(m.blocks - block0)), ld = n + 16 * checkk_below(c, 2);
@@ -65,12 +66,12 @@ static void planes(checkk *c) {
     any_matrix(c, &m, kind);
     uint8_t *x = checkk_buffer(c, rows * k);
     float *x_scale = checkk_buffer(c, rows * sizeof *x_scale);
-    int8_t *memory = checkk_buffer(c, rows * bytes);
-    tr_planes_query query[6];
+    int8_t *memory = checkk_buffer(c, rows * bytes), *quads = checkk_buffer(c, 8 * rows * tr_planes_lines(k));
+    tr_planes_query query[ROWS];
     for (uint32_t r = 0; r < rows; r++) {
         any_row(c, &m, x + r * k);
         x_scale[r] = fabsf(checkk_float(c, (checkk_kind)checkk_below(c, CHECKK_KINDS)));
-        tr_planes_query_init(&query[r], &m.w, x + r * k, x_scale[r], memory + r * bytes);
+        tr_planes_query_init(&query[r], &m.w, x + r * k, x_scale[r], memory + r * bytes, quads + 8 * r, 8 * rows);
     }
     float *y = checkk_buffer(c, rows * ld * 4), *want = checkk_buffer(c, rows * ld * 4);
     float *got = checkk_buffer(c, rows * ld * 4), *out = checkk_buffer(c, rows * ld * 4);
@@ -78,6 +79,7 @@ static void planes(checkk *c) {
     int32_t *want_coarse = checkk_buffer(c, rows * ld * 4), *coarse = checkk_buffer(c, rows * ld * 4);
     tr_planes_args a = {.w = &m.w,
                         .query = query,
+                        .quads = quads,
                         .bound = want,
                         .coarse = want_coarse,
                         .rows = rows,
@@ -103,8 +105,9 @@ static void planes(checkk *c) {
                                        .blocks = blocks});
     for (uint32_t r = 0; r < rows; r++)
         for (size_t i = r * ld + 16 * block0; i < r * ld + 16 * (block0 + blocks); i++) {
-            out[i] = c->ops->planes_output(&m.w, &query[r], i - r * ld, coarse[i]);
-            if (got[i] < y[i]) checkk_fail(c, "bound %g of output %g, row %u", (double)got[i], (double)y[i], r);
+            const size_t at = i - 16 * block0; /* of bounds */
+            out[i] = c->ops->planes_output(&m.w, &query[r], i - r * ld, coarse[at]);
+            if (got[at] < y[i]) checkk_fail(c, "bound %g of output %g, row %u", (double)got[at], (double)y[i], r);
         }
     checkk_same_floats(c, "output", out, y, rows * ld);
     int8_t *again = checkk_buffer(c, 16 * k);

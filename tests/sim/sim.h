@@ -66,6 +66,9 @@ typedef struct request {
     uint32_t prompt[MAX_CONTEXT];
     char salt[4]; /* of its tenant */
     uint64_t seed;
+    bool save;        /* to a file of its own */
+    uint32_t restore; /* 1 + index of the request whose file it restores; 0: none */
+    uint32_t restore_end;
     uint32_t n, sample, lead;      /* samples of the prompt; which one; request that leads them */
     uint32_t stop_at;              /* the frontend finds a stop text after this many tokens; 0: never */
     uint64_t submit_ns, cancel_ns; /* 0: no cancel */
@@ -82,6 +85,13 @@ typedef struct request {
     uint32_t n_oracle, oracle_finish;
     uint32_t oracle[MAX_CONTEXT];
 } request;
+
+/* A saved sequence: cells as they lay in the pool. */
+typedef struct saved {
+    uint32_t n_tokens, n_prefill, n_kv, pool, tok_min[TR_KV_GROUPS_MAX];
+    uint32_t token[MAX_CONTEXT];
+    uint64_t cell[MAX_LAYERS][MAX_HEADS][MAX_CONTEXT];
+} saved;
 
 typedef struct message {
     uint64_t at;
@@ -115,7 +125,7 @@ typedef struct process {
     uint64_t timer; /* number of the timer that counts */
     void *core;
     /* computation in progress */
-    bool computing, done_early, input_announced, room_announced;
+    bool computing, file_failed, done_early, input_announced, room_announced;
     uint64_t compute_no;
     tr_msg compute;
     uint32_t status;
@@ -199,6 +209,7 @@ typedef struct world {
     tr_effects *fx;
     /* clients and the volatile state of the frontend */
     request request[MAX_REQUESTS];
+    saved *file[MAX_REQUESTS]; /* by the request that saved it */
     uint32_t n_requests;
     struct {
         bool known, accepted, cancel_sent;
@@ -266,6 +277,7 @@ void sim_model_oracle(world *w, request *r);
 void sim_model_step(world *w, uint32_t actor, const tr_msg_step *step, const uint64_t *in, uint64_t *out,
                     uint32_t *sampled, uint32_t max_rows);
 void sim_model_garble(world *w, uint32_t actor, const tr_msg_step *step, uint32_t max_rows);
+bool sim_model_file(world *w, const tr_msg_reshard *job, uint64_t max_cells); /* false: it cannot be used */
 uint64_t sim_model_reshard(world *w, const tr_msg_reshard *job, uint64_t max_ops);
 
 /* sim_check.c */

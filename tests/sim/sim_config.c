@@ -50,6 +50,7 @@ static void pipelines(world *w) {
     uint32_t most = w->model.n_layers < 4 ? w->model.n_layers : 4, actor = FIRST_STAGE;
     w->n_pipelines = c->n_pipelines = between(w, 1, 3) == 1 ? 1 : 2;
     c->one_pool = sim_random(w, 4) == 0;
+    if (c->one_pool && w->seed % 2) c->resharder = TR_NOBODY;
     for (uint32_t p = 0; p < w->n_pipelines; p++) {
         split(w, p, between(w, 1, most));
         c->pipeline[p].n_stages = w->n_stages[p];
@@ -142,6 +143,26 @@ static void pools(world *w) {
     }
 }
 
+/* It goes on where an earlier one ended, with or without more prompt; the file may be there by then, or not. */
+static void restore(world *w, uint32_t i, tr_rng *rng) {
+    request *r = &w->request[i];
+    uint32_t from = (uint32_t)tr_rng_below(rng, i);
+    const request *old = &w->request[from];
+    uint32_t n = old->n_prompt + old->n_oracle, more = (uint32_t)tr_rng_below(rng, 3), n_prefill;
+    n_prefill = old->n_prompt - old->forced;
+    if (!old->save || n + more >= w->scheduler.context || old->n_oracle == 0) return;
+    memcpy(r->prompt, old->prompt, old->n_prompt * sizeof *r->prompt);
+    memcpy(r->prompt + old->n_prompt, old->oracle, old->n_oracle * sizeof *r->prompt);
+    for (uint32_t k = 0; k < more; k++) r->prompt[n + k] = (uint32_t)tr_rng_below(rng, w->scheduler.vocab);
+    r->n_prompt = n + more;
+    r->forced = r->n_prompt - n_prefill;
+    r->restore = 1 + from;
+    r->restore_end = n - 1;
+    r->logits = 0;
+    r->poison = r->bad = false;
+    r->submit_ns += old->submit_ns;
+}
+
 /* A prompt of its own, or one that begins as an earlier request ended: with its prompt, perhaps with its output. */
 static void prompt(world *w, uint32_t i, bool alike) {
     request *r = &w->request[i];
@@ -173,6 +194,7 @@ static void sample_of(world *w, uint32_t lead, uint32_t k) {
 }
 
 static void requests(world *w) {
+    tr_rng files = {w->seed ^ 0xf11e};
     const tr_scheduler_config *c = &w->scheduler;
     uint32_t poison_odds = between(w, 2, 8);
     bool alike = sim_random(w, 2) == 0;
@@ -196,10 +218,13 @@ static void requests(world *w) {
         r->fault_pos = (uint32_t)sim_random(w, last < c->context ? last : c->context);
         r->poison = (w->faults & POISON) && sim_random(w, poison_odds) == 0;
         r->bad = !r->poison && (w->faults & BAD_REQUEST) && sim_random(w, 5) == 0;
+        r->save = tr_rng_below(&files, 3) == 0;
+        if (i > 0 && tr_rng_below(&files, 3) == 0) restore(w, i, &files);
         sim_model_oracle(w, r);
         sim_push(w, r->submit_ns, W_SUBMIT, i, 0, 0);
         if (r->cancel_ns) sim_push(w, r->cancel_ns, W_CANCEL, i, 0, 0);
-        if (r->logits || r->max_tokens == 0 || sim_random(w, 3) != 0) continue;
+        if (r->logits || r->max_tokens == 0 || r->restore || sim_random(w, 3) != 0) continue;
+        r->save = false;
         uint32_t n = between(w, 2, 5), most = w->n_requests - i;
         r->n = n < most ? n : most;
         for (uint32_t k = 1; k < r->n; k++) sample_of(w, i, k);

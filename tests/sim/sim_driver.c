@@ -119,6 +119,10 @@ static uint64_t run(world *w, uint32_t actor, uint32_t limit) {
         run_step(w, actor, limit);
         return 0;
     }
+    if (p->compute.as.reshard.file) {
+        p->file_failed = !sim_model_file(w, &p->compute.as.reshard, limit);
+        return 0;
+    }
     return sim_model_reshard(w, &p->compute.as.reshard, limit);
 }
 
@@ -138,6 +142,7 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
     p->compute = *m;
     p->compute_no++;
     p->status = 0;
+    p->file_failed = false;
     sim_publish_state(w, actor);
     bool stage = m->type == TR_MSG_STEP;
     if (stage) {
@@ -197,6 +202,10 @@ void sim_driver_computed(world *w, uint32_t actor, uint64_t compute_no) {
     tr_event ev = {.kind = TR_EVENT_COMPUTED, .from = TR_NOBODY};
     ev.as.computed.status = p->status;
     ev.as.computed.error = p->status ? "bad request: a row that no stage can compute" : NULL;
+    if (p->file_failed) {
+        ev.as.computed.status = 1;
+        ev.as.computed.error = "no such file";
+    }
     ev.as.computed.sampled = p->sampled;
     ev.as.computed.total_ns = 1000;
     ev.as.computed.bytes = 64;

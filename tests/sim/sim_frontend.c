@@ -1,6 +1,7 @@
 /* A minimal frontend and its clients. The clients (struct request) outlive it; front[] dies with it. */
 #include "tests/sim/sim.h"
 
+#include <stdio.h>
 #include <string.h>
 
 static uint32_t find(const world *w, uint64_t rid) {
@@ -24,6 +25,13 @@ static void send_submit(world *w, uint32_t i) {
                                   .logits = r->logits,
                                   .n = r->n,
                                   .cache_salt = {r->salt, (uint32_t)strlen(r->salt)}};
+    char save[8], restore[8];
+    tr_msg_submit *s = &m.as.submit;
+    if (r->save) s->save = (tr_str){save, (uint32_t)snprintf(save, sizeof save, "f%u", i)};
+    if (r->restore) {
+        s->restore = (tr_str){restore, (uint32_t)snprintf(restore, sizeof restore, "f%u", r->restore - 1)};
+        s->restore_end = r->restore_end;
+    }
     sim_send(w, FRONTEND, SCHEDULER, &m);
 }
 

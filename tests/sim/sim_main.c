@@ -77,6 +77,7 @@ static void free_world(world *w) {
         free(w->process[a].core);
     }
     free(w->journal_mem);
+    for (uint32_t i = 0; i < MAX_REQUESTS; i++) free(w->file[i]);
     for (uint32_t p = 0; p < (w->scheduler.one_pool ? 1u : 2u); p++) {
         free(w->table[p]);
         free((void *)w->bitmap[p]);

@@ -1,6 +1,7 @@
 /* The hash model. Weights of the two phases differ; so do the cells that the resharder converts. */
 #include "tests/sim/sim.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Where both phases have one precision, a path is as good as the other. */
@@ -137,6 +138,49 @@ void sim_model_garble(world *w, uint32_t actor, const tr_msg_step *step, uint32_
                 for (uint32_t h = 0; h < w->model.n_kv_heads; h++)
                     *cell_at(w, pool, step->spans.data[i].slot, l, h, step->spans.data[i].pos0 + k) =
                         tr_rng_next(&w->rng);
+}
+
+/* ---- saved sequences; a name is "f" and the index of the request that saves ---- */
+static bool fits(world *w, const saved *f, const tr_journal_entry *e, const tr_msg_reshard *job) {
+    if (f == NULL || f->n_kv < job->tok1 || f->n_prefill != e->prompt_len - e->forced) return false;
+    for (uint32_t g = 0; g < w->scheduler.layout[1].n_groups; g++)
+        if (f->tok_min[g] > job->tok_min.data[g]) return false;
+    return memcmp(f->token, e->tokens, job->tok1 * sizeof *f->token) == 0;
+}
+
+static saved *begin_save(world *w, uint32_t i, tr_journal_entry *e, const tr_msg_reshard *job) {
+    free(w->file[i]);
+    saved *f = w->file[i] = calloc(1, sizeof *f);
+    if (f == NULL) abort();
+    f->n_tokens = e->prompt_len + e->kept;
+    f->n_prefill = e->prompt_len - e->forced;
+    f->n_kv = job->tok1;
+    f->pool = job->pool;
+    memcpy(f->tok_min, job->tok_min.data, job->tok_min.len * sizeof *f->tok_min);
+    memcpy(f->token, e->tokens, f->n_tokens * sizeof *f->token);
+    return f;
+}
+
+bool sim_model_file(world *w, const tr_msg_reshard *job, uint64_t max_cells) {
+    tr_journal_entry *e = tr_journal_at(w->journal_mem, job->dst_slot);
+    const tr_kv_layout *layout = &w->scheduler.layout[job->pool];
+    bool save = job->file == 1;
+    uint32_t i = (uint32_t)strtoul((save ? e->save : e->restore) + 1, NULL, 10);
+    if (e->rid != job->rid || job->tok_min.len != layout->n_groups) sim_fail(w, "file job of another request");
+    if (save && max_cells < UINT32_MAX) return true; /* died before the file had its name */
+    saved *f = save ? begin_save(w, i, e, job) : w->file[i];
+    if (!save && !fits(w, f, e, job)) return false;
+    for (uint32_t l = 0; l < w->model.n_layers; l++)
+        for (uint32_t h = 0; h < w->model.n_kv_heads; h++)
+            for (uint32_t pos = job->tok_min.data[layout->layer_group[l]]; pos < job->tok1 && max_cells > 0; pos++) {
+                uint64_t *cell = cell_at(w, job->pool, job->dst_slot, l, h, pos);
+                if (save)
+                    f->cell[l][h][pos] = *cell;
+                else
+                    *cell = f->pool == job->pool ? f->cell[l][h][pos] : converted(f->cell[l][h][pos]);
+                max_cells--;
+            }
+    return true;
 }
 
 uint64_t sim_model_reshard(world *w, const tr_msg_reshard *job, uint64_t max_ops) {

@@ -236,7 +236,7 @@ static void on_signal(world *w, const event *e) {
     process *p = &w->process[e->actor];
     if (p->state == GONE || p->life != e->life) return;
     if (e->other == SIGKILL) {
-        if (p->hung) w->chaos_counted++;
+        if (p->hung || p->computing) w->chaos_counted++; /* one that is merely slow is taken for hung too */
         sim_kill(w, e->actor, SIGKILL, true);
     } else if (sim_random(w, 4) != 0) { /* some do not listen */
         p->state = GONE;

@@ -47,7 +47,8 @@ static void test_round_trip(void **state) {
     for (uint32_t h = 0; h < LAYERS * HEADS; h++) {
         const tr_kv_head *head = &tr_kv_calibration_heads(back)[h];
         for (uint32_t i = 0; i < DIM; i++) {
-            float k = size_of(h / HEADS, h % HEADS, i, false), v = size_of(h / HEADS, h % HEADS, i, true);
+            float k = 1.25f * size_of(h / HEADS, h % HEADS, i, false),
+                  v = 1.25f * size_of(h / HEADS, h % HEADS, i, true);
             assert_true(head->k_step[i] == k / 127 && head->v_step[i] == v / 127);
             assert_true(head->k_mul[i] == (k > 0 ? 127 / k : 0) && head->v_mul[i] == (v > 0 ? 127 / v : 0));
         }

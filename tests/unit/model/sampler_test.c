@@ -140,8 +140,10 @@ static void splits(void **state) {
             tr_sampler_best up = TR_SAMPLER_NONE, down = TR_SAMPLER_NONE;
             for (uint32_t i = 0; i < parts; i++) {
                 uint32_t j = parts - 1 - i;
-                up = tr_sampler_merge(up, tr_sampler_scan(&p, x, V * i / parts, V * (i + 1) / parts));
-                down = tr_sampler_merge(down, tr_sampler_scan(&p, x, V * j / parts, V * (j + 1) / parts));
+                up = tr_sampler_merge(
+                    up, tr_sampler_scan(&p, x + V * i / parts, V * i / parts, V * (i + 1) / parts - V * i / parts));
+                down = tr_sampler_merge(
+                    down, tr_sampler_scan(&p, x + V * j / parts, V * j / parts, V * (j + 1) / parts - V * j / parts));
             }
             assert_int_equal(tr_sampler_id(up), whole);
             assert_int_equal(tr_sampler_id(down), whole);

@@ -69,7 +69,7 @@ static void create(bool unified, bool exclusive, uint32_t pages0) {
                                    .pipeline = {{2, {P0, P1}, 2}, {2, {D0, D1}, 2}},
                                    .exclusive = exclusive,
                                    .frontend = FRONT,
-                                   .resharder = RESHARDER,
+                                   .resharder = unified ? TR_NOBODY : RESHARDER,
                                    .chunk = 32,
                                    .max_rows = 40,
                                    .max_batch = 4,
