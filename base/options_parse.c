@@ -1,5 +1,7 @@
 #include "base/options_impl.h"
 
+#include "base/options_foreign.h"
+
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
