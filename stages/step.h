@@ -28,7 +28,7 @@ typedef struct tr_step {
     tr_linear_rows *ready;
 } tr_step;
 
-static inline void tr_step_meet(const tr_step *c) { tr_team_barrier(c->f->config.team, c->id); }
+static inline void tr_step_meet(const tr_step *c) { tr_team_barrier(c->f->config.team); }
 static inline void tr_step_sync(const tr_step *c) {
     if (c->form != TR_STEP_TAKEN) tr_step_meet(c);
 }

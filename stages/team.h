@@ -1,8 +1,7 @@
 /* stages/team.h - the workers of one stage: n threads of which the caller is the first.
  * Why: a stage splits every operation over its cores; the split never changes a number (kernels/ops.h).
- * Waiting: inside a run a barrier spins some tens of microseconds and then sleeps on a futex; between runs the workers
- * sleep. Where waits keep outlasting that (more threads than cores, of whatever process) it sleeps at once
- * (spin_policy.h), as it always does with more workers than cores.
+ * Waiting: inside a run a barrier spins, and sleeps on a futex when the wait is a long one (at once with more workers
+ * than cores); between runs the workers sleep. Beside a busy process a worker less takes part, see crowd.h.
  * Owns: the threads. Threads: run() by the creating thread only. */
 #ifndef TR_TEAM_H
 #define TR_TEAM_H
@@ -18,15 +17,14 @@ typedef void (*tr_team_fn)(void *arg, uint32_t worker, uint32_t n_workers);
  * belongs. */
 tr_status tr_team_create(uint32_t n_workers, const uint32_t *cpus, tr_team **team_out, tr_error *err);
 void tr_team_destroy(tr_team **team);
-uint32_t tr_team_size(const tr_team *team);
-/* Run fn on all workers; returns when all have returned. */
+uint32_t tr_team_size(const tr_team *team); /* all workers, also those that are away */
+/* Run fn on all workers that take part, [0, n_workers); returns when all have returned. */
 void tr_team_run(tr_team *team, tr_team_fn fn, void *arg);
-/* Between runs, where time is no matter: where another process stands on the cores (crowd.h) every worker is bound to
- * all of them, and back to one when that is over. The only call that makes a system call other than the futex, and only
- * when that changes. */
+/* Between runs, where time is no matter: binds the workers to all cores of the team when one is away, back to one each
+ * when all take part. The only call that makes a system call other than the futex, and only when that changes. */
 void tr_team_settle(tr_team *team);
-/* Inside fn: wait until all workers are here. */
-void tr_team_barrier(tr_team *team, uint32_t worker);
+/* Inside fn: wait until all workers that take part are here. */
+void tr_team_barrier(tr_team *team);
 /* Share [begin, end) of n items for a worker, in contiguous runs. */
 static inline void tr_team_share(uint32_t n, uint32_t worker, uint32_t n_workers, uint32_t *begin, uint32_t *end) {
     *begin = (uint32_t)((uint64_t)n * worker / n_workers);
