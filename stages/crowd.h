@@ -12,10 +12,10 @@
 /* Of spinning, then a worker sleeps: shorter than a time slice of the kernel, longer than workers are apart in one
  * operation. */
 #define TR_CROWD_WAIT_NS   1000000ull
-#define TR_CROWD_WINDOW_NS 50000000ull /* of runs, for one verdict */
+#define TR_CROWD_WINDOW_NS 200000000ull /* of runs, for one verdict */
 enum {
-    TR_CROWD_LOST = 3, /* one worker fewer when more than 1/3 is lost */
-    TR_CROWD_TRY = 20  /* windows until one more takes part */
+    TR_CROWD_LOST = 2, /* one worker fewer when more than 1/2 is lost */
+    TR_CROWD_TRY = 10  /* windows until one more takes part */
 };
 
 typedef struct tr_crowd {
@@ -28,7 +28,7 @@ typedef struct tr_crowd {
 static inline void tr_crowd_add(tr_crowd *c, uint32_t n, uint64_t run_ns, uint64_t lost_ns) {
     c->run_ns += run_ns;
     c->lost_ns += lost_ns;
-    if (c->run_ns < TR_CROWD_WINDOW_NS) return;
+    if (c->run_ns < TR_CROWD_WINDOW_NS && c->lost_ns <= TR_CROWD_WINDOW_NS / TR_CROWD_LOST) return;
     if (c->lost_ns > c->run_ns / TR_CROWD_LOST && c->away + 1 < n)
         c->away++, c->windows = 0;
     else if (c->away > 0 && ++c->windows >= TR_CROWD_TRY)

@@ -70,10 +70,11 @@ static void sleep_until_change(_Atomic uint32_t *sleepers, _Atomic uint32_t *wor
 }
 
 void tr_team_barrier(tr_team *t) {
-    if (t->width == 1) return;
-    /* It cannot rise before this worker has arrived. */
+    /* Neither changes before this worker has arrived. */
+    const uint32_t width = t->width;
+    if (width == 1) return;
     const uint32_t generation = atomic_load_explicit(&t->generation, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == t->width) {
+    if (atomic_fetch_add_explicit(&t->arrived, 1, memory_order_acq_rel) + 1 == width) {
         atomic_store_explicit(&t->arrived, 0, memory_order_relaxed);
         atomic_store(&t->generation, generation + 1);
         if (atomic_load(&t->sleepers)) futex_wake_all(&t->generation);

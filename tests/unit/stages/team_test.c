@@ -118,7 +118,7 @@ static void crowded(void **state) {
     tr_team *team = NULL;
     assert_int_equal(tr_team_create(2, cpus, &team, NULL), TR_OK);
     CPU_ZERO(&got[1]);
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 200; i++) {
         tr_team_run(team, one_is_late, NULL);
         tr_team_settle(team);
     }
