@@ -37,6 +37,7 @@ typedef struct tr_scheduler_pipeline {
     uint32_t n_stages;
     uint32_t stage[TR_SCHEDULER_STAGES_MAX]; /* actor indices, first to last (tensor-parallel ranks later) */
     uint32_t max_in_flight;                  /* micro-batches: stages that can really run at once */
+    bool feeds; /* its last stage feeds sampled tokens to the first: a decode step may be issued ahead of them */
 } tr_scheduler_pipeline;
 
 typedef struct tr_scheduler_config {

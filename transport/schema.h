@@ -127,8 +127,8 @@ enum {
     F(u64, step, 0, "monotonic in an epoch")                                                                           \
     F(u32, phase, 2, "1 prefill, 2 decode: which precision and pool a unified stage uses")                             \
     F(spanv, spans, TR_MAX_SPANS, "")                                                                                  \
-    F(u32v, tokens, TR_MAX_STEP_ROWS, "one a row; TR_TOKEN_OF_STEP: see source_step")                                  \
-    F(u64, source_step, 0, "step whose sampled token a row of TR_TOKEN_OF_STEP takes")
+    F(u32v, tokens, TR_MAX_STEP_ROWS, "one a row; TR_TOKEN_OF_STEP: what source_step sampled for this slot")           \
+    F(u64, source_step, 0, "0, or the step before: this one does not begin before its tokens are known")
 #define TR_FIELDS_STEP_DONE(F)                                                                                         \
     F(u32, epoch, 0, "")                                                                                               \
     F(u64, step, 0, "")                                                                                                \

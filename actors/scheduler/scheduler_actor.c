@@ -22,6 +22,7 @@ static void fill_pipeline(const tr_company *c, uint32_t index, tr_scheduler_pipe
         if (actor->role != TR_ROLE_STAGE || actor->pipeline != index) continue;
         out->stage[actor->stage] = a;
         out->n_stages++;
+        out->feeds |= actor->phase[TR_PHASE_DECODE - 1].active != 0;
     }
     out->max_in_flight = c->max_in_flight[index];
 }
