@@ -60,7 +60,12 @@ typedef struct tr_company_actor {
     uint32_t spin_ns;  /* how long it may spin before it sleeps; 0 where cores are shared */
 } tr_company_actor;
 
-typedef enum tr_link_kind { TR_LINK_CONTROL = 1, TR_LINK_ACTIVATION = 2, TR_LINK_LOGITS = 3 } tr_link_kind;
+typedef enum tr_link_kind {
+    TR_LINK_CONTROL = 1,
+    TR_LINK_ACTIVATION = 2,
+    TR_LINK_LOGITS = 3,
+    TR_LINK_TOKENS = 4 /* last stage to first: what a decode step sampled */
+} tr_link_kind;
 
 /* One-way channel from -> to. In ring mode it lies at offset in segment `segment`; in zmq mode at
  * ipc://<runtime>/link.<index>. */

@@ -43,7 +43,7 @@ static void screened(void *arg, uint32_t id, uint32_t n) {
                 j->best[id][i] = tr_screen_scan(s, &row, &j->p[i], begin, end, floor);
             j->computed[id][i] = row.computed;
         }
-        tr_team_barrier(j->team, id);
+        tr_team_barrier(j->team);
     }
 }
 
