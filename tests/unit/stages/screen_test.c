@@ -57,6 +57,8 @@ static void compare(job *j, const float *logits, bool drawn, uint64_t seed, void
     for (uint32_t i = 0; i < j->rows; i++)
         j->p[i] =
             (tr_sampler_params){.temperature = drawn ? temperature[(seed + i) % 3] : 0, .top_p = 1, .seed = seed + i};
+    for (uint32_t w = 0; w < WORKERS; w++) /* on a crowded machine not all take part */
+        for (uint32_t i = 0; i < j->rows; i++) j->guess[w][i] = j->best[w][i] = TR_SAMPLER_NONE, j->computed[w][i] = 0;
     tr_team_run(j->team, screened, j, 0);
     for (uint32_t i = 0; i < j->rows; i++) {
         const uint32_t want = tr_sampler_draw(&j->p[i], logits + (size_t)i * j->ld, j->vocab, scratch);
