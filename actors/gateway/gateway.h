@@ -1,7 +1,8 @@
 /* actors/gateway/gateway.h - the HTTP door of a company: the OpenAI API on the public client API of the frontend, so
  * that it can do nothing that a ZeroMQ client could not. Private to actors/gateway.
- * An exchange is one HTTP request that waits for the company; each of its choices is one request there. Exchanges end
- * with their answer, with the client's leaving (its requests are aborted at once), or with the company. */
+ * An exchange is one HTTP request that waits for the company; each of its prompts is one request there, each sample of
+ * a prompt one choice. Exchanges end with their answer, with the client's leaving (its requests are aborted at once),
+ * or with the company. */
 #ifndef TR_GATEWAY_H
 #define TR_GATEWAY_H
 #include "actors/gateway/http.h"
@@ -13,7 +14,7 @@
 enum { TR_GATEWAY_EXCHANGES = 512, TR_GATEWAY_KEYS = 64, TR_GATEWAY_KEY_BYTES = 256 };
 
 typedef struct tr_gateway_choice {
-    uint64_t id; /* of the client's request; 0: over */
+    uint64_t id; /* of the client's request, the same for all samples of a prompt; 0: over */
     char *text;  /* whole answers: what came so far */
     size_t len, room;
     bool begun;
@@ -26,9 +27,9 @@ typedef struct tr_gateway_exchange {
     bool stream, include_usage, begun;
     char id[48], request_id[64];
     int64_t created;
-    uint64_t asked_ns, told_ns; /* arrival; last time that the client heard something */
-    uint32_t n_choices, n_open;
-    tr_gateway_choice *choice; /* [n_choices] */
+    uint64_t asked_ns, told_ns;          /* arrival; last time that the client heard something */
+    uint32_t samples, n_choices, n_open; /* samples: of each prompt */
+    tr_gateway_choice *choice;           /* [n_choices], prompt * samples + sample */
 } tr_gateway_exchange;
 
 typedef struct tr_gateway_counters {
@@ -54,6 +55,7 @@ void tr_gateway_refuse(tr_gateway *g, tr_http_id id, const char *request_id, con
 void tr_gateway_reply_json(tr_gateway *g, tr_http_id id, const char *request_id, json_t *root); /* takes root */
 /* gateway_generate.c: completions and chats. */
 void tr_gateway_generate(tr_gateway *g, const tr_http_request *r, tr_openai_kind kind);
+void tr_gateway_apply_template(tr_gateway *g, const tr_http_request *r); /* a chat's text, nothing generated */
 void tr_gateway_on_event(tr_gateway *g, const tr_client_event *e);
 void tr_gateway_on_gone(void *gateway, tr_http_id id);
 void tr_gateway_tick(tr_gateway *g);                          /* pings to those who wait long */

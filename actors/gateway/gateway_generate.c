@@ -12,10 +12,12 @@
 
 #define PING_NS (10 * TR_NS_PER_S)
 
-static tr_gateway_exchange *find(tr_gateway *g, uint64_t id, tr_gateway_choice **choice_out) {
+/* sample TR_MAX_SAMPLES: any of the request's. */
+static tr_gateway_exchange *find(tr_gateway *g, uint64_t id, uint32_t sample, tr_gateway_choice **choice_out) {
     for (uint32_t i = 0; i < TR_GATEWAY_EXCHANGES; i++)
         for (uint32_t k = 0; g->exchange[i].http && k < g->exchange[i].n_choices; k++)
-            if (g->exchange[i].choice[k].id == id) {
+            if (g->exchange[i].choice[k].id == id &&
+                (sample == TR_MAX_SAMPLES || k % g->exchange[i].samples == sample)) {
                 *choice_out = &g->exchange[i].choice[k];
                 return &g->exchange[i];
             }
@@ -23,8 +25,11 @@ static tr_gateway_exchange *find(tr_gateway *g, uint64_t id, tr_gateway_choice *
 }
 
 static void forget(tr_gateway *g, tr_gateway_exchange *x) {
+    uint64_t aborted = 0; /* samples of a prompt lie side by side */
     for (uint32_t k = 0; k < x->n_choices; k++) {
-        if (x->choice[k].id && g->client) tr_client_abort(g->client, x->choice[k].id);
+        const uint64_t id = x->choice[k].id;
+        if (id && id != aborted && g->client) tr_client_abort(g->client, id);
+        if (id) aborted = id;
         free(x->choice[k].text);
     }
     free(x->choice);
@@ -59,10 +64,10 @@ static void send_event(tr_gateway *g, tr_gateway_exchange *x, char *json) {
 
 static tr_openai_usage usage_of(const tr_gateway_exchange *x) {
     tr_openai_usage u = {0};
-    for (uint32_t k = 0; k < x->n_choices; k++) {
+    for (uint32_t k = 0; k < x->n_choices; k++) u.generated += x->choice[k].generated;
+    for (uint32_t k = 0; k < x->n_choices; k += x->samples) { /* computed once for all its samples */
         u.prompt += x->choice[k].prompt_tokens;
         u.cached += x->choice[k].cached_tokens;
-        u.generated += x->choice[k].generated;
     }
     return u;
 }
@@ -77,7 +82,7 @@ static void end(tr_gateway *g, tr_gateway_exchange *x) {
         tr_http_write(g->http, id, "data: [DONE]\n\n", 14);
         tr_http_end(g->http, id);
     } else {
-        tr_openai_choice choices[TR_OPENAI_PROMPTS_MAX];
+        tr_openai_choice choices[TR_OPENAI_CHOICES_MAX];
         for (uint32_t k = 0; k < x->n_choices; k++)
             choices[k] =
                 (tr_openai_choice){x->choice[k].text ? x->choice[k].text : "", x->choice[k].len, x->choice[k].finish};
@@ -118,8 +123,8 @@ static bool keep(tr_gateway_choice *c, const char *text, size_t len) {
 static void on_error(tr_gateway *g, tr_gateway_exchange *x, tr_gateway_choice *c, const tr_client_event *e) {
     tr_openai_refusal why;
     const int status = e->code == 64 || e->code == 65 ? 400 : e->code == 69 ? 429 : 500;
-    tr_openai_refuse(&why, status, "", strstr(e->error, "longer than the context") ? "context_length_exceeded" : "",
-                     "%s", e->error);
+    tr_openai_refuse(&why, status, "", strstr(e->error, "the context") ? "context_length_exceeded" : "", "%s",
+                     e->error);
     c->id = 0;
     g->count.finished[TR_FINISH_ERROR]++;
     fail(g, x, &why);
@@ -127,7 +132,7 @@ static void on_error(tr_gateway *g, tr_gateway_exchange *x, tr_gateway_choice *c
 
 void tr_gateway_on_event(tr_gateway *g, const tr_client_event *e) {
     tr_gateway_choice *c = NULL;
-    tr_gateway_exchange *x = e->id ? find(g, e->id, &c) : NULL;
+    tr_gateway_exchange *x = e->id ? find(g, e->id, e->sample, &c) : NULL;
     if (!x) return;
     if (e->kind == TR_CLIENT_ERROR) {
         on_error(g, x, c, e);
@@ -142,18 +147,19 @@ void tr_gateway_on_event(tr_gateway *g, const tr_client_event *e) {
         c->generated = e->generated_tokens;
         c->id = 0;
         x->n_open--;
-        g->count.prompt_tokens += c->prompt_tokens;
+        if (e->sample == 0) g->count.prompt_tokens += c->prompt_tokens;
         g->count.generated_tokens += c->generated;
         if (c->finish < 5) g->count.finished[c->finish]++;
     }
     if (x->stream) {
         const tr_openai_answer a = answer_of(g, x);
         const tr_http_id id = x->http;
+        const uint32_t index = (uint32_t)(c - x->choice);
+        const bool first = !c->begun;
+        c->begun = true; /* now: with a client that leaves meanwhile the choice goes too */
         if (e->text_bytes > 0 || last)
-            send_event(g, x, tr_openai_chunk_json(&a, (uint32_t)(c - x->choice), e->text, e->text_bytes, !c->begun, 0));
-        c->begun = true;
-        if (last && x->http == id)
-            send_event(g, x, tr_openai_chunk_json(&a, (uint32_t)(c - x->choice), "", 0, false, e->finish));
+            send_event(g, x, tr_openai_chunk_json(&a, index, e->text, e->text_bytes, first, 0));
+        if (last && x->http == id) send_event(g, x, tr_openai_chunk_json(&a, index, "", 0, false, e->finish));
         if (x->http != id) return; /* it left meanwhile */
     } else if (!keep(c, e->text, e->text_bytes)) {
         tr_openai_refusal why;
@@ -193,7 +199,8 @@ void tr_gateway_fail_all(tr_gateway *g, const char *message) {
 /* ---- in, from HTTP ---- */
 
 static tr_gateway_exchange *new_exchange(tr_gateway *g, const tr_http_request *r, const tr_openai_request *q,
-                                         uint32_t choices) {
+                                         uint32_t prompts) {
+    const uint32_t choices = prompts * q->params.n;
     for (uint32_t i = 0; i < TR_GATEWAY_EXCHANGES; i++) {
         tr_gateway_exchange *x = &g->exchange[i];
         if (x->http) continue;
@@ -204,6 +211,7 @@ static tr_gateway_exchange *new_exchange(tr_gateway *g, const tr_http_request *r
                                    .created = (int64_t)time(NULL),
                                    .asked_ns = g->now_ns,
                                    .told_ns = g->now_ns,
+                                   .samples = q->params.n,
                                    .n_choices = choices,
                                    .choice = calloc(choices, sizeof *x->choice)};
         snprintf(x->id, sizeof x->id, "%s-%016" PRIx64 "%08" PRIx64, q->kind == TR_OPENAI_CHAT ? "chatcmpl" : "cmpl",
@@ -216,12 +224,14 @@ static tr_gateway_exchange *new_exchange(tr_gateway *g, const tr_http_request *r
     return NULL;
 }
 
-static bool add(tr_gateway *g, tr_gateway_exchange *x, uint32_t k, const tr_client_params *p,
+static bool add(tr_gateway *g, tr_gateway_exchange *x, uint32_t prompt, const tr_client_params *p,
                 tr_openai_refusal *refusal) {
     tr_error err = {0};
-    tr_status status = tr_client_add(g->client, p, &x->choice[k].id, &err);
+    uint64_t id = 0;
+    tr_status status = tr_client_add(g->client, p, &id, &err);
     if (status == TR_OK) {
-        x->n_open++;
+        for (uint32_t s = 0; s < x->samples; s++) x->choice[prompt * x->samples + s].id = id;
+        x->n_open += x->samples;
         return true;
     }
     return tr_openai_refuse(refusal, status == TR_USAGE || status == TR_DATA ? 400 : 503, "", "", "%s", err.text);
@@ -252,6 +262,7 @@ static bool add_ids(tr_gateway *g, tr_gateway_exchange *x, uint32_t k, tr_client
 
 static bool add_prompt(tr_gateway *g, tr_gateway_exchange *x, uint32_t k, tr_openai_request *q, const json_t *prompt,
                        tr_openai_refusal *refusal) {
+    tr_gateway_choice *choice = x->choice + (size_t)k * x->samples;
     tr_client_params p = q->params;
     if (json_is_array(prompt)) {
         if (q->echo)
@@ -261,14 +272,15 @@ static bool add_prompt(tr_gateway *g, tr_gateway_exchange *x, uint32_t k, tr_ope
     p.prompt = json_string_value(prompt);
     p.prompt_len = json_string_length(prompt);
     p.parse_special = true;
-    if (q->echo && !keep(&x->choice[k], p.prompt, p.prompt_len))
-        return tr_openai_refuse(refusal, 500, "", "", "no memory for the answer");
+    for (uint32_t s = 0; q->echo && s < x->samples; s++)
+        if (!keep(&choice[s], p.prompt, p.prompt_len))
+            return tr_openai_refuse(refusal, 500, "", "", "no memory for the answer");
     return add(g, x, k, &p, refusal);
 }
 
 static bool completion(tr_gateway *g, tr_gateway_exchange *x, tr_openai_request *q, tr_openai_refusal *refusal) {
     bool one = json_is_string(q->prompt) || json_is_integer(json_array_get(q->prompt, 0));
-    for (uint32_t k = 0; k < x->n_choices; k++)
+    for (uint32_t k = 0; k < x->n_choices / x->samples; k++)
         if (!add_prompt(g, x, k, q, one ? q->prompt : json_array_get(q->prompt, k), refusal)) return false;
     if (q->echo && x->stream) /* the prompt first, as text of the answer */
         for (uint32_t k = 0; k < x->n_choices; k++) {
@@ -280,20 +292,39 @@ static bool completion(tr_gateway *g, tr_gateway_exchange *x, tr_openai_request 
     return true;
 }
 
-static bool chat(tr_gateway *g, tr_gateway_exchange *x, tr_openai_request *q, tr_openai_refusal *refusal) {
+/* The caller frees the text. */
+static bool render(tr_gateway *g, const tr_openai_request *q, char **text_out, size_t *len_out,
+                   tr_openai_refusal *refusal) {
+    tr_error err = {0};
     if (!g->chat)
         return tr_openai_refuse(refusal, 400, "messages", "unsupported_value",
                                 "this model has no chat template: use /v1/completions");
-    tr_error err = {0};
-    char *text = NULL;
-    size_t len = 0;
     const tr_chat_template_input in = {.messages = q->messages,
                                        .tools = q->tools,
                                        .arguments = q->template_arguments,
                                        .add_generation_prompt = q->add_generation_prompt,
                                        .now_s = (int64_t)time(NULL)};
-    if (tr_chat_template_render(g->chat, &in, &text, &len, &err) != TR_OK)
-        return tr_openai_refuse(refusal, 400, "messages", "", "%s", err.text);
+    return tr_chat_template_render(g->chat, &in, text_out, len_out, &err) == TR_OK ||
+           tr_openai_refuse(refusal, 400, "messages", "", "%s", err.text);
+}
+
+void tr_gateway_apply_template(tr_gateway *g, const tr_http_request *r) {
+    tr_openai_request q;
+    tr_openai_refusal refusal;
+    char *text = NULL;
+    size_t len = 0;
+    if (tr_openai_parse(TR_OPENAI_CHAT, r->body, r->body_len, &q, &refusal) && render(g, &q, &text, &len, &refusal))
+        tr_gateway_reply_json(g, r->id, r->request_id, json_pack("{s:s%}", "prompt", text, len));
+    else
+        tr_gateway_refuse(g, r->id, r->request_id, &refusal);
+    free(text);
+    tr_openai_free(&q);
+}
+
+static bool chat(tr_gateway *g, tr_gateway_exchange *x, tr_openai_request *q, tr_openai_refusal *refusal) {
+    char *text = NULL;
+    size_t len = 0;
+    if (!render(g, q, &text, &len, refusal)) return false;
     tr_client_params p = q->params;
     p.prompt = text, p.prompt_len = len;
     p.parse_special = p.no_bos = true; /* the template writes all special tokens, the first one included */
@@ -303,7 +334,7 @@ static bool chat(tr_gateway *g, tr_gateway_exchange *x, tr_openai_request *q, tr
     return ok;
 }
 
-static uint32_t choices_of(const tr_openai_request *q) {
+static uint32_t prompts_of(const tr_openai_request *q) {
     if (q->kind == TR_OPENAI_CHAT || json_is_string(q->prompt) || json_is_integer(json_array_get(q->prompt, 0)))
         return 1;
     return (uint32_t)json_array_size(q->prompt);
@@ -318,7 +349,7 @@ void tr_gateway_generate(tr_gateway *g, const tr_http_request *r, tr_openai_kind
         ok = tr_openai_refuse(&refusal, 404, "model", "model_not_found", "the model '%.200s' is not here; '%.200s' is",
                               q.model, g->rt->company->model_name);
     if (ok && !g->client) ok = tr_openai_refuse(&refusal, 503, "", "", "the company is not ready yet");
-    if (ok && !(x = new_exchange(g, r, &q, choices_of(&q))))
+    if (ok && !(x = new_exchange(g, r, &q, prompts_of(&q))))
         ok = tr_openai_refuse(&refusal, 429, "", "", "%d requests are open already; try again later",
                               TR_GATEWAY_EXCHANGES);
     if (ok) ok = kind == TR_OPENAI_CHAT ? chat(g, x, &q, &refusal) : completion(g, x, &q, &refusal);

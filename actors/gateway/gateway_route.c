@@ -153,6 +153,12 @@ static void detokenize(tr_gateway *g, const tr_http_request *r) {
 static void completions(tr_gateway *g, const tr_http_request *r) { tr_gateway_generate(g, r, TR_OPENAI_COMPLETION); }
 static void chat_completions(tr_gateway *g, const tr_http_request *r) { tr_gateway_generate(g, r, TR_OPENAI_CHAT); }
 
+static void embeddings(tr_gateway *g, const tr_http_request *r) {
+    tr_openai_refusal why;
+    tr_openai_refuse(&why, 400, "", "unsupported", "embeddings are not available in this version");
+    tr_gateway_refuse(g, r->id, r->request_id, &why);
+}
+
 /* ---- the table ---- */
 
 static const struct route {
@@ -165,6 +171,8 @@ static const struct route {
     {TR_HTTP_GET, "/v1/models/", false, model},
     {TR_HTTP_POST, "/v1/completions", false, completions},
     {TR_HTTP_POST, "/v1/chat/completions", false, chat_completions},
+    {TR_HTTP_POST, "/v1/embeddings", false, embeddings},
+    {TR_HTTP_POST, "/apply-template", false, tr_gateway_apply_template},
     {TR_HTTP_POST, "/tokenize", false, tokenize},
     {TR_HTTP_POST, "/detokenize", false, detokenize},
     {TR_HTTP_GET, "/health", true, ready},

@@ -1,6 +1,7 @@
 #include "actors/gateway/openai.h"
 
-#include <math.h>
+#include "model/unicode.h"
+
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -13,6 +14,11 @@ bool tr_openai_refuse(tr_openai_refusal *r, int status, const char *param, const
     va_start(args, fmt);
     vsnprintf(r->message, sizeof r->message, fmt, args);
     va_end(args);
+    const size_t len = strlen(r->message);
+    for (size_t at = 0, size; at < len; at += size) {
+        tr_unicode_decode(r->message + at, len - at, &size);
+        if (!tr_unicode_utf8_valid(r->message + at, size)) memset(r->message + at, '?', size);
+    }
     r->status = status;
     r->type = status == 401   ? "authentication_error"
               : status == 404 ? "not_found_error"
@@ -43,13 +49,13 @@ static const struct parameter {
     {"temperature", C | H, F32, 0, 100, PARAM(params.temperature)},
     {"top_p", C | H, F32, 0, 1, PARAM(params.top_p)},
     {"top_k", C | H, U32, 0, 1 << 21, PARAM(params.top_k)},
+    {"n", C | H, U32, 1, TR_MAX_SAMPLES, PARAM(params.n)},
+    {"best_of", C, U32, 1, TR_MAX_SAMPLES, PARAM(best_of)},
     {"seed", C | H, U64, 0, 9007199254740992.0, PARAM(params.seed)},
     {"ignore_eos", C | H, BOOL, 0, 1, PARAM(params.ignore_eos)},
     {"stream", C | H, BOOL, 0, 1, PARAM(stream)},
     {"echo", C, BOOL, 0, 1, PARAM(echo)},
     {"add_generation_prompt", H, BOOL, 0, 1, PARAM(add_generation_prompt)},
-    {"n", C | H, NEUTRAL, 1, 0, 0},
-    {"best_of", C, NEUTRAL, 1, 0, 0},
     {"min_p", C | H, NEUTRAL, 0, 0, 0},
     {"presence_penalty", C | H, NEUTRAL, 0, 0, 0},
     {"frequency_penalty", C | H, NEUTRAL, 0, 0, 0},
@@ -91,6 +97,19 @@ static bool numbers(tr_openai_request *out, tr_openai_refusal *refusal) {
         if (!v || json_is_null(v) || !(parameters[i].kinds & (int)out->kind)) continue;
         if (!number(&parameters[i], v, out, refusal)) return false;
     }
+    if (out->best_of && out->best_of != out->params.n)
+        return tr_openai_refuse(refusal, 400, "best_of", "unsupported_value",
+                                "best_of: only the value of n (%u) is available in this version", out->params.n);
+    return true;
+}
+
+static bool salt(tr_openai_request *out, tr_openai_refusal *refusal) {
+    const json_t *v = json_object_get(out->root, "cache_salt");
+    if (!v || json_is_null(v)) return true;
+    if (!json_is_string(v) || json_string_length(v) == 0 || json_string_length(v) > TR_MAX_SALT_BYTES)
+        return tr_openai_refuse(refusal, 400, "cache_salt", "invalid_value",
+                                "cache_salt: a text of 1 to %d bytes is wanted", TR_MAX_SALT_BYTES);
+    out->params.cache_salt = json_string_value(v);
     return true;
 }
 
@@ -155,18 +174,21 @@ bool tr_openai_parse(tr_openai_kind kind, const char *body, size_t len, tr_opena
     *out = (tr_openai_request){.kind = kind, .model = "", .add_generation_prompt = true};
     out->params.temperature = 1;
     out->params.max_tokens = 16;
+    out->params.n = 1;
     out->root = json_loadb(body, len, JSON_REJECT_DUPLICATES, &where);
     if (!json_is_object(out->root))
         return tr_openai_refuse(refusal, 400, "", "invalid_json", "the body is not a JSON object (%s)",
                                 out->root ? "it is something else" : where.text);
     const json_t *model = json_object_get(out->root, "model");
+    if (model && !json_is_string(model) && !json_is_null(model))
+        return tr_openai_refuse(refusal, 400, "model", "invalid_type", "model: a text is wanted");
     if (json_is_string(model)) out->model = json_string_value(model);
     const json_t *options = json_object_get(out->root, "stream_options");
     out->include_usage = json_is_true(json_object_get(options, "include_usage"));
     const json_t *most = json_object_get(out->root, "max_tokens"),
                  *most2 = json_object_get(out->root, "max_completion_tokens");
     out->has_max_tokens = (most && !json_is_null(most)) || (kind == TR_OPENAI_CHAT && most2 && !json_is_null(most2));
-    if (!numbers(out, refusal) || !stop(out, refusal)) return false;
+    if (!numbers(out, refusal) || !stop(out, refusal) || !salt(out, refusal)) return false;
     return kind == TR_OPENAI_CHAT ? chat(out, refusal) : prompt(out, refusal);
 }
 

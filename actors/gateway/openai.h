@@ -13,12 +13,13 @@
 
 typedef enum tr_openai_kind { TR_OPENAI_COMPLETION = 1, TR_OPENAI_CHAT = 2 } tr_openai_kind;
 
-enum { TR_OPENAI_PROMPTS_MAX = 64 };
+enum { TR_OPENAI_PROMPTS_MAX = 64, TR_OPENAI_CHOICES_MAX = TR_OPENAI_PROMPTS_MAX * TR_MAX_SAMPLES };
 
 typedef struct tr_openai_request {
     tr_openai_kind kind;
     json_t *root;            /* owns every string below */
-    tr_client_params params; /* all but prompt and tokens */
+    tr_client_params params; /* all but prompt and tokens; n is 1 or more */
+    uint32_t best_of;        /* 0: not given */
     const char *stops[TR_MAX_STOPS];
     bool stream, include_usage, echo;
     bool has_max_tokens;
@@ -41,7 +42,8 @@ typedef struct tr_openai_refusal {
 bool tr_openai_parse(tr_openai_kind kind, const char *body, size_t len, tr_openai_request *out,
                      tr_openai_refusal *refusal);
 void tr_openai_free(tr_openai_request *r);
-/* Always false, so that a caller may return it. */
+/* Always false, so that a caller may return it. The message may come from outside: what is not UTF-8 in it, or was cut,
+ * is replaced. */
 bool tr_openai_refuse(tr_openai_refusal *r, int status, const char *param, const char *code, const char *fmt, ...)
     __attribute__((format(printf, 5, 6)));
 /* {"error": ...}; the caller frees the text. */

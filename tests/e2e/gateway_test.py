@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import random
-import re
 import socket
 import subprocess
 import threading
@@ -12,46 +11,10 @@ import time
 import unittest
 
 import company
-from company import PROMPTS, SLOW, Company, wait_until
+from company import PROMPTS, SLOW, wait_until
+from gateway_company import Gateway, chat_model
 
 REQUESTS = int(os.environ.get("TROUPE_TEST_REQUESTS", "1000"))
-ARGS = ("-c", "256", "--port", "0")
-
-
-class Gateway(Company):
-    def __init__(self, *args, model=company.GEMMA, **how):
-        super().__init__(model, *ARGS, *args, **how)
-        self.port = int(re.search(r"HTTP at http://127\.0\.0\.1:(\d+)/v1", wait_until(
-            "the line with the port", 10, lambda: "HTTP at" in self.messages() and self.messages())).group(1))
-
-    def connect(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30 * SLOW)
-
-    def ask(self, method, path, body=None, headers=None):
-        """(status, headers, JSON or text)"""
-        c = self.connect()
-        c.request(method, path, json.dumps(body) if isinstance(body, (dict, list)) else body, headers or {})
-        r = c.getresponse()
-        data = r.read()
-        c.close()
-        return r.status, r.headers, json.loads(data) if "json" in r.headers["content-type"] else data.decode()
-
-    def complete(self, **body):
-        status, _, answer = self.ask("POST", "/v1/completions", {"temperature": 0, "max_tokens": 16, **body})
-        assert status == 200, answer
-        return answer
-
-    def events(self, path, body):
-        """The data lines of a stream, [DONE] left out."""
-        c = self.connect()
-        c.request("POST", path, json.dumps({"stream": True, "temperature": 0, **body}))
-        r = c.getresponse()
-        text = r.read().decode()
-        c.close()
-        assert r.status == 200 and r.headers["content-type"] == "text/event-stream", text
-        lines = [e[6:] for e in text.split("\n\n") if e.startswith("data: ")]
-        assert lines[-1] == "[DONE]", text
-        return [json.loads(e) for e in lines[:-1]]
 
 
 class Case(unittest.TestCase):
@@ -90,7 +53,10 @@ class Api(Case):
         g = self.start("--served-model-name", "fox")
         self.assertEqual([m["id"] for m in g.ask("GET", "/v1/models")[2]["data"]], ["fox"])
         self.assertEqual(g.ask("GET", "/v1/models/fox")[2]["id"], "fox")
-        self.assertEqual(g.ask("GET", "/v1/models/dog")[0], 404)
+        for path in ("dog", "%FF", "a" + "%C3%BC" * 150):  # no UTF-8; cut inside a character by the message's bound
+            self.assertEqual(g.ask("GET", "/v1/models/" + path)[0], 404)
+        status, _, answer = g.ask("POST", "/v1/embeddings", {"input": "a"})
+        self.assertEqual((status, answer["error"]["code"]), (400, "unsupported"))
         for path in ("/health", "/ready", "/live", "/ping", "/version"):
             self.assertEqual(g.ask("GET", path)[0], 200, path)
         g.complete(prompt="a", model="fox")
@@ -147,6 +113,117 @@ class Api(Case):
             run = home.run("serve", company.GEMMA, "--port", str(s.getsockname()[1]))
             self.assertEqual(run.returncode, 69, run.stderr)
             self.assertIn(b"is taken", run.stderr)
+
+
+class Samples(Case):
+    def test_samples(self):
+        """Choice prompt * n + sample; sample 0 is the text without n, the prompt is counted once."""
+        g = self.start()
+        how = {"temperature": 1, "seed": 7, "ignore_eos": True}
+        alone = [g.complete(prompt=p, **how) for p in PROMPTS[:2]]
+        many = g.complete(prompt=PROMPTS[:2], n=3, best_of=3, **how)
+        texts = [c["text"] for c in many["choices"]]
+        self.assertEqual([c["index"] for c in many["choices"]], list(range(6)))
+        self.assertEqual(texts[::3], [a["choices"][0]["text"] for a in alone])
+        self.assertEqual(len(set(texts)), 6)
+        for key, factor in (("prompt_tokens", 1), ("completion_tokens", 3)):
+            self.assertEqual(many["usage"][key], factor * sum(a["usage"][key] for a in alone))
+        self.assertEqual(g.complete(prompt=PROMPTS[1], n=3, **how)["choices"][1]["text"], texts[4])
+        self.assertNotEqual(g.complete(prompt=PROMPTS[1], n=3, **{**how, "seed": 8})["choices"][1]["text"], texts[4])
+        greedy = [c["text"] for c in g.complete(prompt="a", n=16)["choices"]]
+        self.assertEqual(greedy, 16 * [g.complete(prompt="a")["choices"][0]["text"]])
+        events = g.events("/v1/completions", {"prompt": PROMPTS[:2], "n": 3, "max_tokens": 16, **how,
+                                              "stream_options": {"include_usage": True}})
+        streamed, ends = [""] * 6, []
+        for c in (c for e in events for c in e["choices"]):
+            streamed[c["index"]] += c["text"]
+            ends += [c["index"]] if c["finish_reason"] else []
+        self.assertEqual((streamed, sorted(ends)), (texts, list(range(6))))
+        for key in ("prompt_tokens", "completion_tokens"):
+            self.assertEqual(events[-1]["usage"][key], many["usage"][key])
+        echo = g.complete(prompt="a", n=2, echo=True, **how)["choices"]
+        self.assertTrue(all(c["text"].startswith("a") for c in echo))
+        self.assertEqual([c["text"][1:] for c in echo], [c["text"] for c in g.complete(prompt="a", n=2, **how)["choices"]])
+        for bad in ({"n": 0}, {"n": 17}, {"n": 2, "best_of": 3}, {"best_of": 2}):
+            status, _, answer = g.ask("POST", "/v1/completions", {"prompt": "a", **bad})
+            self.assertEqual((status, answer["error"]["param"]), (400, list(bad)[-1]), answer)
+        g.wait_idle()
+        g.stop()
+
+    def test_salt(self):
+        """What a request finds in the prefix cache is of its own salt."""
+        g = self.start()
+        def cached(**salt):
+            return g.complete(prompt=PROMPTS[2], max_tokens=1, **salt)["usage"]["prompt_tokens_details"]["cached_tokens"]
+        self.assertEqual(cached(), 0)
+        self.assertGreater(cached(), 0)
+        self.assertEqual(cached(cache_salt="x"), 0)
+        self.assertGreater(cached(cache_salt="x"), 0)
+        self.assertEqual(cached(cache_salt="y"), 0)
+        self.assertEqual(g.ask("POST", "/v1/completions", {"prompt": "a", "cache_salt": ""})[0], 400)
+        g.stop()
+
+
+class Chat(Case):
+    PATH = "/v1/chat/completions"
+
+    def start(self):
+        home = company.Home()
+        self.addCleanup(home.close)
+        return super().start(model=chat_model(os.path.join(home.path, "chat.gguf")), home=home)
+
+    def chat(self, g, messages, **body):
+        status, _, answer = g.ask("POST", self.PATH, {"messages": messages, "temperature": 0, "max_tokens": 16, **body})
+        self.assertEqual(status, 200, answer)
+        return answer
+
+    def test_chat(self):
+        g = self.start()
+        talk = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "how are you on this fine day?"}]
+        status, _, applied = g.ask("POST", "/apply-template", {"messages": talk})
+        text = "<system>be brief;<user>how are you on this fine day?;<assistant>"
+        self.assertEqual((status, applied["prompt"][-len(text):]), (200, text))
+        self.assertEqual(g.ask("POST", "/apply-template", {"messages": talk, "add_generation_prompt": False})[2]["prompt"],
+                         applied["prompt"][:-len("<assistant>")])
+        whole = self.chat(g, talk)
+        message = whole["choices"][0]["message"]
+        self.assertEqual((whole["object"], message["role"]), ("chat.completion", "assistant"))
+        ids = g.ask("POST", "/tokenize", {"prompt": applied["prompt"], "add_special_tokens": False})[2]["tokens"]
+        self.assertEqual(message["content"], g.complete(prompt=ids)["choices"][0]["text"])
+        self.assertEqual(whole["usage"]["prompt_tokens"], len(ids))
+        self.assertEqual([c["message"]["content"] for c in self.chat(g, talk, n=2)["choices"]], 2 * [message["content"]])
+        most = self.chat(g, talk, max_tokens=None, ignore_eos=True)
+        self.assertEqual(most["usage"]["total_tokens"], 256)  # to the end of the context
+
+        chunks = [e["choices"][0] for e in g.events(self.PATH, {"messages": talk, "max_completion_tokens": 16})]
+        self.assertEqual([c["delta"].get("role") for c in chunks], ["assistant"] + [None] * (len(chunks) - 1))
+        self.assertEqual("".join(c["delta"].get("content", "") for c in chunks), message["content"])
+        self.assertEqual([c["finish_reason"] for c in chunks], [None] * (len(chunks) - 1) + ["length"])
+        self.assertEqual(chunks[-1]["delta"], {})
+
+        talk += [message, {"role": "user", "content": "and now?"}]
+        again = self.chat(g, talk)["usage"]
+        self.assertGreater(again["prompt_tokens_details"]["cached_tokens"], 0)
+        self.assertLess(again["prompt_tokens_details"]["cached_tokens"], again["prompt_tokens"])
+        g.wait_idle()
+        g.stop()
+
+    def test_refusals(self):
+        g = self.start()
+        user = {"role": "user", "content": "a"}
+        for messages in (None, [], "a", [7], [{}], [{"content": "a"}], [{"role": 7, "content": "a"}],
+                         [{"role": "dog", "content": "a"}], [user, {"role": "system", "content": "late"}]):
+            for path in (self.PATH, "/apply-template"):
+                status, _, answer = g.ask("POST", path, {"messages": messages})
+                self.assertEqual((status, answer["error"]["param"]), (400, "messages"), (messages, answer))
+        self.assertIn("no role dog", g.ask("POST", self.PATH, {"messages": [{"role": "dog", "content": "a"}]})[2]["error"]["message"])
+        for bad in ({"tools": 7}, {"chat_template_kwargs": []}, {"chat_template_kwargs": {"messages": []}}):
+            self.assertEqual(g.ask("POST", self.PATH, {"messages": [user], **bad})[0], 400, bad)
+        status, _, answer = g.ask("POST", self.PATH, {"messages": [{"role": "user", "content": "word " * 400}]})
+        self.assertEqual((status, answer["error"]["code"]), (400, "context_length_exceeded"))
+        self.chat(g, [user])
+        g.wait_idle()
+        g.stop()
 
 
 class Disturbed(Case):
