@@ -28,6 +28,18 @@ static bool decode_ready(const tr_scheduler *s, uint32_t slot) {
     return decoding(s, slot) && q->unsettled == 0 && q->steps == 0 && done < q->decode_end && load(&e->n_tokens) > done;
 }
 
+/* Span of the flight that this sequence can go on from before the token that it samples is known, or NULL. */
+static const tr_msg_span *followed(const tr_scheduler *s, const tr_flight *source, uint32_t slot) {
+    const tr_sequence *q = &s->sequence[slot];
+    if (source == NULL || q->state != SEQUENCE_RUNNING || q->steps != 1 || q->unsettled != 0) return NULL;
+    for (uint32_t i = 0; i < source->n_spans; i++) {
+        const tr_msg_span *span = &source->spans[i];
+        if (span->slot == slot)
+            return (span->flags & SPAN_SAMPLE) && span->pos0 + span->rows < q->decode_end ? span : NULL;
+    }
+    return NULL;
+}
+
 /* Hold pages for rows [pos, pos + rows) and the window before the confirmed position, within the reservation. */
 static bool hold_pages(tr_scheduler *s, uint32_t slot, uint32_t phase, uint32_t confirmed, uint32_t end) {
     tr_sequence *q = &s->sequence[slot];
@@ -70,6 +82,7 @@ static void add_span(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t pos0
         .seed = e->seed,
     };
     memcpy(f->tokens + f->n_rows, e->tokens + pos0, rows * sizeof *f->tokens);
+    if (pos0 >= load(&e->n_tokens)) f->tokens[f->n_rows] = TR_TOKEN_OF_STEP;
     f->n_rows += rows;
     s->sequence[slot].steps++;
 }
@@ -99,6 +112,16 @@ static void add_decode(tr_scheduler *s, tr_flight *f, uint32_t slot) {
     s->last_decoded = e->order;
 }
 
+/* The row behind the one that `span` samples. Copies that a fork begins with are of the step before, or older. */
+static void add_ahead(tr_scheduler *s, tr_flight *f, uint32_t slot, const tr_msg_span *span) {
+    tr_journal_entry *e = entry_of(s, slot);
+    const uint32_t pos = span->pos0 + span->rows;
+    tr_progress_tidy(s, slot);
+    if (!hold_pages(s, slot, DECODE, load(&e->kv_decoded), pos + 1)) return;
+    add_span(s, f, slot, pos, 1, true);
+    s->last_decoded = e->order;
+}
+
 /* Sequences of one decode step: an even share for every micro-batch that can be in flight. */
 static uint32_t decode_share(const tr_scheduler *s) {
     uint32_t n = 0, parts = s->config.exclusive ? 1 : s->component[component_of(s, DECODE)].max_in_flight;
@@ -113,12 +136,17 @@ static void fill_prefill(tr_scheduler *s, tr_flight *f) {
         if (prefill_ready(s, s->running[i])) add_prefill(s, f, s->running[i]);
 }
 
-static void fill_decode(tr_scheduler *s, tr_flight *f) {
+/* source: flight that this one is issued ahead of, or NULL. */
+static void fill_decode(tr_scheduler *s, tr_flight *f, const tr_flight *source) {
     uint32_t share = decode_share(s), at = 0;
     while (at < s->n_running && entry_of(s, s->running[at])->order <= s->last_decoded) at++;
     for (uint32_t i = 0; i < s->n_running && f->n_spans < share && f->n_rows < s->config.max_rows; i++) {
         uint32_t slot = s->running[(at + i) % s->n_running];
-        if (decode_ready(s, slot)) add_decode(s, f, slot);
+        const tr_msg_span *span = followed(s, source, slot);
+        if (span)
+            add_ahead(s, f, slot, span);
+        else if (decode_ready(s, slot))
+            add_decode(s, f, slot);
     }
 }
 
@@ -143,6 +171,7 @@ static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
         m->spans = (tr_spanv){f->spans, f->n_spans};
         m->tokens = (tr_u32v){f->tokens, f->n_rows};
         m->copies = (tr_u32v){f->copies, f->n_copies};
+        m->source_step = f->source;
     }
 }
 
@@ -153,6 +182,7 @@ static tr_flight *new_flight(tr_scheduler *s, uint32_t phase) {
     f->component = component_of(s, phase);
     f->phase = phase;
     f->n_spans = f->n_rows = f->n_draws = f->n_copies = f->layers = 0;
+    f->source = 0;
     return f;
 }
 
@@ -162,7 +192,7 @@ static bool try_phase(tr_scheduler *s, uint32_t phase, tr_effects *fx) {
     if (phase == PREFILL)
         fill_prefill(s, f);
     else
-        fill_decode(s, f);
+        fill_decode(s, f, NULL);
     if (f->n_spans == 0) return false;
     issue(s, f, fx);
     return true;
@@ -226,6 +256,41 @@ static bool try_issue(tr_scheduler *s, uint32_t phase, tr_effects *fx) {
     return try_phase(s, phase, fx);
 }
 
+/* The only flight of a component that is the last one issued to it, or NULL. */
+static const tr_flight *last_flight(const tr_scheduler *s, uint32_t component) {
+    const tr_component *c = &s->component[component];
+    for (uint32_t i = 0; i < s->n_flights && c->in_flight == 1; i++)
+        if (s->flight[i].used && s->flight[i].component == component && s->flight[i].step + 1 == c->next_id)
+            return &s->flight[i];
+    return NULL;
+}
+
+/* Somebody else would have the next turn: a prompt, or who runs alone. */
+static bool turn_taken(const tr_scheduler *s) {
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        if (suspect(s, s->running[i])) return true;
+        if ((s->config.n_pipelines == 1 || s->config.exclusive) && prefill_ready(s, s->running[i])) return true;
+    }
+    return false;
+}
+
+/* The next decode step while the last one is still out: the pipeline takes its tokens from there and need not wait for
+ * us. A sequence that ends with the step before has computed one row for nothing. One at a time, and only where nothing
+ * else is in flight, so that it follows its source directly. */
+static void issue_ahead(tr_scheduler *s, tr_effects *fx) {
+    const uint32_t component = component_of(s, DECODE);
+    const tr_component *c = &s->component[component];
+    if (!s->config.pipeline[component].feeds || c->state != COMPONENT_RUNNING || turn_taken(s)) return;
+    if (s->config.exclusive && s->component[PREFILL].in_flight + s->component[DECODE].in_flight != 1) return;
+    const tr_flight *source = last_flight(s, component);
+    if (source == NULL || source->suspect || source->phase != DECODE || !room(s, fx, c->n)) return;
+    tr_flight *f = new_flight(s, DECODE);
+    if (f == NULL) return;
+    f->source = source->step;
+    fill_decode(s, f, source);
+    if (f->n_spans > 0) issue(s, f, fx);
+}
+
 void tr_batcher_pump(tr_scheduler *s, tr_effects *fx) {
     /* the phases take turns wherever they meet: on one pipeline, or on the same cores */
     for (;;) {
@@ -233,4 +298,5 @@ void tr_batcher_pump(tr_scheduler *s, tr_effects *fx) {
         if (try_issue(s, first, fx)) continue;
         if (!try_issue(s, 1 - first, fx)) break;
     }
+    issue_ahead(s, fx);
 }

@@ -35,7 +35,7 @@ static bool sound(const tr_scheduler_config *c) {
 
 static uint32_t flights_of(const tr_scheduler_config *c) {
     uint32_t n = 0;
-    for (uint32_t p = 0; p < c->n_pipelines; p++) n += c->pipeline[p].max_in_flight;
+    for (uint32_t p = 0; p < c->n_pipelines; p++) n += c->pipeline[p].max_in_flight + c->pipeline[p].feeds;
     return n;
 }
 

@@ -41,6 +41,7 @@ typedef struct tr_scheduler_pipeline {
     uint32_t stage[TR_SCHEDULER_STAGES_MAX]; /* actor indices: rank 0 of each stage, first to last, then all others */
     uint32_t max_in_flight;                  /* micro-batches: stages that can really run at once */
     uint32_t n_ranks;                        /* entries of stage[]; 0: n_stages */
+    bool feeds; /* its last stage feeds sampled tokens to the first: a decode step may be issued ahead of them */
 } tr_scheduler_pipeline;
 
 typedef struct tr_scheduler_config {

@@ -70,6 +70,7 @@ typedef struct tr_flight { /* a STEP that is out */
     bool used, suspect;
     uint32_t component, phase; /* phase: PREFILL or DECODE */
     uint64_t step;
+    uint64_t source; /* step that this one was issued ahead of, or 0 */
     uint32_t n_spans, n_rows, n_draws, n_copies;
     uint32_t layers;    /* prefill: K and V of layers [0, layers) are complete */
     tr_msg_span *spans; /* [max_batch] */

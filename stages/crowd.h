@@ -1,37 +1,49 @@
-/* stages/crowd.h - does another process stand on the cores of a team? Pure: time comes in as numbers.
- * Why: with cores to itself a team runs best with one worker bound to each core. Beside a busy process that is the
- *      worst: the worker on its core runs half of the time, all others wait for him, and the cores of those stay idle.
- *      Bound to all cores of the team, the kernel moves whoever is ready to the core that is free.
- * Judged by what the workers see themselves: the share of the time of runs that went by in waits which outlasted their
- * budget (spin_policy.h). Zeroed memory: cores to itself. Threads: one. */
+/* stages/crowd.h - how many workers of a team take part, and how long they spin. Pure: time comes in as numbers.
+ * Why: workers meet a hundred times in a decode step. With a core for each they are there within microseconds and a
+ *      wait spins, because a sleep costs ten times that. Beside a busy process the worker on its core runs half of the
+ *      time and all others wait for him: their cores do nothing, whether they spin or sleep. So one worker stays away:
+ *      the rest and the busy process are as many as the cores, and each gets one. Now and then he tries again.
+ * Spinning while he who is waited for has no core keeps it from him: every wait that spun in vain halves the time that
+ * the next ones spin, one that did not doubles it again.
+ * Judged by what the workers see themselves: the share of the time of runs that went by in waits so long that he who is
+ * waited for has no core. Zeroed memory: all take part. Threads: one. */
 #ifndef TR_CROWD_H
 #define TR_CROWD_H
 #include <stdbool.h>
 #include <stdint.h>
 
-#define TR_CROWD_WINDOW_NS 100000000ull /* of runs, for one verdict */
+/* Of spinning, then a worker sleeps: shorter than a time slice of the kernel, longer than workers are apart in one
+ * operation. */
+#define TR_CROWD_WAIT_NS   1000000ull
+#define TR_CROWD_WINDOW_NS 200000000ull /* of runs, for one verdict */
 enum {
-    TR_CROWD_ENTER = 4,  /* crowded when more than 1/4 is lost */
-    TR_CROWD_LEAVE = 16, /* alone again when less than 1/16 is lost in TR_CROWD_CALM windows in a row */
-    TR_CROWD_CALM = 10
+    TR_CROWD_LOST = 2, /* one worker fewer when more than 1/2 is lost */
+    TR_CROWD_TRY = 10, /* windows until one more takes part */
+    TR_CROWD_CUT = 5   /* halvings of the time to spin at most: what operations of a layer take is left */
 };
 
 typedef struct tr_crowd {
-    bool crowded;
-    uint32_t calm; /* windows */
+    uint32_t away;    /* workers that do not take part */
+    uint32_t windows; /* since that changed */
     uint64_t run_ns, lost_ns;
 } tr_crowd;
 
-/* A run took run_ns, of which the worker who lost most lost lost_ns. True when the verdict has changed. */
-static inline bool tr_crowd_add(tr_crowd *c, uint64_t run_ns, uint64_t lost_ns) {
+/* Of spinning in a wait, after this many halvings. */
+static inline uint64_t tr_crowd_spin_ns(uint32_t cut) { return TR_CROWD_WAIT_NS >> cut; }
+/* Halvings after a wait. came: the others came while it was spinning. */
+static inline uint32_t tr_crowd_spin_cut(uint32_t cut, bool came) {
+    return came ? cut - (cut > 0) : cut + (cut < TR_CROWD_CUT);
+}
+
+/* A run took run_ns, of which a worker lost lost_ns in waits longer than TR_CROWD_WAIT_NS. n: workers there are. */
+static inline void tr_crowd_add(tr_crowd *c, uint32_t n, uint64_t run_ns, uint64_t lost_ns) {
     c->run_ns += run_ns;
     c->lost_ns += lost_ns;
-    if (c->run_ns < TR_CROWD_WINDOW_NS) return false;
-    const bool before = c->crowded;
-    if (c->lost_ns > c->run_ns / TR_CROWD_ENTER) c->crowded = true;
-    c->calm = c->lost_ns < c->run_ns / TR_CROWD_LEAVE ? c->calm + 1 : 0;
-    if (c->calm >= TR_CROWD_CALM) c->crowded = false;
+    if (c->run_ns < TR_CROWD_WINDOW_NS && c->lost_ns <= TR_CROWD_WINDOW_NS / TR_CROWD_LOST) return;
+    if (c->lost_ns > c->run_ns / TR_CROWD_LOST && c->away + 1 < n)
+        c->away++, c->windows = 0;
+    else if (c->away > 0 && ++c->windows >= TR_CROWD_TRY)
+        c->away--, c->windows = 0;
     c->run_ns = c->lost_ns = 0;
-    return c->crowded != before;
 }
 #endif

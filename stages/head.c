@@ -80,7 +80,8 @@ static bool screens(const tr_forward *f) {
 static bool screen(const tr_step *c) {
     tr_forward *f = c->f;
     const uint32_t local = c->id - f->first_worker, n = f->step->n_logit_rows;
-    for (uint32_t i = local; i < n; i += f->n_local)
+    const uint32_t workers = c->n < f->n_local ? c->n : f->n_local; /* of this process, in this run */
+    for (uint32_t i = local; i < n; i += workers)
         tr_screen_rows_make(&f->screen, i, n, c->ready->x + (size_t)i * f->head->k, c->ready->scale[i]);
     for (uint32_t i = 0; local == 0 && i < f->step->n_draws; i++)
         tr_screen_rows_draw(&f->screen, i, f->step->n_draws, f->draw[i].row, &f->draw[i].params);

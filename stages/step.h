@@ -32,7 +32,7 @@ typedef struct tr_step {
 
 /* False: a rank has left, and what others should have written may be missing. Until its next look a worker goes on
  * with that: shares and rows stay in bounds whatever the values are. */
-static inline bool tr_step_meet(const tr_step *c) { return tr_team_barrier(c->f->config.team, c->id); }
+static inline bool tr_step_meet(const tr_step *c) { return tr_team_barrier(c->f->config.team); }
 static inline void tr_step_sync(const tr_step *c) {
     if (c->form != TR_STEP_TAKEN) tr_step_meet(c);
 }

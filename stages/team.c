@@ -1,6 +1,7 @@
-/* I1: run is raised only while every worker of every rank is done with the runs before, so a barrier's memory belongs
- * to one run. I2: the bit of an abort is cleared only by the leader, before a run, and only for good when all ranks are
- * present: a rank is marked absent before the bit is set, so either the leader sees the one or the bit stays. */
+/* I1: run is raised only while every worker who takes part is done with the runs before, so a barrier's memory belongs
+ * to one run. Who takes part stands in the same word: one who is away may look at it whenever he comes to it. I2: the
+ * bit of an abort is cleared only by the leader, before a run, and only for good when all ranks are present: a rank is
+ * marked absent before the bit is set, so either the leader sees the one or the bit stays. */
 #include "stages/team.h"
 
 #include "affinity/bind.h"
@@ -8,7 +9,6 @@
 #include "base/log.h"
 #include "kernels/ops.h"
 #include "stages/crowd.h"
-#include "stages/spin_policy.h"
 
 #include <limits.h>
 #include <linux/futex.h>
@@ -21,13 +21,13 @@
 #include <unistd.h>
 
 enum { LOOKS = 16 /* at the word between two readings of the clock */, ABORT = 1, NEXT = 2 };
+enum { NEXT_RUN = 512, WIDTH = NEXT_RUN - 1 /* of a run: the workers that take part */ };
+_Static_assert((int)TR_TEAM_WORKERS_MAX <= (int)WIDTH, "width of a run");
 
 typedef struct worker {
     _Alignas(64) tr_team *team;
     uint32_t index;
-    tr_spin_policy spin;
-    _Atomic uint64_t lost_ns; /* in waits that outlasted their budget, since the last settle */
-    _Atomic uint32_t done;    /* last run that it has left */
+    _Atomic uint32_t done; /* last run that it has left */
     int32_t tid;
     pthread_t thread;
 } worker;
@@ -35,11 +35,14 @@ typedef struct worker {
 struct tr_team {
     uint32_t n, first, total; /* workers of this process, the first one's index, of all ranks */
     uint32_t rank, n_ranks;
+    uint32_t width; /* workers that take part: the first ones; changes between runs only, of several ranks never */
     bool spin;      /* every worker may have a core of its own */
     int private;    /* flag of futexes that no other process waits on */
     uint32_t *cpus; /* [total] or NULL */
     tr_crowd crowd;
-    uint64_t run_ns; /* of runs since the last settle */
+    bool roam;                 /* workers are bound to all cores of the team instead of one each */
+    _Atomic uint64_t lost_ns;  /* of all workers of this process together, in long waits of this run */
+    _Atomic uint32_t spin_cut; /* crowd.h: of the time to spin; workers that change it at once do not matter */
     tr_team_fn fn;
     void *arg;
     _Atomic uint64_t *beat;
@@ -54,6 +57,16 @@ struct tr_team {
 
 static void futex_wait(const tr_team *t, _Atomic uint32_t *word, uint32_t seen, const struct timespec *timeout) {
     syscall(SYS_futex, word, FUTEX_WAIT | t->private, seen, timeout, NULL, 0);
+}
+
+/* Worker `index` waits for a run, so that he need not be woken for one without him. */
+static void futex_wait_run(const tr_team *t, uint32_t index, uint32_t seen) {
+    syscall(SYS_futex, &t->m->run, FUTEX_WAIT_BITSET | t->private, seen, NULL, NULL, 1u << index % 32);
+}
+
+static void futex_wake_run(const tr_team *t) {
+    const uint32_t takers = t->width < 32 ? (1u << t->width) - 1 : UINT32_MAX;
+    syscall(SYS_futex, &t->m->run, FUTEX_WAKE_BITSET | t->private, INT_MAX, NULL, NULL, takers);
 }
 
 static void futex_wake_all(int private, _Atomic uint32_t *word) {
@@ -91,18 +104,19 @@ bool tr_team_aborted(const tr_team *t) {
 /* ---- barrier --------------------------------------------------------------------------------------------------------
  */
 
-/* True when *word differs from seen; false when the budget is spent. */
-static bool spin(tr_spin_policy *policy, _Atomic uint32_t *word, uint32_t seen, uint32_t budget_ns) {
-    const uint64_t begin = tr_clock_now_ns();
-    for (uint64_t waited = 0; waited < budget_ns; waited = tr_clock_now_ns() - begin) {
+/* True when *word differs from seen; false when the time for that is over. */
+static bool spin(tr_team *t, _Atomic uint32_t *word, uint32_t seen, uint64_t begin) {
+    const uint32_t cut = atomic_load_explicit(&t->spin_cut, memory_order_relaxed);
+    while (tr_clock_now_ns() - begin < tr_crowd_spin_ns(cut)) {
         for (int i = 0; i < LOOKS; i++) {
             if (atomic_load_explicit(word, memory_order_acquire) != seen) {
-                tr_spin_policy_hit(policy);
+                if (cut > 0) atomic_store_explicit(&t->spin_cut, tr_crowd_spin_cut(cut, true), memory_order_relaxed);
                 return true;
             }
             __builtin_ia32_pause();
         }
     }
+    atomic_store_explicit(&t->spin_cut, tr_crowd_spin_cut(cut, false), memory_order_relaxed);
     return false;
 }
 
@@ -119,24 +133,24 @@ static void sleep_at_barrier(tr_team *t, uint32_t seen) {
     atomic_fetch_sub(&t->waiting, 1);
 }
 
-bool tr_team_barrier(tr_team *t, uint32_t index) {
-    if (t->total == 1) return true;
-    worker *w = &t->w[index - t->first];
+bool tr_team_barrier(tr_team *t) {
+    /* Neither changes before this worker has arrived. */
+    const uint32_t width = t->width;
+    if (width == 1) return true;
     tr_team_meeting *m = t->m;
     const uint32_t generation = atomic_load_explicit(&m->generation, memory_order_acquire);
     if (generation & ABORT) return false;
-    if (atomic_fetch_add_explicit(&m->arrived, 1, memory_order_acq_rel) + 1 == t->total) {
+    if (atomic_fetch_add_explicit(&m->arrived, 1, memory_order_acq_rel) + 1 == width) {
         atomic_store_explicit(&m->arrived, 0, memory_order_relaxed);
         atomic_fetch_add(&m->generation, NEXT);
         if (atomic_load(&m->sleepers)) futex_wake_all(t->private, &m->generation);
         return true;
     }
-    const uint32_t budget_ns = t->spin ? tr_spin_policy_budget(&w->spin) : 0;
-    if (budget_ns == 0 || !spin(&w->spin, &m->generation, generation, budget_ns)) {
-        if (t->spin) tr_spin_policy_miss(&w->spin);
-        const uint64_t begin = tr_clock_now_ns();
+    const uint64_t begin = tr_clock_now_ns();
+    if (!t->spin || !spin(t, &m->generation, generation, begin)) {
         sleep_at_barrier(t, generation);
-        atomic_fetch_add_explicit(&w->lost_ns, tr_clock_now_ns() - begin, memory_order_relaxed);
+        const uint64_t waited = tr_clock_now_ns() - begin;
+        if (waited > TR_CROWD_WAIT_NS) atomic_fetch_add_explicit(&t->lost_ns, waited, memory_order_relaxed);
     }
     return !tr_team_aborted(t);
 }
@@ -144,11 +158,10 @@ bool tr_team_barrier(tr_team *t, uint32_t index) {
 /* ---- workers --------------------------------------------------------------------------------------------------------
  */
 
-/* One core for each worker, or in a crowd all cores for all: see crowd.h. */
+/* One core for each worker; beside a busy process all cores for all, for any may be taken: see crowd.h. */
 static bool bind(const tr_team *t, const worker *w) {
     if (!t->cpus) return true;
-    return (t->crowd.crowded ? tr_bind_task(w->tid, t->cpus, t->total) : tr_bind_task(w->tid, &t->cpus[w->index], 1)) ==
-           TR_OK;
+    return (t->roam ? tr_bind_task(w->tid, t->cpus, t->total) : tr_bind_task(w->tid, &t->cpus[w->index], 1)) == TR_OK;
 }
 
 static void begin_worker(worker *w) {
@@ -158,12 +171,23 @@ static void begin_worker(worker *w) {
     tr_ops_thread_init();
 }
 
-static void run_once(tr_team *t, worker *w) {
+/* After a run, by one worker of the process. Alone it says how many take part in the next run; several ranks would have
+ * to agree on that, and let the kernel move their workers only. */
+static void judge(tr_team *t, uint64_t run_ns) {
+    if (!t->spin || t->total == 1) return;
+    const bool alone = t->n_ranks == 1;
+    const uint32_t here = alone ? t->width : t->n;
+    const uint64_t lost_ns = atomic_exchange_explicit(&t->lost_ns, 0, memory_order_relaxed);
+    tr_crowd_add(&t->crowd, alone ? t->total : 2, run_ns, here > 1 ? lost_ns / (here - 1) : lost_ns);
+    if (alone) t->width = t->total - t->crowd.away;
+}
+
+static void run_once(tr_team *t, worker *w, uint32_t width) {
     const uint64_t begin = tr_clock_now_ns();
-    t->fn(t->arg, w->index, t->total);
-    tr_team_barrier(t, w->index);
+    t->fn(t->arg, w->index, width);
+    tr_team_barrier(t);
     if (t->rank == 0 || w != &t->w[0]) return;
-    t->run_ns += tr_clock_now_ns() - begin;
+    judge(t, tr_clock_now_ns() - begin);
     tr_team_settle(t);
 }
 
@@ -176,10 +200,10 @@ static void *worker_main(void *arg) {
     atomic_fetch_add(&t->started, 1);
     futex_wake_all(FUTEX_PRIVATE_FLAG, &t->started);
     for (;;) {
-        while (atomic_load(&t->m->run) == seen && !atomic_load(&t->quit)) futex_wait(t, &t->m->run, seen, NULL);
+        while (atomic_load(&t->m->run) == seen && !atomic_load(&t->quit)) futex_wait_run(t, w->index, seen);
         if (atomic_load(&t->quit)) break;
         seen = atomic_load(&t->m->run);
-        if (!tr_team_aborted(t)) run_once(t, w);
+        if (w->index < (seen & WIDTH) && !tr_team_aborted(t)) run_once(t, w, seen & WIDTH);
         atomic_store(&w->done, seen);
     }
     atomic_fetch_add(&t->gone, 1);
@@ -222,6 +246,7 @@ tr_status tr_team_join(const tr_team_config *c, tr_team **team_out, tr_error *er
     tr_team *t = aligned_alloc(64, (sizeof *t + c->n_workers * sizeof(worker) + 63) / 64 * 64);
     if (!t) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %u workers", c->n_workers);
     *t = (tr_team){.n = c->n_workers, .first = c->first, .total = c->total, .rank = c->rank, .n_ranks = c->n_ranks};
+    t->width = c->total;
     t->m = c->meeting ? c->meeting : &t->own;
     t->private = c->meeting ? 0 : FUTEX_PRIVATE_FLAG;
     t->beat = c->beat;
@@ -272,8 +297,10 @@ uint32_t tr_team_local(const tr_team *t, uint32_t *first_out) {
  */
 
 bool tr_team_idle(const tr_team *t) {
-    for (uint32_t i = first_thread(t); i < t->n; i++)
-        if (atomic_load(&t->w[i].done) != atomic_load(&t->m->run)) return false;
+    for (uint32_t i = first_thread(t); i < t->n; i++) {
+        const uint32_t run = atomic_load(&t->m->run);
+        if (t->w[i].index < (run & WIDTH) && atomic_load(&t->w[i].done) != run) return false;
+    }
     return true;
 }
 
@@ -283,27 +310,21 @@ bool tr_team_run(tr_team *t, tr_team_fn fn, void *arg, uint32_t what) {
     t->fn = fn;
     t->arg = arg;
     atomic_store_explicit(&t->m->what, what, memory_order_relaxed);
-    if (t->total > 1) {
-        atomic_fetch_add(&t->m->run, 1);
-        futex_wake_all(t->private, &t->m->run);
+    if (t->width > 1) {
+        atomic_store(&t->m->run, ((atomic_load(&t->m->run) & ~(uint32_t)WIDTH) + NEXT_RUN) | t->width);
+        futex_wake_run(t);
     }
-    fn(arg, 0, t->total);
-    const bool whole = tr_team_barrier(t, 0);
+    fn(arg, 0, t->width);
+    const bool whole = tr_team_barrier(t);
     while (!whole && !tr_team_idle(t)) sched_yield(); /* a death is rare */
-    t->run_ns += tr_clock_now_ns() - begin;
+    judge(t, tr_clock_now_ns() - begin);
     return whole;
 }
 
 uint32_t tr_team_what(const tr_team *t) { return atomic_load_explicit(&t->m->what, memory_order_relaxed); }
 
 void tr_team_settle(tr_team *t) {
-    uint64_t most = 0;
-    if (t->total == 1 || !t->spin || !t->cpus) return;
-    for (uint32_t i = 0; i < t->n; i++) {
-        const uint64_t lost = atomic_exchange_explicit(&t->w[i].lost_ns, 0, memory_order_relaxed);
-        most = lost > most ? lost : most;
-    }
-    bool changed = tr_crowd_add(&t->crowd, t->run_ns, most);
-    t->run_ns = 0;
-    for (uint32_t i = 0; i < t->n && changed; i++) bind(t, &t->w[i]); /* a refusal was told at the start */
+    if (t->roam == (t->crowd.away > 0)) return;
+    t->roam = !t->roam;
+    for (uint32_t i = 0; i < t->n; i++) bind(t, &t->w[i]); /* a refusal was told at the start */
 }

@@ -1,8 +1,8 @@
 /* stages/team.h - the workers of one stage: threads of one process, or of several (tensor parallel ranks).
  * Why: a stage splits every operation over its cores; the split never changes a number (kernels/ops.h).
- * Waiting: inside a run a barrier spins some tens of microseconds and then sleeps on a futex; between runs the workers
- * sleep. Where waits keep outlasting that (more threads than cores, of whatever process) it sleeps at once
- * (spin_policy.h), as it always does with more workers than cores.
+ * Waiting: inside a run a barrier spins, and sleeps on a futex when the wait is a long one (at once with more workers
+ * than cores); between runs the workers sleep. Beside a busy process a worker less of a team of one process takes part,
+ * see crowd.h.
  * Several processes: rank 0 leads, its creating thread is worker 0 and alone calls run(). The other ranks follow: all
  * their workers are threads of the team, and every run of the leader calls their `follow`. They meet in a
  * tr_team_meeting in shared memory, and what a run works on lies in shared memory too.
@@ -22,7 +22,7 @@ enum { TR_TEAM_RANKS_MAX = 64, TR_TEAM_WORKERS_MAX = 256 /* over all ranks */ };
 
 /* What the workers meet at. Generation: raised by 2 by the last to arrive at a barrier; bit 0: a rank has left. */
 typedef struct tr_team_meeting {
-    _Alignas(64) _Atomic uint32_t run;     /* raised to start a run; workers sleep on it */
+    _Alignas(64) _Atomic uint32_t run;     /* raised to start a run; says who takes part; workers sleep on it */
     _Atomic uint32_t what;                 /* the leader's word on it */
     _Alignas(64) _Atomic uint32_t arrived; /* workers at the barrier */
     _Alignas(64) _Atomic uint32_t generation;
@@ -58,22 +58,23 @@ tr_status tr_team_create(uint32_t n_workers, const uint32_t *cpus, tr_team **tea
 tr_status tr_team_join(const tr_team_config *config, tr_team **team_out, tr_error *err);
 void tr_team_enter(tr_team *team);
 void tr_team_destroy(tr_team **team);
-/* Workers of all ranks; of this process, from which on. */
+/* Workers of all ranks, also those that are away; of this process, from which on. */
 uint32_t tr_team_size(const tr_team *team);
 uint32_t tr_team_local(const tr_team *team, uint32_t *first_out);
-/* Run fn on all workers of this process, and `follow` on those of the other ranks, who learn `what` of it; returns when
- * all have returned. False: a rank has left, the run is worth nothing; no worker of this process is in it any more. */
+/* Run fn on all workers of this process that take part, [0, n_workers), and `follow` on those of the other ranks, who
+ * learn `what` of it; returns when all have returned. False: a rank has left, the run is worth nothing; no worker of
+ * this process is in it any more. */
 bool tr_team_run(tr_team *team, tr_team_fn fn, void *arg, uint32_t what);
 uint32_t tr_team_what(const tr_team *team);
 /* No worker of this process is in a run, or will still enter one that was started. */
 bool tr_team_idle(const tr_team *team);
 /* Between runs, where time is no matter: where another process stands on the cores (crowd.h) every worker is bound to
- * all of them, and back to one when that is over. The only call that makes a system call other than the futex, and only
- * when that changes. Followers do it by themselves. */
+ * all cores of the team, and back to one each when that is over. The only call that makes a system call other than the
+ * futex, and only when that changes. Followers do it by themselves. */
 void tr_team_settle(tr_team *team);
-/* Inside fn: wait until all workers are here. False: a rank has left, do not rely on what the others should have done.
- */
-bool tr_team_barrier(tr_team *team, uint32_t worker);
+/* Inside fn: wait until all workers that take part are here. False: a rank has left, do not rely on what the others
+ * should have done. */
+bool tr_team_barrier(tr_team *team);
 bool tr_team_aborted(const tr_team *team);
 /* Share [begin, end) of n items for a worker, in contiguous runs. */
 static inline void tr_team_share(uint32_t n, uint32_t worker, uint32_t n_workers, uint32_t *begin, uint32_t *end) {

@@ -28,6 +28,7 @@ typedef enum tr_event_kind {
     TR_EVENT_PEER_DOWN,   /* from; counted: the death says something about the work in flight (not an outside SIGKILL).
                              A driver that only sees a new incarnation raises DOWN, then UP */
     TR_EVENT_INPUT,       /* stage: header of the record at the head of the input channel (again after each release) */
+    TR_EVENT_TOKENS,      /* first stage: what a step sampled, from the last one; tokens */
     TR_EVENT_OUTPUT_ROOM, /* stage: the output channel has room for a record */
     TR_EVENT_COMPUTED,    /* stage, resharder: the COMPUTE effect ended; computed */
     TR_EVENT_LAYERS,      /* stage, while it computes: K and V of these layers of the step are complete; layers */
@@ -46,6 +47,11 @@ typedef struct tr_event {
     union {
         bool counted;
         tr_wire_header input;
+        struct {
+            uint32_t epoch, n;
+            uint64_t step;
+            const tr_wire_token *data; /* [n], valid during the step */
+        } tokens;
         struct {
             uint32_t status;         /* 0, or 1 + index of the span at fault */
             bool aborted;            /* stage: another rank of it died meanwhile: no result, a RESET will come */
@@ -75,6 +81,7 @@ typedef enum tr_effect_kind {
                           is valid until then */
     TR_EFFECT_RELEASE_INPUT, /* stage: drop the record at the head of the input channel */
     TR_EFFECT_PUBLISH,       /* stage: commit the output record that the computation filled */
+    TR_EFFECT_FEED,          /* last stage: send what the computation sampled to the first stage */
     TR_EFFECT_TIMER,         /* at now + delay_ns; a later one replaces it */
     TR_EFFECT_SPAWN,         /* supervisor: start actor `to` with `incarnation` */
     TR_EFFECT_KILL,          /* supervisor: signal `signal` to actor `to` */

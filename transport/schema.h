@@ -156,8 +156,8 @@ enum {
     F(u64, step, 0, "monotonic in an epoch")                                                                           \
     F(u32, phase, 2, "1 prefill, 2 decode: which precision and pool a unified stage uses")                             \
     F(spanv, spans, TR_MAX_SPANS, "")                                                                                  \
-    F(u32v, tokens, TR_MAX_STEP_ROWS, "one a row; TR_TOKEN_OF_STEP: see source_step")                                  \
-    F(u64, source_step, 0, "step whose sampled token a row of TR_TOKEN_OF_STEP takes")                                 \
+    F(u32v, tokens, TR_MAX_STEP_ROWS, "one a row; TR_TOKEN_OF_STEP: what source_step sampled for this slot")           \
+    F(u64, source_step, 0, "0, or the step before: this one does not begin before its tokens are known")               \
     F(u32v, copies, TR_MAX_COPIES,                                                                                     \
       "before the rows: (group, page, page) in turn, the first page is copied to the second")
 #define TR_FIELDS_STEP_DONE(F)                                                                                         \

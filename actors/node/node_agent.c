@@ -258,6 +258,7 @@ static uint32_t window_of(const tr_company_link *l) {
     case TR_LINK_ACTIVATION: return 2;
     case TR_LINK_LOGITS: return 4;
     case TR_LINK_KV: return 8;
+    case TR_LINK_TOKENS: /* never: both ends are of one pipeline, on one node */
     case TR_LINK_CONTROL: break;
     }
     return TR_CARRIER_WINDOW_MAX;

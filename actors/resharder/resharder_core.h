@@ -29,7 +29,7 @@ typedef struct tr_resharder_core {
     uint32_t stale;         /* 1: the running job is of an older epoch */
     uint32_t reset_waiting; /* 1: RESET_DONE is owed when idle */
     char note[TR_MAX_NOTE_BYTES + 1];
-    uint32_t quiet;         /* 1: the other half of the hand-off tells success; set after init */
+    uint32_t quiet; /* 1: the other half of the hand-off tells success; set after init */
     tr_resharder_core_job current;
     tr_resharder_core_job queue[TR_RESHARDER_CORE_QUEUE];
     uint64_t jobs, dropped, protocol_errors;

@@ -69,7 +69,8 @@ typedef enum tr_link_kind {
     TR_LINK_CONTROL = 1,
     TR_LINK_ACTIVATION = 2,
     TR_LINK_LOGITS = 3,
-    TR_LINK_KV = 4 /* between the resharders of two nodes */
+    TR_LINK_KV = 4,    /* between the resharders of two nodes */
+    TR_LINK_TOKENS = 5 /* last stage to first: what a decode step sampled */
 } tr_link_kind;
 
 /* One-way channel from -> to. In ring mode it lies at offset in segment `segment`; in zmq mode at

@@ -29,7 +29,7 @@ static void add_control_links(tr_company *c) {
     uint64_t submit = tr_codec_type_bound(TR_MSG_SUBMIT, c->context, 0);
     uint64_t output = tr_codec_type_bound(TR_MSG_OUTPUT, c->context, 0);
     uint64_t small = max_u64(tr_codec_type_bound(TR_MSG_CANCEL, 0, 0), tr_codec_type_bound(TR_MSG_ACCEPTED, 0, 0));
-    uint64_t flights = (uint64_t)c->max_in_flight[0] + c->max_in_flight[1];
+    uint64_t flights = (uint64_t)c->max_in_flight[0] + c->max_in_flight[1] + 1; /* one may be issued ahead */
     uint64_t step = tr_codec_type_bound(TR_MSG_STEP, c->max_rows, min_u32(c->max_batch, TR_MAX_SPANS));
     uint64_t done = tr_codec_type_bound(TR_MSG_STEP_DONE, TR_MAX_SPANS, 0);
     uint64_t reset = tr_codec_type_bound(TR_MSG_RESET, 0, 0); /* and its answer: all that a follower gets */
@@ -57,6 +57,7 @@ static void add_control_links(tr_company *c) {
 static void add_data_links(tr_company *c, bool logits_wanted) {
     uint64_t activation = sizeof(tr_wire_header) + (uint64_t)c->max_rows * c->hidden * sizeof(float);
     uint64_t logits = sizeof(tr_wire_header) + tr_align_up(c->vocab, 16) * sizeof(float);
+    uint64_t tokens = sizeof(tr_wire_header) + min_u32(c->max_batch, TR_MAX_SPANS) * sizeof(tr_wire_token);
     for (uint32_t a = 0; a < c->n_actors; a++) {
         const tr_company_actor *actor = &c->actor[a];
         if (actor->role != TR_ROLE_STAGE || actor->rank > 0) continue;
@@ -64,6 +65,8 @@ static void add_data_links(tr_company *c, bool logits_wanted) {
             add_link(c, TR_LINK_ACTIVATION, a, a + actor->tp, 2, activation);
         else
             add_link(c, TR_LINK_LOGITS, a, c->frontend, logits_wanted ? 8 : 2, logits);
+        if (actor->stage > 0 && actor->stage + 1 == actor->n_stages && actor->phase[TR_PHASE_DECODE - 1].active)
+            add_link(c, TR_LINK_TOKENS, a, a - actor->stage * actor->tp, 2 * actor->n_stages + 8, tokens);
     }
     if (c->resharder_to != c->resharder)
         add_link(c, TR_LINK_KV, c->resharder, c->resharder_to, KV_RECORDS, tr_kv_wire_record_max(&c->layout[1]));

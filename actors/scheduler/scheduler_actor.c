@@ -23,6 +23,7 @@ static void fill_pipeline(const tr_company *c, uint32_t index, tr_scheduler_pipe
             if (actor->role != TR_ROLE_STAGE || actor->pipeline != index || (actor->rank == 0) != (lead == 1)) continue;
             out->stage[out->n_ranks++] = a; /* the plan has the stages in order */
             out->n_stages += (uint32_t)lead;
+            out->feeds |= actor->phase[TR_PHASE_DECODE - 1].active != 0;
         }
     out->max_in_flight = c->max_in_flight[index];
 }

@@ -19,11 +19,11 @@ typedef struct driver {
     tr_runtime *rt;
     const tr_company_actor *me;
     tr_passes passes;
-    tr_channel *in, *out, *logits;
-    float *x;            /* last stage: residual stream of its own [max_rows, hidden] */
-    tr_span *spans;      /* [TR_MAX_SPANS] */
-    uint32_t *sampled;   /* [TR_MAX_SPANS] */
-    uint8_t *out_record; /* reserved record of the output channel, or NULL */
+    tr_channel *in, *out, *logits, *fed, *feed; /* fed, feed: sampled tokens, of the first and of the last stage */
+    float *x;                                   /* last stage: residual stream of its own [max_rows, hidden] */
+    tr_span *spans;                             /* [TR_MAX_SPANS] */
+    uint32_t *sampled;                          /* [TR_MAX_SPANS] */
+    uint8_t *out_record;                        /* reserved record of the output channel, or NULL */
     bool input_announced, room_announced;
     bool pending; /* step is to be run */
     tr_msg_step step;
@@ -32,6 +32,27 @@ typedef struct driver {
     tr_stage_core *core;
     tr_effects effects;
 } driver;
+
+/* The ring holds more than can be in flight; what is lost with a dead stage is sampled again after the reset. */
+static void feed(driver *d) {
+    const tr_msg_step *m = &d->step;
+    const size_t bytes = sizeof(tr_wire_header) + m->spans.len * sizeof(tr_wire_token);
+    void *record;
+    tr_status status = tr_channel_reserve(d->feed, bytes, &record);
+    if (status == TR_OK) {
+        tr_wire_header h = {.kind = TR_WIRE_TOKENS,
+                            .epoch = m->epoch,
+                            .step = m->step,
+                            .rows = m->spans.len,
+                            .phase = m->phase,
+                            .payload_bytes = m->spans.len * sizeof(tr_wire_token)};
+        memcpy(record, &h, sizeof h);
+        tr_wire_token *token = (tr_wire_token *)(void *)((uint8_t *)record + sizeof h);
+        for (uint32_t i = 0; i < m->spans.len; i++) token[i] = (tr_wire_token){m->spans.data[i].slot, d->sampled[i]};
+        status = tr_channel_commit(d->feed, bytes);
+    }
+    if (status != TR_OK) tr_log(TR_LOG_ERROR, "feed_failed", "%s", tr_status_text(status));
+}
 
 static void on_event(void *self, const tr_event *event) {
     driver *d = self;
@@ -51,6 +72,7 @@ static void on_event(void *self, const tr_event *event) {
             d->room_announced = false;
             break;
         }
+        case TR_EFFECT_FEED: feed(d); break;
         case TR_EFFECT_RELEASE_INPUT:
             tr_channel_release(d->in);
             d->input_announced = false;
@@ -62,6 +84,28 @@ static void on_event(void *self, const tr_event *event) {
         default: break;
         }
     }
+}
+
+/* What the last stage sampled; the core keeps what it needs. */
+static bool pump_tokens(driver *d) {
+    bool any = false;
+    const void *data;
+    size_t bytes;
+    while (d->fed && tr_channel_peek(d->fed, &data, &bytes) == TR_OK) {
+        tr_wire_header h = {0};
+        if (bytes >= sizeof h) memcpy(&h, data, sizeof h);
+        if (bytes >= sizeof h && bytes - sizeof h == h.rows * sizeof(tr_wire_token)) {
+            tr_event e = {.kind = TR_EVENT_TOKENS, .from = TR_NOBODY, .now_ns = tr_clock_now_ns()};
+            e.as.tokens.epoch = h.epoch;
+            e.as.tokens.step = h.step;
+            e.as.tokens.n = h.rows;
+            e.as.tokens.data = (const tr_wire_token *)(const void *)((const uint8_t *)data + sizeof h);
+            on_event(d, &e);
+        }
+        tr_channel_release(d->fed);
+        any = true;
+    }
+    return any;
 }
 
 /* Head of the input channel and room in the output channel become events. True when something was new. */
@@ -242,6 +286,8 @@ static tr_status open_stage(driver *d, tr_error *err) {
     d->in = tr_runtime_data_in(rt, TR_LINK_ACTIVATION);
     d->out = tr_runtime_data_out(rt, TR_LINK_ACTIVATION);
     d->logits = tr_runtime_data_out(rt, TR_LINK_LOGITS);
+    d->fed = tr_runtime_data_in(rt, TR_LINK_TOKENS);
+    d->feed = tr_runtime_data_out(rt, TR_LINK_TOKENS);
     TR_TRY(tr_passes_open(rt, NULL, NULL, &d->passes, err));
     if (d->passes.forward[0] && !rt->company->one_pool) tr_forward_on_layers(d->passes.forward[0], on_layers, d);
     atomic_store(&rt->block->placed, d->me->n_cpus && tr_bind_thread_verify(d->me->cpus, 1) ? 1 : 2);
@@ -273,6 +319,7 @@ tr_status tr_stage_run(tr_runtime *rt, tr_error *err) {
         while (!tr_runtime_stopping(rt)) {
             uint32_t seen = tr_bell_read(&rt->block->bell);
             bool any = tr_runtime_pump(rt, on_event, d);
+            any |= pump_tokens(d);
             any |= pump_channels(d);
             if (d->pending) {
                 compute(d);

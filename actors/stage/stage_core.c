@@ -1,6 +1,7 @@
 /* I1: at most one computation runs; its slot is not reused before COMPUTED.
  * I2: step ids in the queue rise; all are of the current epoch.
- * I3: RESET_DONE(e) is sent only when nothing of an older epoch runs or waits. */
+ * I3: fed is what the last confirmed decode step sampled; a step that waits for it follows it directly.
+ * I4: RESET_DONE(e) is sent only when nothing of an older epoch runs or waits. */
 #include "actors/stage/stage_core.h"
 
 #include "base/checked.h"
@@ -32,6 +33,9 @@ struct tr_stage_core {
     bool aborted; /* the step at hand has ended without a result and waits for the RESET */
     bool reset_waiting;
     tr_wire_header input;
+    uint32_t fed_epoch, n_fed; /* first stage */
+    uint64_t fed_step;
+    tr_wire_token fed[TR_MAX_SPANS];
     uint32_t current; /* slot that computes or NO_SLOT */
     uint32_t n_queued;
     uint32_t n_slots;
@@ -110,6 +114,32 @@ static bool input_is_old(const tr_stage_core *s) {
     return s->n_queued > 0 && s->input.step < s->slots[s->queue[0]].msg.step;
 }
 
+static void take_tokens(tr_stage_core *s, uint32_t epoch, uint64_t step, const tr_wire_token *data, uint32_t n) {
+    if (epoch != s->epoch || n > TR_MAX_SPANS) {
+        s->stats.dropped_inputs++;
+        return;
+    }
+    s->fed_epoch = epoch;
+    s->fed_step = step;
+    s->n_fed = n;
+    if (n > 0) memcpy(s->fed, data, n * sizeof *data);
+}
+
+/* The step before has ended, and what it sampled is here. */
+static bool source_is_here(const tr_stage_core *s, const tr_msg_step *m) {
+    return !s->config.first || m->source_step == 0 || (s->fed_epoch == s->epoch && s->fed_step == m->source_step);
+}
+
+/* A token that was not fed stays what no vocabulary holds: the forward pass refuses it. */
+static void fill_in(const tr_stage_core *s, slot *k) {
+    if (!s->config.first || k->msg.source_step == 0) return;
+    for (uint32_t i = 0, row = 0; i < k->msg.spans.len; row += k->spans[i++].rows) {
+        if (k->tokens[row] != TR_TOKEN_OF_STEP) continue;
+        for (uint32_t f = 0; f < s->n_fed; f++)
+            if (s->fed[f].slot == k->spans[i].slot) k->tokens[row] = s->fed[f].token;
+    }
+}
+
 /* Start the head of the queue when everything is there. */
 static void pump(tr_stage_core *s, tr_effects *fx) {
     if (s->current != NO_SLOT) return;
@@ -120,7 +150,8 @@ static void pump(tr_stage_core *s, tr_effects *fx) {
     if (s->n_queued == 0) return;
     slot *head = &s->slots[s->queue[0]];
     if (!s->config.first && !(s->has_input && s->input.epoch == s->epoch && s->input.step == head->msg.step)) return;
-    if (!s->config.last && !s->has_room) return;
+    if ((!s->config.last && !s->has_room) || !source_is_here(s, &head->msg)) return;
+    fill_in(s, head);
     s->current = s->queue[0];
     s->n_queued--;
     memmove(s->queue, s->queue + 1, s->n_queued * sizeof *s->queue);
@@ -140,9 +171,11 @@ static bool step_is_sound(const tr_stage_core *s, const tr_msg_step *m) {
     if (m->spans.len == 0 || m->spans.len > s->config.max_spans || m->tokens.len > s->config.max_rows) return false;
     if (m->phase != TR_PHASE_PREFILL && m->phase != TR_PHASE_DECODE) return false;
     if (m->copies.len > COPIES_A_SPAN * m->spans.len) return false;
+    if (m->source_step != 0 && m->source_step + 1 != m->step) return false;
     uint64_t rows = 0;
     for (uint32_t i = 0; i < m->spans.len; i++) {
         if (m->spans.data[i].rows == 0) return false;
+        if (m->phase == TR_PHASE_DECODE && m->spans.data[i].draws > 1) return false; /* one token a span is fed */
         rows += m->spans.data[i].rows;
     }
     return rows == m->tokens.len && tokens_drawn(m) <= TR_MAX_SPANS;
@@ -225,6 +258,19 @@ static void step_done(tr_stage_core *s, const tr_event *ev, const tr_msg_step *s
     m->sampled = (tr_u32v){s->sampled, n};
 }
 
+/* After the answer: with shared cores the first stage goes on where this one stands. */
+static void feed(tr_stage_core *s, const tr_event *ev, const tr_msg_step *step, tr_effects *fx) {
+    if (!s->config.last || step->phase != TR_PHASE_DECODE) return;
+    if (!s->config.first) {
+        emit(fx, TR_EFFECT_FEED);
+        return;
+    }
+    tr_wire_token own[TR_MAX_SPANS];
+    for (uint32_t i = 0; i < step->spans.len; i++)
+        own[i] = (tr_wire_token){step->spans.data[i].slot, ev->as.computed.sampled ? ev->as.computed.sampled[i] : 0};
+    take_tokens(s, step->epoch, step->step, own, step->spans.len);
+}
+
 static void on_computed(tr_stage_core *s, const tr_event *ev, tr_effects *fx) {
     if (s->current == NO_SLOT || s->aborted) {
         s->stats.protocol_errors++;
@@ -256,6 +302,7 @@ static void on_computed(tr_stage_core *s, const tr_event *ev, tr_effects *fx) {
     }
     if (!s->config.first) release_input(s, fx);
     if (failed || s->config.last) step_done(s, ev, &k->msg, fx);
+    if (!failed) feed(s, ev, &k->msg, fx);
 }
 
 static void on_layers(tr_stage_core *s, const tr_event *ev, tr_effects *fx) {
@@ -287,6 +334,9 @@ void tr_stage_core_step(tr_stage_core *s, const tr_event *event, tr_effects *fx)
         s->has_input = true;
         s->input = event->as.input;
         break;
+    case TR_EVENT_TOKENS:
+        take_tokens(s, event->as.tokens.epoch, event->as.tokens.step, event->as.tokens.data, event->as.tokens.n);
+        break;
     case TR_EVENT_OUTPUT_ROOM: s->has_room = true; break;
     case TR_EVENT_COMPUTED: on_computed(s, event, fx); break;
     case TR_EVENT_LAYERS: on_layers(s, event, fx); break;
@@ -310,6 +360,7 @@ uint64_t tr_stage_core_digest(const tr_stage_core *s) {
     h = tr_rng_hash(h, (uint64_t)s->has_room | (uint64_t)s->has_input << 1 | (uint64_t)s->stale << 2 |
                            (uint64_t)s->aborted << 3);
     h = tr_rng_hash(h, s->has_input ? s->input.step : 0);
+    h = tr_rng_hash(h, s->fed_epoch == s->epoch ? s->fed_step : 0);
     h = tr_rng_hash(h, s->current == NO_SLOT ? 0 : s->slots[s->current].msg.step + 1);
     for (uint32_t i = 0; i < s->n_queued; i++) h = tr_rng_hash(h, s->slots[s->queue[i]].msg.step);
     return h;

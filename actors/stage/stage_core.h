@@ -1,12 +1,14 @@
 /* actors/stage/stage_core.h - what a stage does, without doing it: queue of STEPs, epochs, when to compute, publish and
  * answer. Pure core (transport/event.h); the driver owns channels, kernels and clocks.
  *
- * In: STEP, RESET (scheduler) · INPUT, OUTPUT_ROOM, COMPUTED (driver). Out: COMPUTE, PUBLISH, RELEASE_INPUT, SEND of
- * STEP_DONE and RESET_DONE to the scheduler. Other events are ignored.
+ * In: STEP, RESET (scheduler) · INPUT, TOKENS, OUTPUT_ROOM, COMPUTED (driver). Out: COMPUTE, PUBLISH, FEED,
+ * RELEASE_INPUT, SEND of STEP_DONE and RESET_DONE to the scheduler. Other events are ignored.
  * Epoch: 0 at birth; only RESET raises it. A STEP counts only in the epoch that the stage is in; a repeated or older
  * step id of the epoch is dropped. So a new incarnation does nothing before its RESET, whatever its rings still hold.
  * Order: steps are computed in the order they came. A step runs when no other runs, its input record is at the head of
  * the input channel (not on the first stage: none needed) and the output channel has room (not on the last stage).
+ * Ahead: a STEP with a source_step was issued before that step, the one right before it, had ended. The last stage
+ * feeds what every decode step sampled to the first one, which starts such a step when it has the tokens.
  * INPUT contract: the driver announces the record at the head once, and after each RELEASE_INPUT the next one when
  * there is one. OUTPUT_ROOM contract: raised when a record of the largest size fits (at start, and again after each
  * PUBLISH as soon as it fits); it holds until the next PUBLISH. Extra OUTPUT_ROOM and repeated INPUT are harmless.

@@ -183,7 +183,7 @@ class Usage(Case):
         self.fails(78, "66 ranks of stages in all: at most 64", "plan", MODEL, "--prefill", "pp=2,tp=32", "--decode", "tp=2")
         self.fails(69, "not available yet", "run", MODEL, "x", "--prefill", "dtype=fp16")
         self.fails(78, "needs an address", "run", MODEL, "x", "--set", "hosts=a,b")
-        self.fails(69, "not available yet", "serve", MODEL, "--port", "8000")
+        self.fails(78, "only with keys", "serve", MODEL, "--port", "8000", "--host", "0.0.0.0")
         self.fails(78, "only with keys", "serve", MODEL, "--port", "8000", "--host", "0.0.0.0")
         self.fails(64, "choose one pipeline or two", "run", MODEL, "x", "--decode", "pp=2", "--unified", "pp=1")
 
@@ -220,7 +220,7 @@ class Topologies(Case):
         self.topology(78, "choose one pipeline or two", head + "decode: {pp: 2}\nunified: {pp: 1}\n")
         self.topology(78, "unknown key of a host", head + "hosts: [{name: a, gpus: 1}]\n")
         self.topology(78, "that needs keys", head + "hosts: [{name: a, address: '10.0.0.1:5570'}, b]\n")
-        self.topology(69, "not available yet", head + "server: {port: 8000}\n")
+        self.topology(78, "only with keys", head + "server: {port: 8000, host: 0.0.0.0}\n")
         self.topology(78, "only with keys", head + "server: {port: 8000, host: 0.0.0.0}\n")
         self.topology(69, "not available yet", head + "transport: {gpu: nccl}\n")
         self.topology(66, "scripts/fetch-model", "version: 1\nmodel: no-such-model\n")

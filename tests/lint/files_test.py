@@ -11,7 +11,6 @@ TESTS = 650  # sources below tests/
 HARD = 900
 # Longer than the budget for a reason; never above HARD.
 EXCEPTIONS = {
-    "base/options_table.h": 350,  # every option, one a line or two
     "transport/schema.h": 400,  # every message of the company, a field a line
 }
 

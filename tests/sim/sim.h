@@ -36,7 +36,8 @@ enum {
     MAX_LAYERS = 8,
     MAX_HEADS = 2,
     MAX_LINK = 512,
-    MAX_RECORDS = 4,
+    MAX_RECORDS = 16, /* of a channel; activations: at most MAX_ACTIVATIONS */
+    MAX_ACTIVATIONS = 4,
     MAX_EVENTS = 1 << 14
 };
 #define US 1000ull
@@ -111,7 +112,7 @@ typedef struct record {
     uint64_t at;
     uint64_t act[MAX_CONTEXT * 4];
 } record;
-typedef struct channel { /* activations, to stage i from the one before it */
+typedef struct channel { /* activations, to stage i from the one before it; to a first stage tokens from the last */
     record queue[MAX_RECORDS];
     uint32_t head, n, cap;
     uint64_t last_at;

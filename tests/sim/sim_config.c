@@ -55,7 +55,8 @@ static void pipelines(world *w) {
         split(w, p, between(w, 1, most));
         c->pipeline[p].n_stages = w->n_stages[p];
         c->pipeline[p].max_in_flight = between(w, 1, w->n_stages[p] + 1);
-        w->queue_depth[p] = c->pipeline[p].max_in_flight;
+        c->pipeline[p].feeds = p + 1 == w->n_pipelines && (tr_rng_mix(w->seed) & 1);
+        w->queue_depth[p] = c->pipeline[p].max_in_flight + c->pipeline[p].feeds;
         for (uint32_t i = 0; i < w->n_stages[p]; i++, actor++) {
             c->pipeline[p].stage[i] = actor;
             w->lo[actor] = w->split[p][i];
@@ -254,7 +255,7 @@ void sim_config(world *w) {
     for (uint32_t a = FIRST_STAGE; a < w->first_follower; a++) {
         w->channel[a] = calloc(1, sizeof(channel));
         if (w->channel[a] == NULL) abort();
-        w->channel[a]->cap = between(w, 1, MAX_RECORDS);
+        w->channel[a]->cap = between(w, 1, MAX_ACTIVATIONS);
     }
     w->slow_actor = sim_random(w, 3) == 0 ? between(w, RESHARDER_ACTOR, w->n_actors - 1) : TR_NOBODY;
     w->slow_factor = between(w, 2, 40);

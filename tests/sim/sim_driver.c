@@ -62,9 +62,32 @@ static channel *output_of(world *w, uint32_t actor) {
     return w->hi[actor] < w->model.n_layers ? w->channel[actor + 1] : NULL;
 }
 
+/* Tokens that the last stage sent to the first. */
+static void poll_tokens(world *w, uint32_t actor) {
+    channel *in = w->channel[actor];
+    record *r = &in->queue[in->head];
+    if (in->n == 0 || r->at > w->now) return;
+    tr_wire_token data[TR_MAX_SPANS];
+    tr_event ev = {.kind = TR_EVENT_TOKENS, .from = TR_NOBODY};
+    ev.as.tokens.epoch = r->header.epoch;
+    ev.as.tokens.step = r->header.step;
+    ev.as.tokens.n = r->header.rows;
+    ev.as.tokens.data = data;
+    for (uint32_t i = 0; i < r->header.rows; i++)
+        data[i] = (tr_wire_token){(uint32_t)(r->act[i] >> 32), (uint32_t)r->act[i]};
+    in->head = (in->head + 1) % MAX_RECORDS;
+    in->n--;
+    if (in->n > 0) {
+        uint64_t at = in->queue[in->head].at;
+        sim_push(w, at > w->now ? at - w->now : 0, W_RECORD, actor, 0, 0);
+    }
+    sim_driver_event(w, actor, &ev);
+}
+
 void sim_driver_poll_channels(world *w, uint32_t actor) {
     process *p = &w->process[actor];
     if (p->state != ALIVE) return;
+    if (w->lo[actor] == 0) poll_tokens(w, actor);
     channel *in = w->channel[actor], *out = output_of(w, actor);
     if (w->lo[actor] > 0 && in->n > 0 && !p->input_announced) {
         record *r = &in->queue[in->head];
@@ -229,6 +252,22 @@ static void publish_record(world *w, uint32_t actor) {
     sim_push(w, sim_delay(w), W_ROOM, actor, 0, 0);
 }
 
+static void feed(world *w, uint32_t actor) {
+    process *p = &w->process[actor];
+    const tr_msg_step *m = &p->compute.as.step;
+    uint32_t first = actor;
+    while (w->lo[first] > 0) first--;
+    channel *c = w->channel[first];
+    if (c->n == MAX_RECORDS) sim_fail(w, "actor %u feeds more than can be in flight", actor);
+    record *r = &c->queue[(c->head + c->n++) % MAX_RECORDS];
+    r->header = (tr_wire_header){.kind = TR_WIRE_TOKENS, .epoch = m->epoch, .step = m->step, .rows = m->spans.len};
+    for (uint32_t i = 0; i < m->spans.len; i++) r->act[i] = (uint64_t)m->spans.data[i].slot << 32 | p->sampled[i];
+    r->at = w->now + 100 + sim_random(w, w->delay_max); /* no straggler: nobody waits for it but a step ahead */
+    if (r->at < c->last_at) r->at = c->last_at;
+    c->last_at = r->at;
+    sim_push(w, r->at - w->now, W_RECORD, first, 0, 0);
+}
+
 static void release_record(world *w, uint32_t actor) {
     channel *c = w->channel[actor];
     if (w->lo[actor] == 0 || !w->process[actor].input_announced || c->n == 0)
@@ -248,6 +287,7 @@ static void apply(world *w, uint32_t actor, const tr_effect *e) {
     case TR_EFFECT_SEND: sim_send(w, actor, e->to, &e->msg); break;
     case TR_EFFECT_COMPUTE: compute(w, actor, &e->msg); break;
     case TR_EFFECT_PUBLISH: publish_record(w, actor); break;
+    case TR_EFFECT_FEED: feed(w, actor); break;
     case TR_EFFECT_RELEASE_INPUT: release_record(w, actor); break;
     case TR_EFFECT_TIMER: sim_push(w, e->delay_ns + 1, W_TIMER, actor, 0, ++w->process[actor].timer); break;
     default: sim_fail(w, "effect %d of actor %u", e->kind, actor);

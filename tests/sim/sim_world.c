@@ -151,8 +151,11 @@ void sim_kill(world *w, uint32_t actor, int signal, bool ours) {
     if (w->zmq && actor >= FIRST_STAGE && actor < w->first_follower) {
         channel *in = w->channel[actor];
         in->n = 0;
-        if (w->hi[actor] < w->model.n_layers) {
-            channel *out = w->channel[actor + 1];
+        uint32_t to = actor + 1; /* a last stage writes tokens to the first */
+        if (w->hi[actor] == w->model.n_layers)
+            for (to = actor; w->lo[to] > 0;) to--;
+        if (to != actor) {
+            channel *out = w->channel[to];
             uint32_t keep = (uint32_t)sim_random(w, out->n + 1);
             if (out->n > 0 && keep == 0) keep = 1; /* the head may be in use */
             if (out->n > keep) out->n = keep;

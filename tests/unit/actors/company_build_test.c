@@ -122,7 +122,7 @@ static void assert_ranks(const tr_company_actor *lead) {
 
 /* Stages of each pipeline cover all layers once, in order, and are linked in a chain. */
 static void assert_chain(uint32_t pipeline, uint32_t n_stages) {
-    uint32_t layer = 0, stage = 0, before = TR_NOBODY;
+    uint32_t layer = 0, stage = 0, first = TR_NOBODY, before = TR_NOBODY;
     for (uint32_t a = 0; a < c.n_actors; a++) {
         const tr_company_actor *s = &c.actor[a];
         if (s->role != TR_ROLE_STAGE || s->pipeline != pipeline) continue;
@@ -141,6 +141,7 @@ static void assert_chain(uint32_t pipeline, uint32_t n_stages) {
             assert_non_null(l);
             assert_int_equal(l->record_max, 64 + (uint64_t)c.max_rows * c.hidden * 4);
         }
+        if (first == TR_NOBODY) first = a;
         before = a;
     }
     assert_int_equal(stage, n_stages);
@@ -148,6 +149,8 @@ static void assert_chain(uint32_t pipeline, uint32_t n_stages) {
     const tr_company_link *logits = tr_company_find_link(&c, TR_LINK_LOGITS, before, c.frontend);
     assert_non_null(logits);
     assert_int_equal(logits->record_max, 64 + 262144 * 4);
+    const bool fed = n_stages > 1 && c.actor[first].phase[TR_PHASE_DECODE - 1].active;
+    assert_true((tr_company_find_link(&c, TR_LINK_TOKENS, before, first) != NULL) == fed);
 }
 
 static void test_split(void **state) {

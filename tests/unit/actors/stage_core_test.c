@@ -195,7 +195,7 @@ static void draws_and_copies(void **state) {
     tr_msg m = {.type = TR_MSG_STEP};
     m.as.step = (tr_msg_step){.epoch = 1,
                               .step = 1,
-                              .phase = TR_PHASE_DECODE,
+                              .phase = TR_PHASE_PREFILL,
                               .spans = {spans, 2},
                               .tokens = {tokens, 3},
                               .copies = {copies, 6}};
@@ -212,6 +212,13 @@ static void draws_and_copies(void **state) {
     m.as.step.copies = (tr_u32v){many, 13}; /* more than two pages a span */
     msg(m);
     assert_int_equal(fx->n, 0);
+    m.as.step.copies = (tr_u32v){many, 12};
+    m.as.step.phase = TR_PHASE_DECODE; /* where a span has one token: it is fed */
+    msg(m);
+    assert_int_equal(fx->n, 0);
+    m.as.step.phase = TR_PHASE_PREFILL;
+    msg(m);
+    expect(0, TR_EFFECT_COMPUTE);
 }
 
 /* Another rank died in the step: nobody hears of it, nothing else runs, the RESET that comes ends it. */
@@ -246,6 +253,87 @@ static void an_aborted_step_waits_for_its_reset(void **state) {
     assert_int_equal(fx->item[1].msg.as.reset_done.epoch, 3);
 }
 
+static void tokens(uint32_t epoch, uint64_t id, uint32_t slot, uint32_t token) {
+    tr_wire_token data[2] = {{.slot = 77, .token = 3}, {.slot = slot, .token = token}};
+    tr_event ev = {.kind = TR_EVENT_TOKENS};
+    ev.as.tokens.epoch = epoch, ev.as.tokens.step = id, ev.as.tokens.n = 2, ev.as.tokens.data = data;
+    event(ev);
+}
+/* One row of slot 4, whose token the step before samples, behind a known one of slot 5. */
+static void step_ahead(uint32_t epoch, uint64_t id, uint64_t source) {
+    tr_msg_span spans[2] = {{.rid = 6, .rows = 1, .slot = 5}, {.rid = 5, .rows = 1, .slot = 4}};
+    uint32_t known[2] = {9, TR_TOKEN_OF_STEP};
+    tr_msg m = {.type = TR_MSG_STEP};
+    m.as.step = (tr_msg_step){.epoch = epoch,
+                              .step = id,
+                              .phase = TR_PHASE_DECODE,
+                              .spans = {spans, 2},
+                              .tokens = {known, 2},
+                              .source_step = source};
+    msg(m);
+}
+
+static void first_stage_waits_for_tokens(void **state) {
+    (void)state;
+    make(1, 0);
+    reset(1);
+    room();
+    step_ahead(1, 2, 1);
+    tokens(2, 1, 4, 40); /* of another epoch */
+    assert_int_equal(fx->n, 0);
+    tokens(1, 1, 4, 41);
+    expect(0, TR_EFFECT_COMPUTE);
+    assert_int_equal(fx->item[0].msg.as.step.tokens.data[0], 9);
+    assert_int_equal(fx->item[0].msg.as.step.tokens.data[1], 41);
+    computed(0);
+    reset(2);
+    room();
+    step_ahead(2, 2, 1); /* what was fed before the reset does not count */
+    assert_int_equal(fx->n, 0);
+    tokens(2, 1, 4, 42);
+    expect(0, TR_EFFECT_COMPUTE);
+    assert_int_equal(fx->item[0].msg.as.step.tokens.data[1], 42);
+    tr_stage_core_stats stats;
+    step_ahead(2, 5, 3); /* not the step right before */
+    tr_stage_core_get_stats(stage, &stats);
+    assert_int_equal(stats.protocol_errors, 1);
+    assert_int_equal(stats.queued, 0);
+}
+
+static void last_stage_feeds_after_its_answer(void **state) {
+    (void)state;
+    make(0, 1);
+    reset(1);
+    step_ahead(1, 2, 1); /* it has its input, so the step before has ended */
+    input(1, 2);
+    expect(0, TR_EFFECT_COMPUTE);
+    computed(0);
+    assert_int_equal(fx->n, 3);
+    expect(0, TR_EFFECT_RELEASE_INPUT);
+    assert_int_equal(fx->item[1].msg.type, TR_MSG_STEP_DONE);
+    expect(2, TR_EFFECT_FEED);
+    step(1, 3);
+    input(1, 3);
+    computed(1);
+    for (uint32_t i = 0; i < fx->n; i++) assert_int_not_equal(fx->item[i].kind, TR_EFFECT_FEED);
+}
+
+static void only_stage_feeds_itself(void **state) {
+    (void)state;
+    make(1, 1);
+    reset(1);
+    step(1, 1); /* spans of slot 0 */
+    step_ahead(1, 2, 1);
+    computed(0);
+    assert_int_equal(fx->n, 2);
+    expect(1, TR_EFFECT_COMPUTE);
+    assert_int_equal(fx->item[1].msg.as.step.tokens.data[1], TR_TOKEN_OF_STEP); /* slot 4 sampled nothing */
+    step_ahead(1, 3, 2);
+    computed(0);
+    expect(1, TR_EFFECT_COMPUTE);
+    assert_int_equal(fx->item[1].msg.as.step.tokens.data[1], 12);
+}
+
 int main(void) {
     fx = calloc(1, sizeof *fx);
     const struct CMUnitTest tests[] = {cmocka_unit_test(only_stage_computes_and_answers),
@@ -255,7 +343,10 @@ int main(void) {
                                        cmocka_unit_test(reset_while_computing),
                                        cmocka_unit_test(what_makes_no_sense_is_counted),
                                        cmocka_unit_test(an_aborted_step_waits_for_its_reset),
-                                       cmocka_unit_test(draws_and_copies)};
+                                       cmocka_unit_test(draws_and_copies),
+                                       cmocka_unit_test(first_stage_waits_for_tokens),
+                                       cmocka_unit_test(last_stage_feeds_after_its_answer),
+                                       cmocka_unit_test(only_stage_feeds_itself)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free(stage);
     free(fx);

@@ -346,6 +346,52 @@ static void decode_is_divided_over_the_stages(void **state) {
     assert_int_equal(tail - head, 2);
 }
 
+/* Where tokens are fed back a lone decode step is followed by the next one before it has ended. */
+static void decode_is_issued_ahead(void **state) {
+    (void)state;
+    create(true, true, 60);
+    config.pipeline[0].max_in_flight = 1;
+    config.pipeline[0].feeds = true;
+    create_scheduler();
+    all_up(1);
+    submit(1, 10, 0, 4);
+    step_done(P1, step_to(P0), 20);
+    tr_msg_step a = step_to(P0), b = sent(P0, TR_MSG_STEP, 1)->as.step;
+    assert_int_equal(a.tokens.data[0], 20);
+    assert_int_equal(a.source_step, 0);
+    assert_int_equal(b.source_step, a.step);
+    assert_int_equal(b.tokens.data[0], TR_TOKEN_OF_STEP);
+    assert_int_equal(b.spans.data[0].pos0, 11);
+    assert_null(sent(P0, TR_MSG_STEP, 2));
+    submit(2, 40, 0, 9);                   /* it has the next turn */
+    assert_null(sent(P0, TR_MSG_STEP, 0)); /* and the cores are taken */
+    step_done(P1, a, 21);
+    assert_null(sent(P0, TR_MSG_STEP, 0));
+    assert_int_equal(sent(FRONT, TR_MSG_OUTPUT, 0)->as.output.tokens.data[0], 21);
+    step_done(P1, b, 22);
+    a = step_to(P0);
+    assert_int_equal(a.phase, TR_PHASE_PREFILL);
+    assert_null(sent(P0, TR_MSG_STEP, 1));
+    step_done(P1, a, 0);
+    a = step_to(P0); /* the last one of request 1: the prompt's rest has the next turn */
+    assert_int_equal(a.tokens.data[0], 22);
+    assert_null(sent(P0, TR_MSG_STEP, 1));
+    step_done(P1, a, 23);
+    assert_int_equal(sent(FRONT, TR_MSG_OUTPUT, 0)->as.output.finish, TR_FINISH_LENGTH);
+    step_done(P1, step_to(P0), 30);
+    a = step_to(P0), b = sent(P0, TR_MSG_STEP, 1)->as.step;
+    step_done(P1, a, EOS); /* what was issued ahead is for nothing */
+    assert_int_equal(sent(FRONT, TR_MSG_OUTPUT, 0)->as.output.finish, TR_FINISH_STOP);
+    assert_null(sent(P0, TR_MSG_STEP, 0));
+    tr_scheduler_stats stats;
+    tr_scheduler_get_stats(sched, &stats);
+    assert_true(stats.pool_free[0] < stats.pool_pages[0]); /* it may still write there */
+    step_done(P1, b, 31);
+    assert_true(tr_scheduler_idle(sched));
+    tr_scheduler_get_stats(sched, &stats);
+    assert_int_equal(stats.pool_free[0], stats.pool_pages[0]);
+}
+
 static void forced_tail_and_end_token(void **state) {
     (void)state;
     create(true, false, 60);
@@ -499,6 +545,48 @@ static void one_bad_span_fails_alone(void **state) {
     assert_int_equal(step_to(P0).spans.data[0].pos0, 0);
 }
 
+/* One resharder reads, another one writes: both get every job, the second answers. An answer that was lost with the
+ * connection between them is not made up by the next one; a job that failed resets both. */
+static void two_resharders(void **state) {
+    (void)state;
+    enum { TO = 7 };
+    create(false, false, 40);
+    config.two_resharders = 1;
+    config.resharder_to = TO;
+    create_scheduler();
+    up(TO, 1);
+    all_up(1);
+    reset_done(TO, atomic_load(&config.journal->epoch));
+    submit(7, 70, 0, 2);
+    tr_msg_step a = step_to(P0), b = sent(P0, TR_MSG_STEP, 1)->as.step;
+    step_done(P1, a, 0);
+    tr_msg_reshard r = reshard();
+    assert_int_equal(sent(TO, TR_MSG_RESHARD, 0)->as.reshard.job, r.job);
+    step_done(P1, b, 0);
+    tr_msg_reshard r2 = reshard();
+    tr_msg done = {.type = TR_MSG_RESHARD_DONE, .as.reshard_done = {.epoch = r2.epoch, .job = r2.job, .bytes = 8}};
+    msg(TO, done); /* that of r never came */
+    assert_null(sent(FRONT, TR_MSG_OUTPUT, 0));
+    down(TO, false);
+    up(TO, 2);
+    uint32_t epoch = sent(TO, TR_MSG_RESET, 0)->as.reset.epoch;
+    assert_int_equal(sent(RESHARDER, TR_MSG_RESET, 0)->as.reset.epoch, epoch);
+    reset_done(RESHARDER, epoch);
+    assert_null(sent(TO, TR_MSG_RESHARD, 0));
+    reset_done(TO, epoch);
+    r = sent(TO, TR_MSG_RESHARD, 0)->as.reshard;
+    assert_int_equal(r.tok0, 0); /* both again */
+    assert_int_equal(r.tok1, r2.tok1);
+    done.as.reshard_done = (tr_msg_reshard_done){.epoch = r.epoch, .job = r.job, .status = 1};
+    msg(TO, done);
+    assert_int_equal(sent(FRONT, TR_MSG_OUTPUT, 0)->as.output.finish, TR_FINISH_ERROR);
+    assert_int_equal(sent(RESHARDER, TR_MSG_RESET, 0)->as.reset.epoch, epoch + 1);
+    assert_non_null(sent(TO, TR_MSG_RESET, 0));
+    tr_scheduler_stats stats;
+    tr_scheduler_get_stats(sched, &stats);
+    assert_int_equal(stats.protocol_errors, 0);
+}
+
 int main(void) {
     fx = calloc(1, sizeof *fx);
     const struct CMUnitTest tests[] = {
@@ -507,11 +595,13 @@ int main(void) {
         cmocka_unit_test(refusals),
         cmocka_unit_test(phases_take_turns_on_shared_cores),
         cmocka_unit_test(decode_is_divided_over_the_stages),
+        cmocka_unit_test(decode_is_issued_ahead),
         cmocka_unit_test(forced_tail_and_end_token),
         cmocka_unit_test(cancel_keeps_and_waits_for_its_step),
         cmocka_unit_test(death_poison_and_restart),
         cmocka_unit_test(one_bad_span_fails_alone),
         cmocka_unit_test(ranks_are_members),
+        cmocka_unit_test(two_resharders),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free_all();

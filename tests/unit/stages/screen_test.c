@@ -33,13 +33,13 @@ static void screened(void *arg, uint32_t id, uint32_t n) {
     for (uint32_t i = id; i < j->rows; i += n)
         tr_screen_rows_make(&j->at, i, j->rows, j->x + (size_t)i * j->head->k, j->x_scale[i]);
     for (uint32_t i = 0; id == 0 && i < j->rows; i++) tr_screen_rows_draw(&j->at, i, j->rows, i, &j->p[i]);
-    tr_team_barrier(j->team, id);
+    tr_team_barrier(j->team);
     tr_team_share(j->ld / 16, id, n, &begin, &end);
     const uint32_t half = begin + (end - begin) / 2; /* in any order */
     tr_screen_begin(s, &j->at);
     tr_screen_bounds(s, &j->at, half, end - half, j->vocab);
     if (half > begin) tr_screen_bounds(s, &j->at, begin, half - begin, j->vocab);
-    tr_team_barrier(j->team, id);
+    tr_team_barrier(j->team);
     for (uint32_t i = 0; i < j->rows; i++) {
         j->best[id][i] = tr_screen_scan(s, &j->at, i);
         j->computed[id][i] = s->list[i].computed;
@@ -57,6 +57,8 @@ static void compare(job *j, const float *logits, bool drawn, uint64_t seed, void
         j->p[i] =
             (tr_sampler_params){.temperature = drawn ? temperature[(seed + i) % 3] : 0, .top_p = 1, .seed = seed + i};
     for (uint32_t i = 0; i < j->rows; i++) atomic_store(&j->floor[i], TR_SAMPLER_NONE.score);
+    for (uint32_t w = 0; w < WORKERS; w++) /* on a crowded machine not all take part */
+        for (uint32_t i = 0; i < j->rows; i++) j->best[w][i] = TR_SAMPLER_NONE, j->computed[w][i] = 0;
     tr_team_run(j->team, screened, j, 0);
     for (uint32_t i = 0; i < j->rows; i++) {
         const uint32_t want = tr_sampler_draw(&j->p[i], logits + (size_t)i * j->ld, j->vocab, scratch);

@@ -39,10 +39,10 @@ static void phases(void *arg, uint32_t worker, uint32_t n_workers) {
     (void)arg;
     s->cell[worker] = expected;
     for (int p = 0; p < PHASES; p++) {
-        if (!tr_team_barrier(team, worker)) return;
+        if (!tr_team_barrier(team)) return;
         uint64_t sum = 0;
         for (uint32_t i = 0; i < TOTAL; i++) sum += s->cell[i];
-        if (!tr_team_barrier(team, worker)) return;
+        if (!tr_team_barrier(team)) return;
         bad += sum != expected * TOTAL;
         expected = sum % 1000003;
         s->cell[worker] = expected;
