@@ -1,10 +1,13 @@
 /* ask_client ENDPOINT: requests from stdin to a running company, their ends to stdout, for the tests of samples and of
  * the prefix cache. A line is one request: `key=value ...` with tokens (1,2,3), max,
- * n, seed, temp, salt, logits (1 all, 2 those computed), abort (after so many tokens). An empty line waits for all that
- * are open, so that what stands between two empty lines runs at once. Each sample that ends prints
+ * n, seed, temp, salt, logits (1 all, 2 those computed), abort (after so many tokens), abort_ms (after that time). An
+ * empty line waits for all that are open, so that what stands between two empty lines runs at once. Each sample that
+ * ends prints
  *   {"request":R,"sample":K,"finish":F,"cached":C,"ttft_ns":T,"tokens":[..],"logits":{"POS":"HASH",..}}
  * or {"request":R,"sample":K,"error":"...","code":N}. */
 #include "client/troupe_client.h"
+
+#include "base/clock.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,6 +22,7 @@ typedef struct sample {
 typedef struct request {
     uint64_t id;
     uint32_t n, abort_after;
+    uint64_t abort_ns;    /* 0: no */
     sample *sample;       /* [n] */
     uint64_t *logit_hash; /* [TOKENS_MAX] by position, 0: none */
 } request;
@@ -74,11 +78,23 @@ static void on_event(const tr_client_event *e) {
     }
 }
 
+static void abort_due(void) {
+    for (uint32_t r = 0; r < n_requests; r++) {
+        if (requests[r].abort_ns == 0 || tr_clock_now_ns() < requests[r].abort_ns) continue;
+        requests[r].abort_ns = 0;
+        tr_client_abort(client, requests[r].id); /* it may have ended before */
+    }
+}
+
 static void wait_all(void) {
+    int pause = 1000;
+    for (uint32_t r = 0; r < n_requests; r++)
+        if (requests[r].abort_ns) pause = 1;
     tr_error err = {0};
     tr_client_event e;
     while (tr_client_open_requests(client) > 0) {
-        tr_status status = tr_client_poll(client, 1000, &e, &err);
+        tr_status status = tr_client_poll(client, pause, &e, &err);
+        abort_due();
         if (status == TR_OK)
             on_event(&e);
         else if (status != TR_AGAIN)
@@ -113,6 +129,7 @@ static void ask(char *line) {
         if (strcmp(word, "salt") == 0) p.cache_salt = value;
         if (strcmp(word, "logits") == 0) p.logits = number > 0, p.keep_cache = number == 2;
         if (strcmp(word, "abort") == 0) q->abort_after = number;
+        if (strcmp(word, "abort_ms") == 0) q->abort_ns = tr_clock_now_ns() + number * TR_NS_PER_MS;
     }
     q->n = p.n > 1 ? p.n : 1;
     q->sample = calloc(q->n, sizeof *q->sample);

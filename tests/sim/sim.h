@@ -4,7 +4,8 @@
  * activation are hashes of everything they depend on (sim_model.c), so that a lost, doubled, stale or mis-moved datum
  * changes text. sim_config.c draws topology, knobs and faults · sim_world.c time, processes, links · sim_driver.c what
  * a real driver does around each core · sim_ranks.c tensor parallel ranks · sim_frontend.c requests and clients ·
- * sim_nodes.c a connection between two nodes · sim_model.c network and oracle · sim_check.c invariants. */
+ * sim_nodes.c a connection between two nodes · sim_faults.c faults aimed at states of requests · sim_model.c network
+ * and oracle · sim_check.c invariants. */
 #ifndef SIM_H
 #define SIM_H
 #include "actors/resharder/resharder_core.h"
@@ -74,7 +75,8 @@ typedef struct request {
     uint32_t stop_at;              /* the frontend finds a stop text after this many tokens; 0: never */
     uint64_t submit_ns, cancel_ns; /* 0: no cancel */
     bool poison, bad;
-    uint32_t kills;                                                 /* stages that it killed */
+    bool gone;      /* its client is dead, and cancelled only in so far as the frontend will find that out */
+    uint32_t kills; /* stages that it killed */
     uint32_t seen_tokens, seen_prefilled, seen_moved, seen_decoded; /* of its open entry; they only rise */
     uint32_t fault_pos;                                             /* position that is poison or bad */
     /* what a client sees */
@@ -158,7 +160,10 @@ typedef enum what {
     W_ABORT,
     W_CUT,
     W_CUT_SEEN,
-    W_CUT_END
+    W_CUT_END,
+    W_CLIENT_DIES,
+    W_SILENCE,
+    W_STRIKE
 } what;
 typedef struct event {
     uint64_t at, seq;
@@ -170,6 +175,45 @@ typedef struct event {
 typedef struct published {
     uint32_t incarnation, up, counted;
 } published;
+
+/* What a fault may find a request in, and kinds of faults. */
+typedef enum sim_state {
+    SIM_AWAY,
+    SIM_ON_ITS_WAY,
+    SIM_WAITING,
+    SIM_FORKED,
+    SIM_RESTORING,
+    SIM_IN_RESET,
+    SIM_PREFILL,
+    SIM_HANDOFF,
+    SIM_DECODE,
+    SIM_SAVING,
+    SIM_NOT_TOLD,
+    SIM_STATES
+} sim_state;
+typedef enum sim_kind {
+    SIM_ABORT,
+    SIM_CLIENT,
+    SIM_STAGE,
+    SIM_RANK,
+    SIM_RESHARDER,
+    SIM_SCHEDULER,
+    SIM_IN_STEP,
+    SIM_FRONTEND,
+    SIM_EFFECTS,
+    SIM_CRASHED,
+    SIM_HUNG,
+    SIM_CUT,
+    SIM_KINDS
+} sim_kind;
+typedef struct sim_table {
+    uint64_t faults, cell[SIM_STATES][SIM_KINDS];
+} sim_table;
+enum { SIM_AIMS = 6 };
+typedef struct sim_aim { /* strikes at the first request in that state after `skip` looks that found one */
+    uint32_t state, kind, skip;
+    bool struck;
+} sim_aim;
 
 typedef enum cut { CUT_NONE, CUT_UNSEEN, CUT_SEEN } cut;
 
@@ -220,6 +264,11 @@ typedef struct world {
     /* crash inside a step of the scheduler */
     jmp_buf crash_env;
     int64_t crash_countdown; /* < 0: off */
+    bool in_step;            /* the scheduler dies there */
+    bool aimed;              /* this family of seeds aims faults at states */
+    tr_rng aim_rng;
+    sim_aim aim[SIM_AIMS];
+    sim_table hits;
     uint64_t total_steps, total_replays, total_deaths, total_hits, total_hit_tokens, total_copies;
 } world;
 
@@ -258,6 +307,15 @@ void sim_nodes_cut(world *w);
 void sim_nodes_seen(world *w);
 void sim_nodes_end(world *w);
 
+/* sim_faults.c */
+void sim_faults_config(world *w);
+void sim_faults_count(world *w, sim_kind kind); /* it strikes now */
+void sim_faults_client(world *w, uint32_t i, bool received);
+void sim_faults_look(world *w);
+void sim_faults_strike(world *w, uint32_t i, sim_kind kind);
+void sim_faults_add(sim_table *sum, const sim_table *t);
+uint32_t sim_faults_print(const sim_table *t, bool ranks, bool nodes); /* cells that are empty */
+
 /* sim_ranks.c */
 bool sim_ranks_begin(world *w, uint32_t lead, const tr_msg_step *m); /* false: a rank is missing, W_ABORT will come */
 bool sim_ranks_whole(const world *w, uint32_t lead);                 /* every rank is still in the run that began */
@@ -268,10 +326,13 @@ void sim_ranks_abort(world *w, uint32_t actor);
 void sim_ranks_quiet(world *w, uint32_t actor); /* tells a follower's core that it is in no run, if so */
 
 /* sim_frontend.c */
+uint32_t sim_request(const world *w, uint64_t rid); /* index; UINT32_MAX: none */
 void sim_frontend_event(world *w, const tr_event *ev);
 void sim_frontend_start(world *w);
 void sim_frontend_submit(world *w, uint32_t i);
 void sim_frontend_cancel(world *w, uint32_t i);
+void sim_frontend_client_dies(world *w, uint32_t i);
+void sim_frontend_silence(world *w, uint32_t i); /* the frontend takes that client for dead */
 
 /* sim_model.c */
 void sim_model_oracle(world *w, request *r);

@@ -47,6 +47,16 @@ static void check_holders(world *w, uint32_t p) {
         sim_fail(w, "pool %u: tables and holders differ", p);
 }
 
+/* No table holds a page; with check_holders: no bit is left either. */
+static void check_empty(world *w, uint32_t p) {
+    const tr_kv_layout *l = &w->scheduler.layout[p];
+    for (uint32_t s = 0; s < l->n_slots; s++)
+        for (uint32_t g = 0; g < l->n_groups; g++)
+            for (uint32_t i = 0; i < l->pages_per_seq; i++)
+                if (w->table[p][tr_kv_layout_entry(l, s, g, i)] != TR_KV_NO_PAGE)
+                    sim_fail(w, "pool %u slot %u: page %u is still held", p, s, i);
+}
+
 void sim_check_pages(world *w) {
     tr_scheduler_stats stats;
     tr_scheduler_get_stats(w->process[SCHEDULER].core, &stats);
@@ -136,4 +146,5 @@ void sim_check_end(world *w) {
     if (stats.protocol_errors != 0)
         sim_fail(w, "scheduler counted %lu protocol errors", (unsigned long)stats.protocol_errors);
     sim_check_pages(w);
+    for (uint32_t p = 0; p < (w->scheduler.one_pool ? 1u : 2u); p++) check_empty(w, p);
 }

@@ -151,6 +151,7 @@ static void restore(world *w, uint32_t i, tr_rng *rng) {
     const request *old = &w->request[from];
     uint32_t n = old->n_prompt + old->n_oracle, more = (uint32_t)tr_rng_below(rng, 3), n_prefill;
     n_prefill = old->n_prompt - old->forced;
+    if (w->aimed && old->n == 1) w->request[from].save = true; /* else restores are rare */
     if (!old->save || n + more >= w->scheduler.context || old->n_oracle == 0) return;
     memcpy(r->prompt, old->prompt, old->n_prompt * sizeof *r->prompt);
     memcpy(r->prompt + old->n_prompt, old->oracle, old->n_oracle * sizeof *r->prompt);
@@ -246,6 +247,7 @@ static void faults(world *w) {
 
 void sim_config(world *w) {
     faults(w);
+    if (w->aimed) sim_faults_config(w);
     model(w);
     pipelines(w);
     knobs(w);
@@ -258,5 +260,8 @@ void sim_config(world *w) {
     w->slow_actor = sim_random(w, 3) == 0 ? between(w, RESHARDER_ACTOR, w->n_actors - 1) : TR_NOBODY;
     w->slow_factor = between(w, 2, 40);
     requests(w);
+    for (uint32_t i = 0; w->aimed && i < w->n_requests; i++)
+        if (tr_rng_below(&w->aim_rng, 6) == 0)
+            sim_push(w, w->request[i].submit_ns + tr_rng_below(&w->aim_rng, 20 * MS), W_CLIENT_DIES, i, 0, 0);
     if (w->nodes) sim_nodes_config(w);
 }

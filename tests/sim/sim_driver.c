@@ -188,6 +188,7 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
     p->done_early = p->status == 0 && sim_random(w, 2) == 0;
     if (p->done_early) run(w, actor, UINT32_MAX);
     if (sim_faults_on(w, HANG) && w->counted_left > 0 && sim_chance(w, 3)) {
+        sim_faults_count(w, SIM_HUNG);
         p->hung = true;
         if (!p->busy) sim_publish_state(w, actor); /* it seemed to wait for another rank */
         p->busy = true;
@@ -294,17 +295,22 @@ static void apply(world *w, uint32_t actor, const tr_effect *e) {
 }
 
 static bool step_scheduler(world *w, tr_event *ev) {
+    if (ev->kind == TR_EVENT_MSG && ev->msg->type == TR_MSG_CANCEL && ev->msg->as.cancel.finish == TR_FINISH_ABORT)
+        sim_faults_client(w, sim_request(w, ev->msg->as.cancel.rid), true);
     crashing = w;
     if (setjmp(w->crash_env) != 0) {
         crashing = NULL;
         sim_check_journal(w, false);
+        w->in_step = true;
         sim_kill(w, SCHEDULER, SIGKILL, false);
+        w->in_step = false;
         return false;
     }
     tr_scheduler_step(w->process[SCHEDULER].core, ev, w->fx);
     crashing = NULL;
     sim_check_pages(w);
     sim_check_journal(w, true);
+    sim_faults_look(w);
     w->digest = tr_rng_hash(w->digest, tr_scheduler_digest(w->process[SCHEDULER].core));
     return true;
 }

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static uint32_t find(const world *w, uint64_t rid) {
+uint32_t sim_request(const world *w, uint64_t rid) {
     for (uint32_t i = 0; i < w->n_requests; i++)
         if (w->request[i].rid == rid) return i;
     return UINT32_MAX;
@@ -82,7 +82,28 @@ void sim_frontend_cancel(world *w, uint32_t i) {
     request *r = &w->request[i];
     if (r->ended || !r->submitted) return;
     r->cancelled = true;
+    sim_faults_client(w, i, false);
     if (w->process[FRONTEND].state == ALIVE && w->front[i].known) cancel(w, i, TR_FINISH_ABORT, r->n_got);
+}
+
+/* With all samples that it asked for. Nobody is told, and the frontend finds out by silence. */
+void sim_frontend_client_dies(world *w, uint32_t i) {
+    const uint32_t lead = w->request[i].lead;
+    if (!w->request[lead].submitted || w->request[lead].gone) return;
+    for (uint32_t k = lead; k < lead + w->request[lead].n; k++) {
+        w->request[k].gone = true;
+        if (w->request[k].ended) continue;
+        w->request[k].cancelled = true;
+        sim_faults_client(w, k, false);
+    }
+    sim_trace(w, "the client of request %u dies", lead);
+    sim_push(w, sim_random(w, 30 * MS), W_SILENCE, lead, 0, 0);
+}
+
+void sim_frontend_silence(world *w, uint32_t i) {
+    if (w->process[FRONTEND].state != ALIVE) return; /* the next one waits as long again */
+    for (uint32_t k = i; k < i + w->request[i].n; k++)
+        if (w->front[k].known) cancel(w, k, TR_FINISH_ABORT, w->request[k].n_got);
 }
 
 /* A new frontend knows what the journal says; a client whose request is not there has lost it. */
@@ -92,13 +113,14 @@ void sim_frontend_start(world *w) {
     for (uint32_t s = 0; s < j->n_slots; s++) {
         tr_journal_entry *e = tr_journal_at(j, s);
         if (!tr_journal_counts(e)) continue;
-        uint32_t i = find(w, e->rid);
+        uint32_t i = sim_request(w, e->rid);
         if (i == UINT32_MAX || e->client_len != 1 || e->client[0] + e->sample != i)
             sim_fail(w, "slot %u: entry of nobody", s);
         /* its client was told "refused" or "lost", then a repeated SUBMIT got in: a client ignores what comes after */
         if (w->request[i].ended && (w->request[i].code == 99 || w->request[i].code == 69)) continue;
         w->front[i].known = w->front[i].accepted = true;
         w->request[i].accepted = true;
+        if (w->request[i].gone) sim_push(w, sim_random(w, 30 * MS), W_SILENCE, w->request[i].lead, 0, 0);
     }
     for (uint32_t i = 0; i < w->n_requests; i++) {
         request *r = &w->request[i];
@@ -110,7 +132,7 @@ void sim_frontend_start(world *w) {
 }
 
 static void on_output(world *w, const tr_msg_output *m) {
-    uint32_t i = find(w, m->rid);
+    uint32_t i = sim_request(w, m->rid);
     if (i == UINT32_MAX) sim_fail(w, "output of an unknown request");
     tr_msg release = {.type = TR_MSG_RELEASE, .as.release.rid = m->rid};
     if (!w->front[i].known) { /* of an earlier frontend whose client is gone, or ended and released */
@@ -147,7 +169,7 @@ static void on_output(world *w, const tr_msg_output *m) {
         sim_send(w, FRONTEND, SCHEDULER, &release); /* also of a refusal: it may be an end whose ACCEPTED was lost */
     } else if (r->stop_at && w->front[i].got >= r->stop_at) {
         cancel(w, i, TR_FINISH_STOP, r->stop_at);
-    } else if (r->cancelled) {
+    } else if (r->cancelled && !r->gone) {
         cancel(w, i, TR_FINISH_ABORT, r->n_got);
     }
 }
@@ -165,7 +187,7 @@ void sim_frontend_event(world *w, const tr_event *ev) {
     if (ev->msg->type == TR_MSG_OUTPUT) {
         on_output(w, &ev->msg->as.output);
     } else if (ev->msg->type == TR_MSG_ACCEPTED) {
-        uint32_t i = find(w, ev->msg->as.accepted.rid);
+        uint32_t i = sim_request(w, ev->msg->as.accepted.rid);
         if (i == UINT32_MAX) sim_fail(w, "unknown request accepted");
         for (uint32_t k = 0; k < w->request[i].n; k++)
             if (w->front[i + k].known) w->front[i + k].accepted = w->request[i + k].accepted = true;

@@ -1,5 +1,7 @@
-/* troupe_sim [--ranks] --seed N [--trace] | --seeds A..B | --regressions FILE
+/* troupe_sim [--ranks] [--nodes] [--faults] --seed N [--trace] | --seeds A..B | --regressions FILE
  * --ranks: stages have tensor parallel ranks (another family of seeds; a line of FILE that begins with r is one).
+ * --faults: faults are aimed at states of requests, and clients die (f in FILE); prints a table of what they met, and
+ * fails when 3000 seeds or more leave a cell of it empty.
  * Exit 0: all seeds passed. A failing seed prints its number, the reason and the command that repeats it. Every 32nd
  * seed of a range runs twice and must leave the same digest. */
 #include "tests/sim/sim.h"
@@ -14,11 +16,11 @@
 #include <unistd.h>
 
 static world *current;
-static bool trace_on, ranks_on, nodes_on;
+static bool trace_on, ranks_on, nodes_on, faults_on;
 
 static void tell(uint64_t seed) {
-    fprintf(stderr, "\nrepeat with: troupe_sim %s%s--seed %lu --trace\n", ranks_on ? "--ranks " : "",
-            nodes_on ? "--nodes " : "", (unsigned long)seed);
+    fprintf(stderr, "\nrepeat with: troupe_sim %s%s%s--seed %lu --trace\n", ranks_on ? "--ranks " : "",
+            nodes_on ? "--nodes " : "", faults_on ? "--faults " : "", (unsigned long)seed);
 }
 
 _Noreturn void sim_fail(world *w, const char *fmt, ...) {
@@ -90,6 +92,7 @@ static void free_world(world *w) {
 
 typedef struct totals {
     uint64_t events, steps, deaths, requests, hits, hit_tokens, copies;
+    sim_table table;
 } totals;
 
 static uint64_t run_seed(uint64_t seed, totals *t) {
@@ -100,6 +103,7 @@ static uint64_t run_seed(uint64_t seed, totals *t) {
     w->trace = trace_on;
     w->ranks = ranks_on;
     w->nodes = nodes_on;
+    w->aimed = faults_on;
     w->rng.state = tr_rng_mix(seed);
     w->crash_countdown = -1;
     w->heap = calloc(MAX_EVENTS, sizeof *w->heap);
@@ -117,6 +121,7 @@ static uint64_t run_seed(uint64_t seed, totals *t) {
     t->hits += w->total_hits;
     t->hit_tokens += w->total_hit_tokens;
     t->copies += w->total_copies;
+    sim_faults_add(&t->table, &w->hits);
     free_world(w);
     return digest;
 }
@@ -133,7 +138,7 @@ static void run_and_compare(uint64_t seed, bool twice, totals *t) {
 
 static void run_file(const char *path, totals *t) {
     FILE *f = fopen(path, "r");
-    const bool ranks = ranks_on, nodes = nodes_on;
+    const bool ranks = ranks_on, nodes = nodes_on, faults = faults_on;
     char line[256];
     if (f == NULL) {
         fprintf(stderr, "troupe_sim: cannot open %s\n", path);
@@ -145,10 +150,13 @@ static void run_file(const char *path, totals *t) {
         number += ranks_on;
         nodes_on = *number == 'n';
         number += nodes_on;
+        faults_on = *number == 'f';
+        number += faults_on;
         if (*number >= '0' && *number <= '9') run_and_compare(strtoull(number, NULL, 10), true, t);
     }
     ranks_on = ranks;
     nodes_on = nodes;
+    faults_on = faults;
     fclose(f);
 }
 
@@ -163,6 +171,8 @@ int main(int argc, char **argv) {
             ranks_on = true;
         } else if (strcmp(argv[i], "--nodes") == 0) {
             nodes_on = true;
+        } else if (strcmp(argv[i], "--faults") == 0) {
+            faults_on = true;
         } else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
             from = to = strtoull(argv[++i], NULL, 10);
         } else if (strcmp(argv[i], "--seeds") == 0 && i + 1 < argc) {
@@ -172,8 +182,8 @@ int main(int argc, char **argv) {
         } else if (strcmp(argv[i], "--regressions") == 0 && i + 1 < argc) {
             file = argv[++i];
         } else {
-            fprintf(stderr,
-                    "usage: troupe_sim [--ranks] [--nodes] [--seed N [--trace] | --seeds A..B] [--regressions FILE]\n");
+            fprintf(stderr, "usage: troupe_sim [--ranks] [--nodes] [--faults] [--seed N [--trace] | --seeds A..B] "
+                            "[--regressions FILE]\n");
             return 64;
         }
     }
@@ -190,5 +200,9 @@ int main(int argc, char **argv) {
                       : "",
            (unsigned long)t.requests, (unsigned long)t.events, (unsigned long)t.steps, (unsigned long)t.deaths,
            (unsigned long)t.hits, (unsigned long)t.hit_tokens, (unsigned long)t.copies, s, (double)t.events / s);
+    if (faults_on && sim_faults_print(&t.table, ranks_on, nodes_on) > 0 && to >= from + 2999) {
+        fprintf(stderr, "troupe_sim: a cell of the table is empty\n");
+        return 1;
+    }
     return 0;
 }

@@ -32,6 +32,7 @@ static void everybody_looks(world *w) {
 void sim_nodes_cut(world *w) {
     if (w->now >= w->faults_until || w->cut != CUT_NONE) return;
     sim_trace(w, "the connection breaks");
+    sim_faults_count(w, SIM_CUT);
     w->cut = CUT_UNSEEN;
     for (uint32_t a = 0; a < w->n_actors; a++)
         for (uint32_t b = 0; b < w->n_actors; b++) {

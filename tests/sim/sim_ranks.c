@@ -36,6 +36,7 @@ bool sim_ranks_begin(world *w, uint32_t lead, const tr_msg_step *m) {
         memcpy(f->run_spans, m->spans.data, m->spans.len * sizeof *f->run_spans);
         f->run.spans.data = f->run_spans;
         if (sim_faults_on(w, HANG) && w->counted_left > 0 && sim_chance(w, 2)) {
+            sim_faults_count(w, SIM_HUNG);
             f->hung = f->busy = true; /* the others wait for it, which is no hang */
             p->busy = false;
             sim_publish_state(w, a);

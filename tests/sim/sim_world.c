@@ -114,6 +114,15 @@ static void deliver(world *w, uint32_t from, uint32_t to) {
 }
 
 /* ---- processes ---- */
+static sim_kind kind_of(const world *w, uint32_t actor, int signal) {
+    if (w->process[actor].dies_in_effects) return SIM_EFFECTS;
+    if (w->in_step) return SIM_IN_STEP;
+    if (signal != SIGKILL) return SIM_CRASHED;
+    if (actor < FIRST_STAGE)
+        return actor == FRONTEND ? SIM_FRONTEND : actor == SCHEDULER ? SIM_SCHEDULER : SIM_RESHARDER;
+    return actor < w->first_follower ? SIM_STAGE : SIM_RANK;
+}
+
 void sim_publish_state(world *w, uint32_t actor) { sim_push(w, sim_delay(w), W_CHILD_STATE, actor, 0, 0); }
 
 void sim_kill(world *w, uint32_t actor, int signal, bool ours) {
@@ -123,13 +132,17 @@ void sim_kill(world *w, uint32_t actor, int signal, bool ours) {
     if (p->state == ALIVE && p->computing && !p->done_early) sim_driver_partial(w, actor);
     sim_ranks_died(w, actor);
     bool counted = !(signal == SIGKILL && !ours) && !w->stopped;
+    if (!ours && !w->stopped) sim_faults_count(w, kind_of(w, actor, signal));
     if (counted) w->counted_deaths++;
     if (counted && w->counted_left > 0) w->counted_left--;
     w->total_deaths++;
     p->state = GONE;
     p->ready = p->busy = p->hung = p->computing = p->dies_in_effects = false;
     p->life++;
-    if (actor == SCHEDULER) w->crash_countdown = -1;
+    if (actor == SCHEDULER) {
+        w->crash_countdown = -1;
+        sim_faults_look(w);
+    }
     for (uint32_t a = 0; a < w->n_actors && w->zmq; a++) {
         lose(w, a, actor, 0);
         link_t *k = w->link[actor][a];
@@ -296,6 +309,9 @@ static void dispatch(world *w, const event *e) {
     case W_CUT: sim_nodes_cut(w); break;
     case W_CUT_SEEN: sim_nodes_seen(w); break;
     case W_CUT_END: sim_nodes_end(w); break;
+    case W_CLIENT_DIES: sim_frontend_client_dies(w, e->actor); break;
+    case W_SILENCE: sim_frontend_silence(w, e->actor); break;
+    case W_STRIKE: sim_faults_strike(w, e->actor, e->other); break;
     }
 }
 
