@@ -119,7 +119,8 @@ static void send_text(tr_frontend *f, tr_request *r, uint32_t index, const uint3
                             .sample = r->sample}};
     if (last) {
         const tr_msg_output *e = &r->end;
-        m.as.text.finish = r->finish;
+        /* The company may have gone on to the last token while the stop text was found here. */
+        m.as.text.finish = r->stop.found && r->finish == TR_FINISH_LENGTH ? TR_FINISH_STOP : r->finish;
         m.as.text.prompt_tokens = r->prompt_len;
         m.as.text.queue_ns = e->queue_ns;
         m.as.text.ttft_ns = e->ttft_ns;

@@ -26,7 +26,7 @@ SHAPES = {
     "ranks": ("--prefill", "pp=2,dtype=bf16,page=32", "--decode", "pp=2,tp=2,dtype=int8", "--chunk", "64"),
     "zmq": ("--prefill", "pp=2,dtype=bf16", "--decode", "pp=2,dtype=int8", "--set", "transport.local=zmq"),
 }
-FEW = ("--kv-memory", "700K")
+FEW = ("--kv-memory", "560K")
 ABORTED, ALL_SAMPLES = 3, 16
 # what is asked for: prompt, tokens, samples; the first two begin alike
 ASKED = [(prompt(1, 200), 60, 1), (prompt(1, 200)[:150] + prompt(2, 60), 40, 2), (prompt(3, 20), 150, 3),
@@ -198,9 +198,9 @@ class Abort(unittest.TestCase):
                 faults["abort"] = faults.get("abort", 0) + len(self.clients[-1].aborts)
             while sum(s.is_alive() for s in self.streams) < 2:
                 self.streams.append(Stream(c.port))
+            status = c.try_status() if waited == 0 or rng.random() < 0.2 else None  # all are at work now
             time.sleep(rng.uniform(0.0, 0.4))
             self.fault(c, rng, faults)
-            status = c.try_status() if rng.random() < 0.2 else None
             waited = max(waited, status["requests"]["waiting"] if status else 0)
         for x in self.clients:
             x.check(truth, ends)
