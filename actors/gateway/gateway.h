@@ -44,7 +44,7 @@ typedef struct tr_gateway {
     tr_chat_template *chat; /* NULL: the model has none */
     uint32_t n_keys;
     char key[TR_GATEWAY_KEYS][TR_GATEWAY_KEY_BYTES];
-    uint64_t now_ns, next_try_ns, next_id;
+    uint64_t now_ns, next_try_ns, next_id, next_seed;
     tr_gateway_exchange exchange[TR_GATEWAY_EXCHANGES];
     tr_gateway_counters count;
 } tr_gateway;

@@ -3,6 +3,7 @@
 #include "actors/gateway/gateway.h"
 
 #include "base/clock.h"
+#include "base/rng.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -345,6 +346,8 @@ void tr_gateway_generate(tr_gateway *g, const tr_http_request *r, tr_openai_kind
     tr_openai_refusal refusal;
     tr_gateway_exchange *x = NULL;
     bool ok = tr_openai_parse(kind, r->body, r->body_len, &q, &refusal);
+    if (ok && !json_is_integer(json_object_get(q.root, "seed"))) /* without one, every answer is another */
+        q.params.seed = tr_rng_mix(g->rt->company->id ^ tr_rng_mix(++g->next_seed) ^ g->now_ns);
     if (ok && q.model[0] && strcmp(q.model, g->rt->company->model_name) != 0)
         ok = tr_openai_refuse(&refusal, 404, "model", "model_not_found", "the model '%.200s' is not here; '%.200s' is",
                               q.model, g->rt->company->model_name);

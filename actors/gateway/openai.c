@@ -113,6 +113,25 @@ static bool salt(tr_openai_request *out, tr_openai_refusal *refusal) {
     return true;
 }
 
+/* Known, and not available: refused, but for values that ask for nothing. */
+static bool absent(const tr_openai_request *out, tr_openai_refusal *refusal) {
+    static const char *const names[] = {"logit_bias",    "response_format", "tool_choice",
+                                        "suffix",        "guided_json",     "guided_regex",
+                                        "guided_choice", "guided_grammar",  "structured_outputs"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const json_t *v = json_object_get(out->root, names[i]);
+        const char *form = json_string_value(json_object_get(v, "type")), *text = json_string_value(v);
+        if (!v || json_is_null(v) || (json_is_object(v) && json_object_size(v) == 0)) continue;
+        if (form && strcmp(names[i], "response_format") == 0 && strcmp(form, "text") == 0) continue;
+        if (text &&
+            (!*text || (strcmp(names[i], "tool_choice") == 0 && (!strcmp(text, "none") || !strcmp(text, "auto")))))
+            continue;
+        return tr_openai_refuse(refusal, 400, names[i], "unsupported_value", "%s: not available in this version",
+                                names[i]);
+    }
+    return true;
+}
+
 static bool stop(tr_openai_request *out, tr_openai_refusal *refusal) {
     const json_t *v = json_object_get(out->root, "stop");
     if (!v || json_is_null(v)) return true;
@@ -188,7 +207,7 @@ bool tr_openai_parse(tr_openai_kind kind, const char *body, size_t len, tr_opena
     const json_t *most = json_object_get(out->root, "max_tokens"),
                  *most2 = json_object_get(out->root, "max_completion_tokens");
     out->has_max_tokens = (most && !json_is_null(most)) || (kind == TR_OPENAI_CHAT && most2 && !json_is_null(most2));
-    if (!numbers(out, refusal) || !stop(out, refusal) || !salt(out, refusal)) return false;
+    if (!absent(out, refusal) || !numbers(out, refusal) || !stop(out, refusal) || !salt(out, refusal)) return false;
     return kind == TR_OPENAI_CHAT ? chat(out, refusal) : prompt(out, refusal);
 }
 

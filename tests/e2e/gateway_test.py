@@ -75,6 +75,7 @@ class Api(Case):
                (400, "max_tokens", {"prompt": "a", "max_tokens": 1.5}), (400, "max_tokens", {"prompt": "a", "max_tokens": 1 << 40}),
                (400, "top_p", {"prompt": "a", "top_p": 7}), (400, "stop", {"prompt": "a", "stop": [""]}),
                (400, "stop", {"prompt": "a", "stop": ["x"] * 99}), (400, "stream", {"prompt": "a", "stream": 1}),
+               (400, "logit_bias", {"prompt": "a", "logit_bias": {"5": 1}}), (400, "suffix", {"prompt": "a", "suffix": "b"}),
                (400, "presence_penalty", {"prompt": "a", "presence_penalty": 1}), (404, "model", {"prompt": "a", "model": "dog"}),
                (400, None, {"prompt": "word " * 400})]
         for status, param, body in bad:

@@ -210,15 +210,15 @@ class Deaths(Case):
         """Conversations and samples go on through the death of each actor, with the same texts."""
         c, a = self.company("gemma3", *SHAPES["split"])
         base = prompt(2, 120)
-        lines = [line(base + prompt(20 + i, 10 + 9 * i), max=240, temp=3, n=1 + i % 3) for i in range(4)]
-        ends = sum(1 + i % 3 for i in range(4))
+        lines = [line(base + prompt(20 + i, 10 + 9 * i), max=240, temp=3, n=1 + i % 3) for i in range(12)]
+        ends = sum(1 + i % 3 for i in range(12))
         a.send(lines)
         want = [[s["tokens"] for s in r] for r in a.ends(ends)]
         running = 0
         for name in ("frontend", "scheduler", "resharder", "prefill.0", "prefill.1", "decode.0"):
             pid = c.pid(name)
             a.send(lines)
-            time.sleep(0.05)
+            time.sleep(0.02)
             os.kill(pid, signal.SIGKILL)
             running += c.status()["requests"]["running"] > 0
             got = [[s.get("tokens", s) for s in r] for r in a.ends(ends)]
