@@ -242,6 +242,13 @@ void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end) {
     tr_progress_clear_suspect(e);
 }
 
+/* Jobs are done, and answered, in the order in which they were issued. */
+static bool older_job(const tr_scheduler *s, uint64_t job) {
+    for (uint32_t i = 0; i < JOBS_MAX; i++)
+        if (s->job[i].used && s->job[i].job < job) return true;
+    return false;
+}
+
 void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m, tr_effects *fx) {
     tr_component *c = &s->component[RESHARDER];
     tr_handoff_job *job = NULL;
@@ -251,8 +258,9 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m, tr_
     uint32_t slot = job->slot;
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
-    /* As with a step: the answer before this one was lost with a connection. */
-    if (m->status == 0 && q->state != SEQUENCE_ENDED && !job->part && job->tok0 != load(&e->kv_moved)) return;
+    /* As with a step: the job before this one, or its answer, was lost with a connection. */
+    const bool next = job->part || job->file || q->state == SEQUENCE_ENDED || job->tok0 == load(&e->kv_moved);
+    if (m->status == 0 && (older_job(s, job->job) || !next)) return;
     job->used = false;
     c->in_flight--;
     q->jobs--;

@@ -62,6 +62,7 @@ static void reset_complete(tr_scheduler *s, uint32_t component) {
     }
     c->counted_death = false;
     c->state = COMPONENT_RUNNING;
+    for (uint32_t i = 0; i < c->n; i++) c->holds[i] = true;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         s->sequence[i].unsettled &= ~(1u << component);
         if (s->sequence[i].fell) count_death(s, i); /* once, however many steps of it were out */
@@ -79,9 +80,16 @@ void tr_recovery_reset_done(tr_scheduler *s, uint32_t actor, const tr_msg_reset_
     tr_component *c = &s->component[index];
     if (c->state != COMPONENT_RESETTING || m->epoch != c->epoch || !c->up[member]) return;
     c->acked[member] = true;
+    c->holds[member] = false;
     for (uint32_t i = 0; i < c->n; i++)
         if (!c->acked[i]) return;
     reset_complete(s, index);
+}
+
+/* Other members may be down before it, and a broken link may have hidden it until it is up again. */
+static void died(tr_component *c, uint32_t member) {
+    if (c->holds[member]) c->counted_death = true;
+    c->holds[member] = false;
 }
 
 void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted) {
@@ -90,9 +98,7 @@ void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted) {
     if (index == COMPONENTS || !s->component[index].up[member]) return;
     tr_component *c = &s->component[index];
     c->up[member] = false;
-    /* Until it has answered a RESET it may still have been at work on what was in flight. */
-    const bool at_work = c->state == COMPONENT_RUNNING || (c->state == COMPONENT_RESETTING && !c->acked[member]);
-    if (at_work && counted) c->counted_death = true;
+    if (counted) died(c, member);
     c->state = COMPONENT_DOWN;
 }
 
@@ -105,7 +111,8 @@ static void frontend_up(tr_scheduler *s) {
     }
 }
 
-void tr_recovery_peer_up(tr_scheduler *s, uint32_t actor, uint32_t incarnation, tr_effects *fx) {
+void tr_recovery_peer_up(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
+    const uint32_t actor = event->from, incarnation = event->incarnation;
     uint32_t member, index = tr_recovery_component(s, actor, &member);
     if (actor == s->config.frontend) frontend_up(s);
     if (index == COMPONENTS) return;
@@ -113,6 +120,7 @@ void tr_recovery_peer_up(tr_scheduler *s, uint32_t actor, uint32_t incarnation, 
     if (c->up[member] && c->incarnation[member] == incarnation) return;
     if (c->up[member]) tr_recovery_peer_down(s, actor, false); /* its end was missed */
     c->up[member] = true;
+    if (event->as.counted) died(c, member);
     c->incarnation[member] = incarnation;
     tr_recovery_pump(s, fx);
 }

@@ -207,7 +207,7 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
         s->started = true;
         break;
     case TR_EVENT_MSG: on_msg(s, event, fx); break;
-    case TR_EVENT_PEER_UP: tr_recovery_peer_up(s, event->from, event->incarnation, fx); break;
+    case TR_EVENT_PEER_UP: tr_recovery_peer_up(s, event, fx); break;
     case TR_EVENT_PEER_DOWN: tr_recovery_peer_down(s, event->from, event->as.counted); break;
     case TR_EVENT_TIMER: break;
     case TR_EVENT_STOP: s->draining = true; break;

@@ -60,6 +60,7 @@ typedef struct tr_component {
     uint32_t n_lead; /* the first ones: they get STEPs, the others only live and die with them */
     uint32_t actor[TR_SCHEDULER_STAGES_MAX], incarnation[TR_SCHEDULER_STAGES_MAX];
     bool up[TR_SCHEDULER_STAGES_MAX], acked[TR_SCHEDULER_STAGES_MAX];
+    bool holds[TR_SCHEDULER_STAGES_MAX]; /* it may be at work on what is in flight: until it has answered a RESET */
     uint32_t epoch;
     uint64_t next_id; /* of a step or job in this epoch */
     uint32_t in_flight;
@@ -226,7 +227,7 @@ void tr_keep_mend(tr_journal_entry *e); /* a death behind `restored` */
 
 /* recovery.c */
 void tr_recovery_start(tr_scheduler *s);
-void tr_recovery_peer_up(tr_scheduler *s, uint32_t actor, uint32_t incarnation, tr_effects *fx);
+void tr_recovery_peer_up(tr_scheduler *s, const tr_event *event, tr_effects *fx);
 void tr_recovery_pump(tr_scheduler *s, tr_effects *fx); /* reset what is down and whole again */
 void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted);
 void tr_recovery_reset(tr_scheduler *s, uint32_t component, tr_effects *fx);
