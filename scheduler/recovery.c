@@ -23,6 +23,7 @@ void tr_recovery_reset(tr_scheduler *s, uint32_t component, tr_effects *fx) {
     c->epoch = epoch;
     c->next_id = 1;
     c->state = COMPONENT_RESETTING;
+    if (component == RESHARDER) tr_handoff_lost(s);
     for (uint32_t i = 0; i < c->n; i++) {
         c->acked[i] = false;
         tr_scheduler_send(fx, c->actor[i], TR_MSG_RESET)->as.reset.epoch = epoch;
@@ -51,15 +52,7 @@ static void reset_complete(tr_scheduler *s, uint32_t component) {
         }
         tr_progress_drop_flight(s, f);
     }
-    for (uint32_t i = 0; i < JOBS_MAX && component == RESHARDER; i++) {
-        if (!s->job[i].used) continue;
-        if (c->counted_death && !s->job[i].file) {
-            tr_journal_entry *e = entry_of(s, s->job[i].slot);
-            s->sequence[s->job[i].slot].fell = true;
-            e->suspect_move = max_u32(e->suspect_move, s->job[i].tok1);
-        }
-        tr_handoff_drop_job(s, &s->job[i]);
-    }
+    if (component == RESHARDER) tr_handoff_settled(s, c->counted_death);
     c->counted_death = false;
     c->state = COMPONENT_RUNNING;
     for (uint32_t i = 0; i < c->n; i++) c->holds[i] = true;
@@ -100,6 +93,7 @@ void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted) {
     c->up[member] = false;
     if (counted) died(c, member);
     c->state = COMPONENT_DOWN;
+    if (index == RESHARDER) tr_handoff_lost(s);
 }
 
 static void frontend_up(tr_scheduler *s) {
@@ -201,7 +195,7 @@ static void take_over(tr_scheduler *s, uint32_t slot) {
     if (half) publish(&e->start[0], 0); /* last: until then it is half admitted */
     mend(s, e);
     sound = take_over_rows(s, slot);
-    for (uint32_t c = 0; c < COMPONENTS; c++)
+    for (uint32_t c = 0; c < RESHARDER; c++)
         if (s->component[c].n > 0) q->unsettled |= 1u << c;
     q->issued = load(&e->kv_prefilled);
     q->move_issued = load(&e->kv_moved);
@@ -212,6 +206,7 @@ static void take_over(tr_scheduler *s, uint32_t slot) {
         q->state = SEQUENCE_WAITING;
     else
         q->state = SEQUENCE_RUNNING;
+    tr_handoff_take_over(s, slot);
     measure_again(s, slot);
     if (q->state == SEQUENCE_WAITING) tr_intake_insert(s, s->waiting, &s->n_waiting, slot);
     if (q->state == SEQUENCE_RUNNING) tr_intake_insert(s, s->running, &s->n_running, slot);
