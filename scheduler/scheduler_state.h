@@ -1,6 +1,7 @@
 /* scheduler/scheduler_state.h - private state of the scheduler, shared by its files only.
  * scheduler.c   init, dispatch of events, output, stats      intake.c    SUBMIT, CANCEL, RELEASE, admission
  * batcher.c     what runs next: chunks and decode batches    progress.c  STEP_DONE, RESHARD_DONE, end of a request
+ * pace.c        how long a step may be, what steps took      order.c     who comes first
  * keep.c        sequences to files and back
  * handoff.c     RESHARD jobs                                 recovery.c  peers, resets, poison, own restart
  * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known
@@ -19,6 +20,8 @@
 #include "kv/kv_pool.h"
 #include "kv/kv_prefix.h"
 #include "kv/kv_table.h"
+#include "scheduler/cost.h"
+#include "scheduler/fair.h"
 #include "scheduler/scheduler.h"
 
 enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2 }; /* flags of a span, transport/schema.h */
@@ -39,6 +42,8 @@ typedef struct tr_sequence {
     uint32_t steps, jobs;           /* unconfirmed ones of this scheduler */
     uint32_t unsettled;             /* bit a component: work of an earlier scheduler may still run there */
     uint32_t table_version;         /* raised with every change of its tables */
+    uint32_t client;                /* in the counters of clients */
+    uint64_t issued_ns;             /* when a step of it was issued last, or it was let in */
     uint32_t sent;                  /* generated tokens told to the frontend of now */
     bool announce;                  /* tell something in any case */
     bool finish_sent, released;
@@ -63,19 +68,23 @@ typedef struct tr_component {
     uint32_t epoch;
     uint64_t next_id; /* of a step or job in this epoch */
     uint32_t in_flight;
+    bool drains;        /* filled; nothing more before it is empty */
+    uint64_t done_ns;   /* when its last step was confirmed */
     bool counted_death; /* it went down while running by a death that counts */
 } tr_component;
 
 typedef struct tr_flight { /* a STEP that is out */
     bool used, suspect;
-    uint32_t component, phase; /* phase: PREFILL or DECODE */
+    uint32_t component, phase; /* phase: PREFILL or DECODE; PREFILL: there may be decode rows among them */
     uint64_t step;
     uint64_t source; /* step that this one was issued ahead of, or 0 */
-    uint32_t n_spans, n_rows, n_draws, n_copies;
-    uint32_t layers;    /* prefill: K and V of layers [0, layers) are complete */
-    tr_msg_span *spans; /* [max_batch] */
+    uint32_t n_spans, n_rows, n_draws, n_copies, prefill_rows;
+    uint32_t layers;             /* prefill: K and V of layers [0, layers) are complete */
+    uint64_t issued_ns, slot_ns; /* slot_ns: time that it may take, while it is filled */
+    tr_cost_work work;
+    tr_msg_span *spans; /* [spans_max] */
     uint32_t *tokens;   /* [max_rows] */
-    uint32_t *copies;   /* [COPIES_A_SPAN * max_batch] */
+    uint32_t *copies;   /* [COPIES_A_SPAN * spans_max] */
 } tr_flight;
 
 enum { TR_HANDOFF_SAVE = 1, TR_HANDOFF_RESTORE = 2 };
@@ -94,13 +103,18 @@ struct tr_scheduler {
     tr_kv_prefix *prefix[2]; /* by pool; NULL: off */
     tr_component component[COMPONENTS];
     tr_sequence *sequence; /* [n_slots] */
-    uint32_t *running;     /* slots in order of arrival */
+    uint32_t *running;     /* slots, as tr_order_before */
     uint32_t *waiting;
     uint32_t n_slots, n_running, n_waiting, n_flights;
     tr_flight *flight; /* [n_flights] */
     tr_handoff_job job[JOBS_MAX];
+    const tr_policy *policy;
+    tr_cost cost[2]; /* by phase */
+    tr_fair fair;
+    bool admission_due; /* something changed that could let somebody in */
     uint64_t now_ns, next_order;
-    uint64_t last_decoded; /* order of the sequence served last: round robin */
+    uint64_t last_decoded; /* order of the sequence served last: round robin, */
+    int32_t last_priority; /* and its priority */
     uint32_t last_phase;
     bool started, frontend_up, draining, more; /* more: something had to wait for room in the effects */
     tr_error refusal;                          /* text of the refusal in the effects */
@@ -154,7 +168,7 @@ void tr_intake_admit(tr_scheduler *s);
 bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b);
 /* Spans of positions and pages that an entry's life needs. */
 void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q);
-void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot); /* by order of arrival */
+void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot); /* as tr_order_before */
 
 /* reuse.c */
 typedef struct tr_reuse {
