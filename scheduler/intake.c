@@ -1,4 +1,5 @@
 #include "scheduler/order.h"
+#include "scheduler/reuse.h"
 
 #include <string.h>
 

@@ -2,6 +2,7 @@
  * levels; of those the client that has had less; of those the one that came earlier. Among those that run: priority,
  * then arrival. */
 #include "scheduler/order.h"
+#include "scheduler/reuse.h"
 
 #define STARVED_NS 1000000000ull /* who has waited so long for a turn is on the first level */
 
