@@ -185,6 +185,7 @@ tr_status tr_client_add(tr_client *c, const tr_client_params *p, uint64_t *id_ou
                            .top_k = p->top_k,
                            .seed = p->seed,
                            .ignore_eos = p->ignore_eos,
+                           .priority = (uint32_t)p->priority,
                            .stop = {stop, (uint32_t)p->n_stop},
                            .parse_special = p->parse_special,
                            .no_bos = p->no_bos,

@@ -38,6 +38,7 @@ typedef struct tr_journal_entry {
     uint32_t suspect_compute, suspect_move; /* positions computed / moved up to here clear it; 0: not under suspicion */
     uint64_t rid, id;
     uint32_t client_len, prompt_len, forced, max_tokens, top_k, ignore_eos, logits, n_stops;
+    int32_t priority; /* the smaller comes first */
     float temperature, top_p;
     uint64_t seed;
     /* Prompt positions that were there at admission: [0, start[0]) not computed, [0, start[1]) not moved. Written

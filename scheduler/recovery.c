@@ -1,4 +1,4 @@
-#include "scheduler/scheduler_state.h"
+#include "scheduler/order.h"
 
 #include <string.h>
 
@@ -208,6 +208,7 @@ static void take_over(tr_scheduler *s, uint32_t slot) {
         q->state = SEQUENCE_RUNNING;
     tr_handoff_take_over(s, slot);
     measure_again(s, slot);
+    tr_order_open(s, slot);
     if (q->state == SEQUENCE_WAITING) tr_intake_insert(s, s->waiting, &s->n_waiting, slot);
     if (q->state == SEQUENCE_RUNNING) tr_intake_insert(s, s->running, &s->n_running, slot);
     if (!sound && q->state == SEQUENCE_RUNNING) damaged(s, slot);

@@ -2,7 +2,7 @@
  * one, generated ones too. A page is known from the moment on at which its last position is confirmed; from then on
  * nobody writes it. At least one position of a prompt is always computed, and a request that wants the logits of every
  * position computes them all. */
-#include "scheduler/scheduler_state.h"
+#include "scheduler/reuse.h"
 
 static tr_kv_prefix_tenant tenant_of(const tr_journal_entry *e) {
     return (tr_kv_prefix_tenant){{e->tenant[0], e->tenant[1]}};

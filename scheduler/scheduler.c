@@ -1,4 +1,4 @@
-#include "scheduler/scheduler_state.h"
+#include "scheduler/pace.h"
 
 #include "base/checked.h"
 #include "base/rng.h"
@@ -27,6 +27,7 @@ static bool sound(const tr_scheduler_config *c) {
         return false;
     if (c->chunk == 0 || c->max_rows < c->chunk || c->max_rows > TR_MAX_STEP_ROWS) return false;
     if (c->max_batch == 0 || c->max_batch > TR_MAX_SPANS || c->max_waiting == 0) return false;
+    if (c->policy >= TR_POLICY_END) return false;
     if (c->n_eos > TR_SCHEDULER_EOS_MAX || !layout_sound(c, &c->layout[0])) return false;
     if (c->one_pool) return true;
     return c->resharder != TR_NOBODY && layout_sound(c, &c->layout[1]) &&
@@ -41,6 +42,8 @@ static uint32_t flights_of(const tr_scheduler_config *c) {
 
 static uint32_t pools_of(const tr_scheduler_config *c) { return c->one_pool ? 1 : 2; }
 
+enum { CLIENTS_A_SLOT = 2 }; /* counters that are kept */
+
 static size_t prefix_bytes(const tr_scheduler_config *c) {
     size_t n = 0;
     for (uint32_t p = 0; p < pools_of(c) && c->prefix_cache; p++) n += tr_kv_prefix_bytes(&c->layout[p]);
@@ -52,9 +55,10 @@ size_t tr_scheduler_bytes(const tr_scheduler_config *config) {
     size_t slots = config->journal->n_slots, flights = flights_of(config);
     return tr_align_up(sizeof(tr_scheduler), 64) + tr_align_up(slots * sizeof(tr_sequence), 64) +
            2 * tr_align_up(slots * sizeof(uint32_t), 64) + tr_align_up(flights * sizeof(tr_flight), 64) +
-           tr_align_up(flights * config->max_batch * sizeof(tr_msg_span), 64) +
+           tr_align_up(flights * spans_max(config) * sizeof(tr_msg_span), 64) +
            tr_align_up(flights * config->max_rows * sizeof(uint32_t), 64) +
-           tr_align_up(flights * COPIES_A_SPAN * config->max_batch * sizeof(uint32_t), 64) + prefix_bytes(config);
+           tr_align_up(flights * COPIES_A_SPAN * spans_max(config) * sizeof(uint32_t), 64) +
+           tr_align_up(CLIENTS_A_SLOT * slots * sizeof(tr_fair_client), 64) + prefix_bytes(config);
 }
 
 static void *carve(char **at, size_t bytes) {
@@ -89,15 +93,20 @@ tr_status tr_scheduler_init(tr_scheduler *s, const tr_scheduler_config *config) 
     s->running = carve(&at, s->n_slots * sizeof *s->running);
     s->waiting = carve(&at, s->n_slots * sizeof *s->waiting);
     s->flight = carve(&at, s->n_flights * sizeof *s->flight);
-    tr_msg_span *spans = carve(&at, (size_t)s->n_flights * config->max_batch * sizeof *spans);
+    const size_t n_spans = spans_max(config);
+    tr_msg_span *spans = carve(&at, s->n_flights * n_spans * sizeof *spans);
     uint32_t *tokens = carve(&at, (size_t)s->n_flights * config->max_rows * sizeof *tokens);
-    uint32_t *copies = carve(&at, (size_t)s->n_flights * COPIES_A_SPAN * config->max_batch * sizeof *copies);
+    uint32_t *copies = carve(&at, s->n_flights * COPIES_A_SPAN * n_spans * sizeof *copies);
+    s->fair.capacity = CLIENTS_A_SLOT * s->n_slots;
+    s->fair.client = carve(&at, s->fair.capacity * sizeof *s->fair.client);
     for (uint32_t i = 0; i < s->n_flights; i++)
-        s->flight[i] = (tr_flight){.spans = spans + (size_t)i * config->max_batch,
+        s->flight[i] = (tr_flight){.spans = spans + i * n_spans,
                                    .tokens = tokens + (size_t)i * config->max_rows,
-                                   .copies = copies + (size_t)i * COPIES_A_SPAN * config->max_batch};
+                                   .copies = copies + i * COPIES_A_SPAN * n_spans};
     memset(s->sequence, 0, s->n_slots * sizeof *s->sequence);
     s->next_order = 1;
+    s->policy = &tr_policy_table[config->policy];
+    s->admission_due = true;
     init_components(s);
     for (uint32_t p = 0; p < pools_of(config); p++) {
         tr_kv_pool_attach(&s->pool[p], &s->config.layout[p], config->bitmap[p]);
@@ -201,6 +210,7 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     s->now_ns = event->now_ns;
     s->more = false;
     if (!s->started && event->kind != TR_EVENT_START) return; /* START comes first, whatever the rings hold */
+    if (event->kind != TR_EVENT_MSG || event->msg->type != TR_MSG_STEP_DONE) s->admission_due = true;
     switch (event->kind) {
     case TR_EVENT_START:
         if (!s->started) tr_recovery_start(s);
@@ -271,7 +281,10 @@ static uint64_t digest_sequence(const tr_scheduler *s, uint32_t slot, uint64_t h
 }
 
 uint64_t tr_scheduler_digest(const tr_scheduler *s) {
-    uint64_t h = tr_rng_hash(s->next_order, s->last_decoded);
+    uint64_t h = tr_rng_hash(s->next_order, s->last_decoded ^ (uint64_t)(uint32_t)s->last_priority << 32);
+    for (uint32_t p = 0; p < 2; p++)
+        h = tr_rng_hash(h, s->cost[p].measured ^ tr_cost_ns(&s->cost[p], (tr_cost_work){16, 16}));
+    for (uint32_t i = 0; i < s->fair.n; i++) h = tr_rng_hash(h, s->fair.client[i].served ^ s->fair.client[i].open);
     h = tr_rng_hash(h, (uint64_t)s->last_phase << 8 | (uint64_t)s->frontend_up << 1 | s->draining);
     for (uint32_t i = 0; i < COMPONENTS; i++) {
         const tr_component *c = &s->component[i];

@@ -20,14 +20,16 @@
  * every OUTPUT with finish is answered by RELEASE (also for a rid that it does not know, and for a refusal); OUTPUT
  * without finish of a rid that it does not know by CANCEL; tokens below the index that it has are repeats; an OUTPUT
  * whose index lies beyond what it has was meant for its predecessor and is ignored (all is told again from 0 after
- * PEER_UP). After PEER_UP of the scheduler it repeats SUBMITs without ACCEPTED and CANCELs without end. Numbers: no
- * float arithmetic decides anything here; no clock. Cost of a step: O(slots). */
+ * PEER_UP). After PEER_UP of the scheduler it repeats SUBMITs without ACCEPTED and CANCELs without end. Order and
+ * size of steps: policy.h, by times that the events tell (cost.h); no clock. Cost of a step: O(running), of an event
+ * that lets somebody in O(slots). */
 #ifndef TR_SCHEDULER_H
 #define TR_SCHEDULER_H
 #include "base/siphash.h"
 #include "base/status.h"
 #include "kv/kv_layout.h"
 #include "scheduler/journal.h"
+#include "scheduler/policy.h"
 #include "transport/event.h"
 
 #include <stdbool.h>
@@ -51,6 +53,9 @@ typedef struct tr_scheduler_config {
     uint32_t frontend, resharder; /* actor indices */
     uint32_t resharder_to;        /* with two_resharders: the one that writes the decode pool, on another node */
     uint32_t two_resharders;
+    tr_policy_id policy;
+    uint64_t slo_ns;       /* wanted between two tokens of a stream; 0: see policy.c */
+    uint32_t fair;         /* 1: clients are admitted by what they have had, not by arrival alone */
     uint32_t chunk;        /* prompt tokens of one prefill step at most */
     uint32_t max_rows;     /* rows of any step at most (>= chunk) */
     uint32_t max_batch;    /* sequences of one decode step at most */

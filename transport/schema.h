@@ -49,7 +49,8 @@ enum {
     F(f32, top_p, 1, "1 or absent: off")                                                                               \
     F(u32, top_k, 0, "0: off")                                                                                         \
     F(u64, seed, 0, "key of the draws")                                                                                \
-    F(u32, ignore_eos, 1, "go on past the end token")
+    F(u32, ignore_eos, 1, "go on past the end token")                                                                  \
+    F(u32, priority, 0, "signed, two's complement: the smaller is let in and prefilled first; 0: as all")
 #define TR_FIELDS_FILES(F)                                                                                             \
     F(str, save, TR_MAX_FILE_NAME_BYTES, "name of a file in the company's folder that the sequence is saved to")       \
     F(str, restore, TR_MAX_FILE_NAME_BYTES, "name of a saved sequence whose tokens the prompt begins with")            \

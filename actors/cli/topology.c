@@ -1,5 +1,6 @@
 #include "actors/cli/topology.h"
 
+#include "base/clock.h"
 #include "base/file_map.h"
 #include "transport/zmq_socket.h"
 
@@ -364,6 +365,12 @@ static tr_placement_cores cores_of(const char *text) {
     return strcmp(text, "shared") == 0 ? TR_PLACEMENT_SHARED : TR_PLACEMENT_AUTO;
 }
 
+static tr_policy_id policy_of(const char *name) {
+    tr_policy_id p = TR_POLICY_SARATHI;
+    while (p + 1 < TR_POLICY_END && strcmp(tr_policy_table[p].name, name) != 0) p++;
+    return p;
+}
+
 static tr_status find_save_dir(const char *text, tr_topology *t, tr_error *err) {
     char full[PATH_MAX];
     struct stat st;
@@ -421,6 +428,9 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     w->max_waiting = tr_options_u32(o, TR_OPTION_MAX_WAITING);
     w->prefix_cache = strcmp(tr_options_text(o, TR_OPTION_PREFIX_CACHE), "on") == 0;
     w->watermark = tr_options_u32(o, TR_OPTION_WATERMARK);
+    w->policy = policy_of(tr_options_text(o, TR_OPTION_POLICY));
+    w->slo_ns = (uint64_t)(tr_options_f64(o, TR_OPTION_ITL_SLO) * TR_NS_PER_MS);
+    w->fair = strcmp(tr_options_text(o, TR_OPTION_FAIR), "on") == 0;
     w->kv_memory = tr_options_u64(o, TR_OPTION_KV_MEMORY);
     TR_TRY(find_save_dir(tr_options_text(o, TR_OPTION_HANDOFF_SAVE_DIR), t, err));
     snprintf(t->kv_calibration, sizeof t->kv_calibration, "%s", tr_options_text(o, TR_OPTION_KV_CALIBRATION));

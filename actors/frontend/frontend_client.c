@@ -310,6 +310,7 @@ static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids
                               .top_k = m->top_k,
                               .seed = m->seed,
                               .ignore_eos = m->ignore_eos,
+                              .priority = m->priority,
                               .stop = m->stop,
                               .logits = m->logits,
                               .save = m->save,

@@ -140,6 +140,7 @@ static void choose_batch(build *b) {
     /* Entries that ended keep their slot until the client has its end. */
     c->n_slots = w->n_requests ? 2 * w->n_requests + 2 : 2 * c->max_batch + c->max_waiting;
     c->max_rows = c->chunk > c->max_batch ? c->chunk : c->max_batch;
+    if (c->unified && c->one_path) c->max_rows = min_u32(c->chunk + c->max_batch, TR_MAX_STEP_ROWS); /* in one step */
 }
 
 /* Pages for exactly n sequences of that length; pipelined chunks of sliding groups have room to run ahead. */
@@ -483,7 +484,7 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     c->one_pool = same_pool(&b);
     c->prefix_cache = want->prefix_cache;
     c->one_path = want->side[0].dtype == want->side[1].dtype && want->side[0].kv == want->side[1].kv;
-    c->watermark = want->watermark;
+    c->watermark = want->watermark, c->policy = want->policy, c->slo_ns = want->slo_ns, c->fair = want->fair;
     copy_model(model, c);
     TR_TRY(place_stages(&b, err));
     choose_batch(&b);

@@ -8,6 +8,7 @@
 #include "affinity/placement.h"
 #include "base/status.h"
 #include "model/model_config.h"
+#include "scheduler/policy.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -42,7 +43,10 @@ typedef struct tr_company_build_want {
     uint32_t n_nodes;                                            /* 0 and 1: all here */
     char node[TR_COMPANY_NODES_MAX][TR_COMPANY_NODE_NAME_BYTES]; /* names; 0 is the head */
     uint32_t side_node[2];                                       /* index of the node of each side */
-    bool prefix_cache;  /* prompts use what earlier ones with the same beginning left */
+    bool prefix_cache; /* prompts use what earlier ones with the same beginning left */
+    tr_policy_id policy;
+    uint64_t slo_ns; /* as in tr_scheduler_config */
+    bool fair;
     uint32_t watermark; /* per cent of the KV pages that stay unpromised while anything runs */
     bool files;         /* sequences may be saved and restored */
 } tr_company_build_want;

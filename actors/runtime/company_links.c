@@ -30,7 +30,7 @@ static void add_control_links(tr_company *c) {
     uint64_t output = tr_codec_type_bound(TR_MSG_OUTPUT, c->context, 0);
     uint64_t small = max_u64(tr_codec_type_bound(TR_MSG_CANCEL, 0, 0), tr_codec_type_bound(TR_MSG_ACCEPTED, 0, 0));
     uint64_t flights = (uint64_t)c->max_in_flight[0] + c->max_in_flight[1] + 1; /* one may be issued ahead */
-    uint64_t step = tr_codec_type_bound(TR_MSG_STEP, c->max_rows, min_u32(c->max_batch, TR_MAX_SPANS));
+    uint64_t step = tr_codec_type_bound(TR_MSG_STEP, c->max_rows, min_u32(c->max_batch + 1, TR_MAX_SPANS));
     uint64_t done = tr_codec_type_bound(TR_MSG_STEP_DONE, TR_MAX_SPANS, 0);
     uint64_t reset = tr_codec_type_bound(TR_MSG_RESET, 0, 0); /* and its answer: all that a follower gets */
     uint64_t reset_done = tr_codec_type_bound(TR_MSG_RESET_DONE, 0, 0);

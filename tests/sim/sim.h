@@ -68,6 +68,7 @@ typedef struct request {
     uint32_t prompt[MAX_CONTEXT];
     char salt[4]; /* of its tenant */
     uint64_t seed;
+    int32_t priority;
     bool save;        /* to a file of its own */
     uint32_t restore; /* 1 + index of the request whose file it restores; 0: none */
     uint32_t restore_end;

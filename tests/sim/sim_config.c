@@ -87,6 +87,10 @@ static void knobs(world *w) {
     c->one_path = c->one_pool && sim_random(w, 2) == 0;
     c->prefix_key = (tr_siphash_key){{tr_rng_next(&w->rng), tr_rng_next(&w->rng)}};
     c->watermark = sim_random(w, 4) == 0 ? between(w, 1, 40) : 0;
+    tr_rng rng = {w->seed ^ 0x901};
+    c->policy = (tr_policy_id)tr_rng_below(&rng, TR_POLICY_END);
+    c->slo_ns = tr_rng_below(&rng, 2) ? tr_rng_below(&rng, 4 * w->compute_max) : 0;
+    c->fair = tr_rng_below(&rng, 2) == 0;
 }
 
 static void *zeroed(size_t bytes) {
@@ -213,6 +217,7 @@ static void requests(world *w) {
         r->logits = sim_random(w, 5) == 0;
         r->ignore_eos = sim_random(w, 2) == 0;
         r->seed = tr_rng_next(&w->rng);
+        r->priority = tr_rng_mix(r->seed) % 3 ? 0 : (int32_t)(tr_rng_mix(r->seed) % 5) - 2;
         r->stop_at = sim_random(w, 4) == 0 ? between(w, 1, 12) : 0;
         r->submit_ns = sim_random(w, 2) == 0 ? sim_random(w, 2 * MS) : sim_random(w, w->faults_until);
         if ((w->faults & CANCELS) && sim_random(w, 3) == 0) r->cancel_ns = r->submit_ns + sim_random(w, 20 * MS);

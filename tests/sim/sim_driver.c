@@ -39,7 +39,7 @@ static void create_core(world *w, uint32_t actor) {
                                   .first = w->lo[actor] == 0,
                                   .last = w->hi[actor] == w->model.n_layers,
                                   .queue = w->queue_depth[w->pipeline_of[actor]],
-                                  .max_spans = w->scheduler.max_batch,
+                                  .max_spans = w->scheduler.max_batch + 1, /* a chunk beside a batch */
                                   .max_rows = w->scheduler.max_rows};
         p->core = core_memory(tr_stage_core_bytes(&c));
         if (tr_stage_core_init(p->core, &c) != TR_OK) sim_fail(w, "stage configuration");

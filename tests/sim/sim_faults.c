@@ -2,7 +2,7 @@
  * are met too. What every fault, aimed or not, found open is counted by state and kind. */
 #include "tests/sim/sim.h"
 
-#include "scheduler/scheduler_state.h"
+#include "scheduler/reuse.h"
 
 #include <signal.h>
 #include <stdio.h>

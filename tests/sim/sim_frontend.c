@@ -21,6 +21,7 @@ static void send_submit(world *w, uint32_t i) {
                                   .forced = r->forced,
                                   .max_tokens = r->max_tokens,
                                   .seed = r->seed,
+                                  .priority = (uint32_t)r->priority,
                                   .ignore_eos = r->ignore_eos,
                                   .logits = r->logits,
                                   .n = r->n,

@@ -57,6 +57,8 @@ static void print_topology(world *w) {
     sim_trace(w, "layers %u heads %u window %u pipelines %u stages %u+%u in flight %u+%u exclusive %u one_pool %u",
               w->model.n_layers, w->model.n_kv_heads, w->model.window, w->n_pipelines, w->n_stages[0], w->n_stages[1],
               c->pipeline[0].max_in_flight, c->pipeline[1].max_in_flight, c->exclusive, c->one_pool);
+    sim_trace(w, "policy %s objective %lu us%s", tr_policy_table[c->policy].name, (unsigned long)(c->slo_ns / US),
+              c->fair ? " fair" : "");
     sim_trace(w, "context %u chunk %u rows %u batch %u slots %u page %u/%u pages %u,%u/%u,%u %s faults %x", c->context,
               c->chunk, c->max_rows, c->max_batch, c->journal->n_slots, c->layout[0].page_tok, c->layout[1].page_tok,
               c->layout[0].group[0].n_pages, c->layout[0].group[1].n_pages, c->layout[1].group[0].n_pages,
