@@ -12,7 +12,8 @@ static bool settled(const tr_scheduler *s, const tr_sequence *q, uint32_t phase)
 
 static bool prefill_ready(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    return settled(s, q, PREFILL) && q->issued < q->prefill_end && !tr_keep_restoring(s, slot);
+    return settled(s, q, PREFILL) && q->issued < q->prefill_end && !tr_keep_restoring(s, slot) &&
+           q->fetch == TR_STORED_NO;
 }
 
 /* In the decode phase: all handed over, something left to compute. */

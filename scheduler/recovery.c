@@ -60,6 +60,7 @@ static void reset_complete(tr_scheduler *s, uint32_t component) {
         }
         tr_handoff_drop_job(s, &s->job[i]);
     }
+    if (component == STORE) tr_stored_reset(s);
     c->counted_death = false;
     c->state = COMPONENT_RUNNING;
     for (uint32_t i = 0; i < s->n_slots; i++) {
@@ -204,6 +205,7 @@ static void take_over(tr_scheduler *s, uint32_t slot) {
         q->state = SEQUENCE_WAITING;
     else
         q->state = SEQUENCE_RUNNING;
+    tr_stored_take_over(s, slot);
     measure_again(s, slot);
     if (q->state == SEQUENCE_WAITING) tr_intake_insert(s, s->waiting, &s->n_waiting, slot);
     if (q->state == SEQUENCE_RUNNING) tr_intake_insert(s, s->running, &s->n_running, slot);

@@ -4,6 +4,7 @@
  * keep.c        sequences to files and back
  * handoff.c     RESHARD jobs                                 recovery.c  peers, resets, poison, own restart
  * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known
+ * stored.c      prefixes from a store outside of the company, and into it
  * sample.c      n samples of one prompt: the leader is prefilled and draws n tokens, the others fork off its pages
  * Everything is level-triggered: an event changes state, then tr_batcher_pump and the flush of outputs do what the
  * state allows. So a lost moment (no room for effects, a peer away) is made up for at the next event.
@@ -22,7 +23,7 @@
 #include "scheduler/scheduler.h"
 
 enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2 }; /* flags of a span, transport/schema.h */
-enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, COMPONENTS = 3 };
+enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, STORE = 3, COMPONENTS = 4 };
 enum { JOBS_MAX = 16, POISON_DEATHS = 2, NO_SLOT = UINT32_MAX };
 enum { COPIES_A_SPAN = TR_MAX_COPIES / TR_MAX_SPANS };
 
@@ -43,6 +44,8 @@ typedef struct tr_sequence {
     bool announce;                  /* tell something in any case */
     bool finish_sent, released;
     bool fell;              /* scratch of a reset: was in flight at a counted death */
+    uint32_t fetch, found;  /* tr_stored_fetch; positions that the store has */
+    uint32_t put_end;       /* positions [0, put_end) need not be stored any more */
     tr_kv_table_row row[2]; /* one_pool: only row[0] */
     tr_kv_budget_need need; /* pages that it may come to hold */
     struct {
@@ -88,6 +91,21 @@ typedef struct tr_handoff_job { /* a RESHARD that is out */
     uint32_t tok_min[TR_KV_GROUPS_MAX];
 } tr_handoff_job;
 
+/* Where a sequence is with the store. Nothing is computed for it until that is decided. */
+enum {
+    TR_STORED_NO,   /* not, or not any more */
+    TR_STORED_ASK,  /* how much of its prompt is there? */
+    TR_STORED_LAY,  /* its first `found` positions come from there */
+    TR_STORED_VOID, /* an earlier scheduler was at that: its pages go when nothing can write them any more */
+};
+enum { STORE_JOBS = 8 };
+typedef struct tr_stored_job { /* a STORE_GET or STORE_PUT that is out */
+    bool used, put;
+    uint64_t job;
+    uint32_t slot, tok1;
+    uint32_t tok_min[TR_KV_GROUPS_MAX];
+} tr_stored_job;
+
 struct tr_scheduler {
     tr_scheduler_config config;
     tr_kv_pool pool[2];
@@ -99,6 +117,7 @@ struct tr_scheduler {
     uint32_t n_slots, n_running, n_waiting, n_flights;
     tr_flight *flight; /* [n_flights] */
     tr_handoff_job job[JOBS_MAX];
+    tr_stored_job store_job[STORE_JOBS];
     uint64_t now_ns, next_order;
     uint64_t last_decoded; /* order of the sequence served last: round robin */
     uint32_t last_phase;
@@ -170,6 +189,8 @@ void tr_reuse_find(tr_scheduler *s, uint32_t slot, tr_reuse *r);
 void tr_reuse_take(tr_scheduler *s, uint32_t slot, const tr_reuse *r);
 /* What is confirmed of the sequence can be found from now on. */
 void tr_reuse_learn(tr_scheduler *s, uint32_t slot);
+/* Positions [0, n) of the pool are complete and may be known. */
+uint32_t tr_reuse_complete(const tr_scheduler *s, uint32_t slot, uint32_t p);
 
 /* sample.c */
 uint32_t tr_sample_leader(const tr_scheduler *s, uint32_t slot);             /* slot, NO_SLOT: none, or itself */
@@ -223,6 +244,19 @@ void tr_keep_pump(tr_scheduler *s, tr_effects *fx);
 void tr_keep_done(tr_scheduler *s, const tr_handoff_job *job, const tr_msg_reshard_done *m);
 void tr_keep_dropped(tr_scheduler *s, const tr_handoff_job *job);
 void tr_keep_mend(tr_journal_entry *e); /* a death behind `restored` */
+
+/* stored.c */
+/* At its admission: is the store to be asked first? Then nothing is taken from the pools before that is decided. */
+bool tr_stored_asks(const tr_scheduler *s, uint32_t slot, const tr_reuse *local);
+void tr_stored_pump(tr_scheduler *s, tr_effects *fx);
+void tr_stored_done(tr_scheduler *s, const tr_msg_store_done *m);
+void tr_stored_state(tr_scheduler *s, const tr_msg_store_state *m);
+void tr_stored_reset(tr_scheduler *s); /* nothing of the old epoch runs any more */
+/* Pages of it are still to be stored. */
+bool tr_stored_wants(const tr_scheduler *s, uint32_t slot);
+/* What lies below `pos` may go as far as it is not to be stored or being read: below the returned position. */
+uint32_t tr_stored_floor(const tr_scheduler *s, uint32_t slot, uint32_t pos);
+void tr_stored_take_over(tr_scheduler *s, uint32_t slot); /* behind the start of a scheduler */
 
 /* recovery.c */
 void tr_recovery_start(tr_scheduler *s);
