@@ -91,6 +91,7 @@ void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted) {
     if (index == COMPONENTS || !s->component[index].up[member]) return;
     tr_component *c = &s->component[index];
     c->up[member] = false;
+    if (index == STORE) atomic_store_explicit(&s->config.journal->store.up, 0, memory_order_relaxed);
     /* Until it has answered a RESET it may still have been at work on what was in flight. */
     const bool at_work = c->state == COMPONENT_RUNNING || (c->state == COMPONENT_RESETTING && !c->acked[member]);
     if (at_work && counted) c->counted_death = true;

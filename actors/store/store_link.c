@@ -41,10 +41,9 @@ static void *on_string(const redisReadTask *task, char *text, size_t bytes) {
                     : task->type == REDIS_REPLY_STATUS ? TR_STORE_REPLY_STATUS
                     : task->type == REDIS_REPLY_ERROR  ? TR_STORE_REPLY_ERROR
                                                        : TR_STORE_REPLY_NONE;
-    if (bytes > l->config.value_max) bytes = l->config.value_max;
-    memcpy(l->value, text, bytes);
     l->reply.data = l->value;
-    l->reply.bytes = bytes;
+    l->reply.bytes = bytes; /* one that is too large is cut, and known by this */
+    memcpy(l->value, text, bytes < l->config.value_max ? bytes : l->config.value_max);
     return l;
 }
 

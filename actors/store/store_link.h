@@ -34,7 +34,7 @@ typedef enum tr_store_reply_kind {
 typedef struct tr_store_reply {
     tr_store_reply_kind kind;
     int64_t integer;
-    uint8_t *data; /* valid during the call; aligned to 64 bytes */
+    uint8_t *data; /* valid during the call; aligned to 64 bytes; the first value_max of */
     size_t bytes;
 } tr_store_reply;
 
