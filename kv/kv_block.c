@@ -4,7 +4,6 @@
 #include "base/checked.h"
 #include "base/crc32c.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static const uint8_t magic[8] = {'T', 'R', 'K', 'B', 0x0d, 0x0a, 0x1a, 0x0a};
@@ -139,7 +138,10 @@ static char *hex(char *at, const uint8_t *bytes, uint32_t n) {
 
 uint32_t tr_kv_block_name(const tr_kv_block_kind *k, const tr_kv_block_hash *chain, uint32_t group,
                           char out[TR_KV_BLOCK_NAME]) {
-    char *at = out + snprintf(out, TR_KV_BLOCK_NAME, "troupe:%d:", TR_KV_BLOCK_VERSION);
+    static const char prefix[] = "troupe:1:";
+    _Static_assert(TR_KV_BLOCK_VERSION == 1, "the version stands in the name");
+    char *at = out + sizeof prefix - 1;
+    memcpy(out, prefix, sizeof prefix);
     at = hex(at, k->identity.b, NAME_IDENTITY);
     *at++ = ':';
     at = hex(at, chain->b, TR_KV_BLOCK_HASH);

@@ -231,7 +231,7 @@ static bool admit(tr_scheduler *s, uint32_t slot, tr_kv_budget *budget) {
     tr_kv_budget_need need = q->need;
     tr_reuse reuse;
     tr_reuse_find(s, slot, &reuse);
-    const bool asks = tr_stored_asks(s, slot, &reuse);
+    const bool asks = reuse.leader == NO_SLOT && tr_stored_asks(s, slot, reuse.start[0]);
     if (asks) reuse = (tr_reuse){.leader = NO_SLOT};
     if (reuse.leader != NO_SLOT && !s->config.one_pool) memset(need.pages[0], 0, sizeof need.pages[0]);
     if (!tr_kv_budget_admit(budget, &need, &reuse.known, &reuse.parked)) return false;

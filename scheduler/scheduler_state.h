@@ -21,6 +21,7 @@
 #include "kv/kv_prefix.h"
 #include "kv/kv_table.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/stored.h"
 
 enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2 }; /* flags of a span, transport/schema.h */
 enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, STORE = 3, COMPONENTS = 4 };
@@ -90,21 +91,6 @@ typedef struct tr_handoff_job { /* a RESHARD that is out */
     bool part;           /* of a step that still runs: another job says when these positions are moved */
     uint32_t tok_min[TR_KV_GROUPS_MAX];
 } tr_handoff_job;
-
-/* Where a sequence is with the store. Nothing is computed for it until that is decided. */
-enum {
-    TR_STORED_NO,   /* not, or not any more */
-    TR_STORED_ASK,  /* how much of its prompt is there? */
-    TR_STORED_LAY,  /* its first `found` positions come from there */
-    TR_STORED_VOID, /* an earlier scheduler was at that: its pages go when nothing can write them any more */
-};
-enum { STORE_JOBS = 8 };
-typedef struct tr_stored_job { /* a STORE_GET or STORE_PUT that is out */
-    bool used, put;
-    uint64_t job;
-    uint32_t slot, tok1;
-    uint32_t tok_min[TR_KV_GROUPS_MAX];
-} tr_stored_job;
 
 struct tr_scheduler {
     tr_scheduler_config config;
@@ -244,19 +230,6 @@ void tr_keep_pump(tr_scheduler *s, tr_effects *fx);
 void tr_keep_done(tr_scheduler *s, const tr_handoff_job *job, const tr_msg_reshard_done *m);
 void tr_keep_dropped(tr_scheduler *s, const tr_handoff_job *job);
 void tr_keep_mend(tr_journal_entry *e); /* a death behind `restored` */
-
-/* stored.c */
-/* At its admission: is the store to be asked first? Then nothing is taken from the pools before that is decided. */
-bool tr_stored_asks(const tr_scheduler *s, uint32_t slot, const tr_reuse *local);
-void tr_stored_pump(tr_scheduler *s, tr_effects *fx);
-void tr_stored_done(tr_scheduler *s, const tr_msg_store_done *m);
-void tr_stored_state(tr_scheduler *s, const tr_msg_store_state *m);
-void tr_stored_reset(tr_scheduler *s); /* nothing of the old epoch runs any more */
-/* Pages of it are still to be stored. */
-bool tr_stored_wants(const tr_scheduler *s, uint32_t slot);
-/* What lies below `pos` may go as far as it is not to be stored or being read: below the returned position. */
-uint32_t tr_stored_floor(const tr_scheduler *s, uint32_t slot, uint32_t pos);
-void tr_stored_take_over(tr_scheduler *s, uint32_t slot); /* behind the start of a scheduler */
 
 /* recovery.c */
 void tr_recovery_start(tr_scheduler *s);

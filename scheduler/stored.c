@@ -64,11 +64,10 @@ uint32_t tr_stored_floor(const tr_scheduler *s, uint32_t slot, uint32_t pos) {
 /* ---- in ------------------------------------------------------------------------------------------------------------
  */
 
-bool tr_stored_asks(const tr_scheduler *s, uint32_t slot, const tr_reuse *local) {
+bool tr_stored_asks(const tr_scheduler *s, uint32_t slot, uint32_t local) {
     tr_journal_entry *e = entry_of(s, slot);
-    if (!running(s) || !s->config.prefix_cache || local->leader != NO_SLOT) return false;
-    if (e->logits == 1 || e->restore[0]) return false;
-    return most(s, slot) >= local->start[0] + s->config.store_least && most(s, slot) > 0;
+    if (!running(s) || !s->config.prefix_cache || e->logits == 1 || e->restore[0]) return false;
+    return most(s, slot) >= local + s->config.store_least && most(s, slot) > 0;
 }
 
 /* Without the store: what the pools know by now, the rest is computed. */

@@ -425,6 +425,10 @@ static tr_status read_store(const tr_options *o, tr_topology *t, tr_error *err) 
         whole_path("kv.store_password_file", tr_options_text(o, TR_OPTION_KV_STORE_PASSWORD), s->password_file, err));
     TR_TRY(whole_path("kv.store_secret_file", tr_options_text(o, TR_OPTION_KV_STORE_SECRET), s->secret_file, err));
     t->want.store = true;
+    if (!t->want.prefix_cache)
+        return tr_error_set(err, TR_CONFIG, "kv.store needs the prefix cache: leave --prefix-cache on");
+    if (t->want.side_node[0] != 0)
+        return tr_error_set(err, TR_CONFIG, "kv.store needs the prefill pipeline on the first host");
     if (tr_store_url_is_local(s) || s->password_file[0]) return TR_OK;
     return tr_error_set(err, TR_CONFIG,
                         "kv.store: %s is another machine: that needs a password, see "

@@ -394,10 +394,6 @@ static tr_status check_want(const tr_company_build_want *w, const tr_model_confi
     for (uint32_t p = 0; p < 2; p++)
         if (w->side_node[p] >= (w->n_nodes > 1 ? w->n_nodes : 1))
             return tr_error_set(err, TR_INTERNAL, "a pipeline on node %u of %u", w->side_node[p], w->n_nodes);
-    if (w->store && !w->prefix_cache)
-        return tr_error_set(err, TR_CONFIG, "kv.store needs the prefix cache: leave --prefix-cache on");
-    if (w->store && w->side_node[0] != 0)
-        return tr_error_set(err, TR_CONFIG, "kv.store needs the prefill pipeline on the first host");
     if (w->n_nodes > TR_COMPANY_NODES_MAX || (w->n_nodes > 1 && ranks + 4 * w->n_nodes > TR_COMPANY_ACTORS_MAX))
         return tr_error_set(err, TR_CONFIG, "%u ranks on %u hosts: too many for one company", ranks, w->n_nodes);
     if (w->chunk == 0 || w->chunk > TR_MAX_STEP_ROWS)
