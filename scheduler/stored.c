@@ -49,9 +49,9 @@ static bool put_range(const tr_scheduler *s, uint32_t slot, tr_stored_job *job) 
     return any;
 }
 
-bool tr_stored_wants(const tr_scheduler *s, uint32_t slot) {
+bool tr_stored_holds(const tr_scheduler *s, uint32_t slot) {
     tr_stored_job job;
-    return put_range(s, slot, &job);
+    return s->sequence[slot].store_jobs > 0 || put_range(s, slot, &job);
 }
 
 uint32_t tr_stored_floor(const tr_scheduler *s, uint32_t slot, uint32_t pos) {
@@ -140,7 +140,7 @@ static void issue(tr_scheduler *s, const tr_stored_job *next, tr_effects *fx) {
     job->used = true;
     job->job = c->next_id++;
     c->in_flight++;
-    q->jobs++;
+    q->store_jobs++;
     const tr_u32v tok_min = {job->tok_min, s->config.layout[0].n_groups};
     tr_msg *m = tr_scheduler_send(fx, c->actor[0], job->put ? TR_MSG_STORE_PUT : TR_MSG_STORE_GET);
     if (job->put) {
@@ -174,8 +174,8 @@ static bool get_job(tr_scheduler *s, uint32_t slot, tr_stored_job *job) {
 /* It waits for what will not come, or for pages that are free to go by now. */
 static void give_up(tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    if (q->state != SEQUENCE_RUNNING || q->fetch == TR_STORED_NO || q->jobs > 0) return;
-    if (q->fetch == TR_STORED_VOID ? q->unsettled == 0 : !running(s)) plain(s, slot);
+    if (q->state != SEQUENCE_RUNNING || q->fetch == TR_STORED_NO || q->store_jobs > 0) return;
+    if (q->fetch == TR_STORED_VOID ? settled(q) : !running(s)) plain(s, slot);
 }
 
 void tr_stored_pump(tr_scheduler *s, tr_effects *fx) {
@@ -185,7 +185,7 @@ void tr_stored_pump(tr_scheduler *s, tr_effects *fx) {
         if (q->state != SEQUENCE_RUNNING && q->state != SEQUENCE_ENDED) continue;
         give_up(s, slot);
         if (!running(s) || q->unsettled != 0 || free_job(s) == NULL || !room(s, fx, 1)) continue;
-        if (q->fetch != TR_STORED_NO && q->jobs > 0) continue;
+        if (q->fetch != TR_STORED_NO && q->store_jobs > 0) continue;
         if (get_job(s, slot, &next) || (put_out(s, slot) == NULL && put_range(s, slot, &next))) issue(s, &next, fx);
     }
 }
@@ -200,7 +200,7 @@ void tr_stored_done(tr_scheduler *s, const tr_msg_store_done *m) {
     tr_sequence *q = &s->sequence[slot];
     job->used = false;
     c->in_flight--;
-    q->jobs--;
+    q->store_jobs--;
     if (q->state == SEQUENCE_RUNNING && !job->put) {
         if (q->fetch == TR_STORED_ASK)
             asked(s, slot, m->status == 0 ? m->tok1 : 0);
@@ -220,7 +220,7 @@ void tr_stored_reset(tr_scheduler *s) {
         if (!job->used) continue;
         job->used = false;
         s->component[STORE].in_flight--;
-        q->jobs--;
+        q->store_jobs--;
         if (q->state == SEQUENCE_RUNNING && !job->put) plain(s, job->slot);
     }
 }
@@ -228,6 +228,7 @@ void tr_stored_reset(tr_scheduler *s) {
 void tr_stored_take_over(tr_scheduler *s, uint32_t slot) {
     tr_journal_entry *e = entry_of(s, slot);
     tr_sequence *q = &s->sequence[slot];
+    if (s->component[STORE].n > 0) q->unsettled |= 1u << STORE;
     q->put_end = whole_pages(s, load(&e->kv_prefilled));
     if (load(&e->fetch_end) <= load(&e->kv_prefilled)) return;
     if (q->state == SEQUENCE_RUNNING)

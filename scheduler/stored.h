@@ -27,8 +27,8 @@ void tr_stored_pump(tr_scheduler *s, tr_effects *fx);
 void tr_stored_done(tr_scheduler *s, const tr_msg_store_done *m);
 void tr_stored_state(tr_scheduler *s, const tr_msg_store_state *m);
 void tr_stored_reset(tr_scheduler *s); /* nothing of the old epoch runs any more */
-/* Pages of it are still to be stored. */
-bool tr_stored_wants(const tr_scheduler *s, uint32_t slot);
+/* Pages of it are still to be stored, or being read or written. */
+bool tr_stored_holds(const tr_scheduler *s, uint32_t slot);
 /* What lies below `pos` may go as far as it is not to be stored or being read: below the returned position. */
 uint32_t tr_stored_floor(const tr_scheduler *s, uint32_t slot, uint32_t pos);
 void tr_stored_take_over(tr_scheduler *s, uint32_t slot); /* behind the start of a scheduler */
