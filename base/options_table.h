@@ -87,6 +87,14 @@
       "what a lost hand-off leads to")                                                                                 \
     X(HANDOFF_SAVE_DIR, "handoff.save_dir", "", 0, TEXT, 0, 0, 0, "", "", "FOLDER", 0,                                 \
       "where clients may save and restore sequences by name; empty: nowhere")                                          \
+    X(KV_STORE, "kv.store", "", 0, TEXT, 0, 0, 0, "", "", "ADDRESS", 0,                                                \
+      "server of the Redis protocol that keeps prefixes of prompts: redis://ADDRESS:PORT/DB or unix:///PATH")          \
+    X(KV_STORE_TIMEOUT, "kv.store_timeout_ms", "", 0, U32, 1, 10000, 0, "50", "", "MS", 0,                             \
+      "for a question to it, and for each 4 MiB of an answer; then the prompt is computed")                            \
+    X(KV_STORE_PASSWORD, "kv.store_password_file", "", 0, TEXT, 0, 0, 0, "", "", "FILE", 0,                            \
+      "first line: its password; beyond this machine there must be one")                                               \
+    X(KV_STORE_SECRET, "kv.store_secret_file", "", 0, TEXT, 0, 0, 0, "", "", "FILE", 0,                                \
+      "first line: secret of all companies that share it; what was made without is not believed")                      \
     X(POLICY, "scheduler.policy", "", 0, CHOICE, 0, 0, 0, "sarathi", "sarathi|prefill-first|decode-first|fcfs|mlfq",   \
       "NAME", 0, "what runs next: sarathi keeps streams smooth, fcfs takes whole requests; scheduler/policy.h")        \
     X(FAIR, "scheduler.fair", "", 0, CHOICE, 0, 0, 0, "on", "on|off", "on|off", 0,                                     \

@@ -68,6 +68,9 @@ static void *carve(char **at, size_t bytes) {
 }
 
 static void init_components(tr_scheduler *s) {
+    s->component[STORE].n = s->component[STORE].n_lead = s->config.has_store != 0;
+    s->component[STORE].max_in_flight = STORE_JOBS;
+    s->component[STORE].actor[0] = s->config.store;
     for (uint32_t p = 0; p < s->config.n_pipelines; p++) {
         tr_component *c = &s->component[p];
         c->n_lead = s->config.pipeline[p].n_stages;
@@ -186,6 +189,10 @@ static void on_msg(tr_scheduler *s, const tr_event *ev, tr_effects *fx) {
         tr_progress_step_layers(s, ev->from, &m->as.step_layers);
     else if (m->type == TR_MSG_RESHARD_DONE && resharder)
         tr_handoff_done(s, &m->as.reshard_done, fx);
+    else if (m->type == TR_MSG_STORE_DONE && s->config.has_store && ev->from == s->config.store)
+        tr_stored_done(s, &m->as.store_done);
+    else if (m->type == TR_MSG_STORE_STATE && s->config.has_store && ev->from == s->config.store)
+        tr_stored_state(s, &m->as.store_state);
     else if (m->type == TR_MSG_RESET_DONE)
         tr_recovery_reset_done(s, ev->from, &m->as.reset_done);
     else
@@ -226,6 +233,7 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     tr_recovery_pump(s, fx);
     tr_intake_admit(s);
     tr_keep_pump(s, fx);
+    tr_stored_pump(s, fx);
     tr_handoff_pump(s, fx); /* what it finds moved can be decoded at once */
     tr_batcher_pump(s, fx);
     flush_outputs(s, fx);
@@ -271,6 +279,7 @@ static uint64_t digest_sequence(const tr_scheduler *s, uint32_t slot, uint64_t h
     h = tr_rng_hash(h, (uint64_t)load(&e->kv_moved) << 32 | load(&e->kv_decoded));
     h = tr_rng_hash(h, (uint64_t)q->issued << 32 | q->move_issued);
     h = tr_rng_hash(h, (uint64_t)q->part_end << 32 | q->part_layers);
+    if (s->config.has_store) h = tr_rng_hash(tr_rng_hash(h, q->fetch), (uint64_t)q->found << 32 | q->put_end);
     h = tr_rng_hash(h, (uint64_t)q->steps << 48 | (uint64_t)q->jobs << 32 | (uint64_t)q->transfer << 16 |
                            q->unsettled << 8 | e->deaths);
     for (uint32_t p = 0; p < 2; p++)

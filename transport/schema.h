@@ -200,6 +200,36 @@ enum {
     F(u64, ns, 0, "")                                                                                                  \
     F(str, note, TR_MAX_NOTE_BYTES, "why not, or what is to be known of it")
 
+/* ---- scheduler <-> store ---- */
+#define TR_FIELDS_STORE_GET(F)                                                                                         \
+    F(u32, epoch, 0, "")                                                                                               \
+    F(u64, job, 0, "")                                                                                                 \
+    F(u64, rid, 0, "")                                                                                                 \
+    F(u32, slot, 0, "")                                                                                                \
+    F(u32, fetch, 1, "0: how many of positions [0, tok1) does the store have? 1: lay them into the pages of the slot") \
+    F(u32, tok1, TR_MAX_TOKENS, "")                                                                                    \
+    F(u32v, tok_min, 8, "with fetch, per group: first position that has a page")
+#define TR_FIELDS_STORE_PUT(F)                                                                                         \
+    F(u32, epoch, 0, "")                                                                                               \
+    F(u64, job, 0, "")                                                                                                 \
+    F(u64, rid, 0, "")                                                                                                 \
+    F(u32, slot, 0, "")                                                                                                \
+    F(u32, tok1, TR_MAX_TOKENS, "")                                                                                    \
+    F(u32v, tok_min, 8, "per group: positions [tok_min, tok1) are complete, and stay so until STORE_DONE")
+#define TR_FIELDS_STORE_DONE(F)                                                                                        \
+    F(u32, epoch, 0, "")                                                                                               \
+    F(u64, job, 0, "")                                                                                                 \
+    F(u32, status, 0, "0, or it cannot be had: what pages hold is of no use")                                          \
+    F(u32, tok1, TR_MAX_TOKENS, "positions that are there; of a STORE_PUT: nothing of it is read any more")            \
+    F(u64, bytes, 0, "")
+#define TR_FIELDS_STORE_STATE(F)                                                                                       \
+    F(u32, up, 1, "the server answers")                                                                                \
+    F(u64, stored, 0, "blocks; this and what follows: since the last one")                                             \
+    F(u64, stored_bytes, 0, "")                                                                                        \
+    F(u64, refused, 0, "values that were not what they should be")                                                     \
+    F(u64, failed, 0, "questions that the server did not answer, or not in time")                                      \
+    F(u64, dropped, 0, "blocks that were not stored")
+
 /* ---- between nodes ---- */
 /* A program that would run a node, to the command that starts the company. */
 #define TR_FIELDS_NODE_HELLO(F)                                                                                        \
@@ -281,6 +311,10 @@ enum {
     M(RESHARD, reshard, 40, "scheduler -> resharder: move KV of a token range to the decode pool")                     \
     M(RESHARD_DONE, reshard_done, 41, "resharder -> scheduler")                                                        \
     M(STEP_LAYERS, step_layers, 60, "stage -> scheduler: layers of a running prefill step that may be moved already")  \
+    M(STORE_GET, store_get, 100, "scheduler -> store: what is known of a prompt outside of the company")               \
+    M(STORE_PUT, store_put, 101, "scheduler -> store: pages of a prompt that others may use")                          \
+    M(STORE_DONE, store_done, 102, "store -> scheduler")                                                               \
+    M(STORE_STATE, store_state, 103, "store -> scheduler: how it does")                                                \
     M(NODE_HELLO, node_hello, 70, "node -> starting command: here is a machine")                                       \
     M(NODE_PLAN, node_plan, 71, "starting command -> node: compute this plan and prepare for it")                      \
     M(NODE_PREPARED, node_prepared, 72, "node -> starting command: weights are packed, or why not")                    \

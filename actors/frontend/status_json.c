@@ -88,6 +88,27 @@ static json_t *prefix_json(tr_runtime *rt) {
     return j;
 }
 
+static json_t *store_json(tr_runtime *rt) {
+    tr_journal *journal = rt->segment[TR_SEGMENT_JOURNAL];
+    tr_journal_store *s = &journal->store;
+    const struct {
+        const char *name;
+        uint64_t value;
+    } count[] = {{"asked", atomic_load(&s->asked)},
+                 {"hits", atomic_load(&s->hits)},
+                 {"hit_tokens", atomic_load(&s->hit_tokens)},
+                 {"stored", atomic_load(&s->stored)},
+                 {"stored_bytes", atomic_load(&s->stored_bytes)},
+                 {"refused", atomic_load(&s->refused)},
+                 {"failed", atomic_load(&s->failed)},
+                 {"dropped", atomic_load(&s->dropped)}};
+    json_t *j = json_object();
+    json_object_set_new(j, "up", json_boolean(atomic_load(&s->up)));
+    for (size_t i = 0; i < sizeof count / sizeof *count; i++)
+        json_object_set_new(j, count[i].name, json_integer((json_int_t)count[i].value));
+    return j;
+}
+
 char *tr_status_json(tr_runtime *rt) {
     json_t *root = json_object(), *actors = json_array(), *pools = json_array();
     for (uint32_t a = 0; a < rt->company->n_actors; a++) json_array_append_new(actors, actor_json(rt, a));
@@ -99,6 +120,7 @@ char *tr_status_json(tr_runtime *rt) {
     json_object_set_new(root, "pools", pools);
     json_object_set_new(root, "requests", requests_json(rt));
     if (rt->company->prefix_cache) json_object_set_new(root, "prefix_cache", prefix_json(rt));
+    if (rt->company->store_actor != TR_NOBODY) json_object_set_new(root, "store", store_json(rt));
     char *text = json_dumps(root, JSON_COMPACT);
     json_decref(root);
     return text;

@@ -297,6 +297,7 @@ static tr_status add_actors(build *b, tr_error *err) {
         if (c->pool_node[1] != c->pool_node[0])
             c->resharder_to = add_service(b, TR_ROLE_RESHARDER, "resharder", c->pool_node[1]);
     }
+    c->store_actor = b->want->store ? add_service(b, TR_ROLE_STORE, "store", 0) : TR_NOBODY;
     if (b->want->http) add_service(b, TR_ROLE_GATEWAY, "gateway", 0);
     if (b->want->unified) return add_pipeline(b, 0, "unified", err);
     TR_TRY(add_pipeline(b, 0, "prefill", err));

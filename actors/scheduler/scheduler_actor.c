@@ -9,6 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Prompt tokens that a question must be able to save: computing fewer takes about as long as asking. */
+enum { STORE_LEAST = 64 };
+
 typedef struct driver {
     tr_runtime *rt;
     tr_scheduler *core;
@@ -39,6 +42,9 @@ static void fill_config(tr_runtime *rt, tr_scheduler_config *config) {
                                     .policy = (tr_policy_id)c->policy,
                                     .slo_ns = c->slo_ns,
                                     .fair = c->fair,
+                                    .has_store = c->store_actor != TR_NOBODY,
+                                    .store = c->store_actor,
+                                    .store_least = STORE_LEAST,
                                     .chunk = c->chunk,
                                     .max_rows = c->max_rows,
                                     .max_batch = c->max_batch,
@@ -65,7 +71,8 @@ static void fill_config(tr_runtime *rt, tr_scheduler_config *config) {
 
 /* Work that was done: between two crashes it says that the next life is worth a try. */
 static bool is_progress(const tr_event *e) {
-    return e->kind == TR_EVENT_MSG && (e->msg->type == TR_MSG_STEP_DONE || e->msg->type == TR_MSG_RESHARD_DONE);
+    return e->kind == TR_EVENT_MSG && (e->msg->type == TR_MSG_STEP_DONE || e->msg->type == TR_MSG_RESHARD_DONE ||
+                                       e->msg->type == TR_MSG_STORE_DONE);
 }
 
 static void on_event(void *self, const tr_event *event) {

@@ -96,6 +96,16 @@ void sim_check_begin(world *w, uint32_t actor) {
         }
         return;
     }
+    if (p->compute.type == TR_MSG_STORE_PUT || p->compute.type == TR_MSG_STORE_GET) {
+        const tr_msg_store_get *get = &p->compute.as.store_get;
+        const tr_msg_store_put *put = &p->compute.as.store_put;
+        const bool puts = p->compute.type == TR_MSG_STORE_PUT;
+        const tr_u32v *min = puts ? &put->tok_min : &get->tok_min;
+        for (uint32_t g = 0; g < min->len && (puts || get->fetch); g++)
+            touch(w, p, 0, puts ? put->slot : get->slot, puts ? put->rid : get->rid, g, min->data[g],
+                  puts ? put->tok1 : get->tok1);
+        return;
+    }
     for (uint32_t pool = job->file ? job->pool : 0; pool < (job->file ? job->pool + 1 : 2); pool++)
         for (uint32_t g = 0; g < job->tok_min.len; g++) {
             const uint32_t min = job->tok_min.data[g], from = !job->file && job->tok0 > min ? job->tok0 : min;
@@ -200,6 +210,7 @@ void sim_check_end(world *w) {
         if (stats.pool_free[p] != stats.pool_pages[p]) sim_fail(w, "pool %u: pages leaked", p);
     w->total_hits += stats.prefix_hits;
     w->total_hit_tokens += stats.prefix_hit_tokens;
+    w->total_fetched += atomic_load(&j->store.hits);
     if (!tr_scheduler_idle(s)) sim_fail(w, "scheduler is not idle");
     if (stats.protocol_errors != 0)
         sim_fail(w, "scheduler counted %lu protocol errors", (unsigned long)stats.protocol_errors);

@@ -120,6 +120,7 @@ static sim_kind kind_of(const world *w, uint32_t actor, int signal) {
     if (signal != SIGKILL) return SIM_CRASHED;
     if (actor < FIRST_STAGE)
         return actor == FRONTEND ? SIM_FRONTEND : actor == SCHEDULER ? SIM_SCHEDULER : SIM_RESHARDER;
+    if (w->store && actor == w->store_actor) return SIM_STORE;
     return actor < w->first_follower ? SIM_STAGE : SIM_RANK;
 }
 
