@@ -262,12 +262,12 @@ tr_status tr_topology_find_model(const char *text, const char *base, char *path_
     return TR_OK;
 }
 
-/* "gemma3-270m" of /x/gemma3-270m.gguf; name of the folder for .../NAME/model.safetensors. */
+/* "gemma3-270m" of /x/gemma3-270m.gguf; name of the folder for .../NAME/model.safetensors and its index. */
 static void name_of(const char *path, char *out, size_t cap) {
     char copy[PATH_MAX];
     snprintf(copy, sizeof copy, "%s", path);
     char *last = basename(copy);
-    if (strcmp(last, "model.safetensors") == 0) {
+    if (strncmp(last, "model.safetensors", 17) == 0) {
         snprintf(copy, sizeof copy, "%s", path);
         last = basename(dirname(copy));
     }
