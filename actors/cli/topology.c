@@ -421,6 +421,9 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     w->max_waiting = tr_options_u32(o, TR_OPTION_MAX_WAITING);
     w->prefix_cache = strcmp(tr_options_text(o, TR_OPTION_PREFIX_CACHE), "on") == 0;
     w->watermark = tr_options_u32(o, TR_OPTION_WATERMARK);
+    w->lease = (tr_company_lease){.actor_ms = tr_options_u32(o, TR_OPTION_LEASE_ACTOR),
+                                  .link_ms = tr_options_u32(o, TR_OPTION_LEASE_LINK),
+                                  .away_s = tr_options_u32(o, TR_OPTION_LEASE_AWAY)};
     w->kv_memory = tr_options_u64(o, TR_OPTION_KV_MEMORY);
     TR_TRY(find_save_dir(tr_options_text(o, TR_OPTION_HANDOFF_SAVE_DIR), t, err));
     snprintf(t->kv_calibration, sizeof t->kv_calibration, "%s", tr_options_text(o, TR_OPTION_KV_CALIBRATION));

@@ -101,6 +101,13 @@ typedef struct tr_company_segment {
     uint64_t sparse; /* of these: holes, which have no memory before somebody writes there */
 } tr_company_segment;
 
+/* How long silence is borne. */
+typedef struct tr_company_lease {
+    uint32_t actor_ms; /* of an actor that has work */
+    uint32_t link_ms;  /* of another node, before the link to it counts as broken */
+    uint32_t away_s;   /* of a broken link, before the company ends */
+} tr_company_lease;
+
 /* One machine of the company. Node 0 is the head: frontend and scheduler run there, the others connect to it. */
 typedef struct tr_company_node {
     char name[TR_COMPANY_NODE_NAME_BYTES];
@@ -127,7 +134,8 @@ typedef struct tr_company {
     uint32_t transport_zmq; /* 1: transport.local: zmq */
     uint32_t unified, exclusive, one_pool;
     uint32_t prefix_cache, one_path, watermark; /* as in tr_scheduler_config */
-    tr_siphash_key prefix_key;                  /* random, of this start */
+    tr_company_lease lease;
+    tr_siphash_key prefix_key; /* random, of this start */
     uint32_t context, chunk, max_rows, max_batch, max_waiting, n_slots;
     uint32_t max_in_flight[2];
     uint32_t vocab, hidden, instruct;

@@ -55,6 +55,7 @@ tr_status tr_plan_exchange_want(const void *bytes, size_t n, tr_company_build_wa
     if (w.max_batch > TR_MAX_SPANS || w.max_waiting > 4096 || w.n_requests > 4096) return bad("requests", err);
     if (w.context > TR_MAX_TOKENS || w.request_tokens > TR_MAX_TOKENS || w.chunk > TR_MAX_STEP_ROWS)
         return bad("tokens", err);
+    if (w.lease.actor_ms > 600000 || w.lease.link_ms > 60000 || w.lease.away_s > 3600) return bad("leases", err);
     if (w.watermark > 100 || w.kv_memory > 1ull << 50) return bad("memory", err);
     *out = w;
     return TR_OK;
