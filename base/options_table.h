@@ -82,7 +82,12 @@
       "stages and their memory by NUMA node")                                                                          \
     X(UNIFIED_HOSTS, "unified.hosts", "", 0, TEXT, 0, 0, 0, "", "", "NAME", 0,                                         \
       "host of its stages; default: the first")                                                                        \
-    X(HANDOFF_LEASE, "handoff.lease_s", "", 0, U32, 1, 3600, 0, "", "", "S", 0, "not available yet")                   \
+    X(LEASE_ACTOR, "lease.actor_ms", "", 0, U32, 100, 600000, 0, "1000", "", "MS", 0,                                  \
+      "an actor with work that gives no sign of life for this long is killed and started again")                       \
+    X(LEASE_LINK, "lease.link_ms", "", 0, U32, 50, 60000, 0, "250", "", "MS", 0,                                       \
+      "silence between hosts that counts as a broken link; up to four times as much beside busy processes")            \
+    X(LEASE_AWAY, "lease.away_s", "", 0, U32, 1, 3600, 0, "10", "", "S", 0,                                            \
+      "a host that stays away for this long ends the company")                                                         \
     X(HANDOFF_ON_FAILURE, "handoff.on_failure", "", 0, CHOICE, 0, 0, 0, "recompute", "recompute", "HOW", 0,            \
       "what a lost hand-off leads to")                                                                                 \
     X(HANDOFF_SAVE_DIR, "handoff.save_dir", "", 0, TEXT, 0, 0, 0, "", "", "FOLDER", 0,                                 \

@@ -82,6 +82,9 @@ typedef struct tr_journal {
     uint64_t entry_bytes;
     _Atomic uint32_t epoch;     /* of pipelines and resharder together: raised at every reset, survives the scheduler */
     _Atomic uint32_t cached[2]; /* pages of each pool that nobody holds and in which a prefix is known */
+    /* Pages of each pool that are held although their request has ended, or whose content nobody knows: until what
+     * could still touch them is confirmed. A page of several such sequences counts for each. */
+    _Atomic uint32_t quarantined[2];
     _Atomic uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests, tokens; since the start */
     tr_journal_store store;
 } tr_journal;

@@ -206,10 +206,28 @@ static uint32_t cached_pages(const tr_scheduler *s, uint32_t p) {
     return n;
 }
 
+/* An ended sequence keeps pages only while something could touch them, or until they are saved. */
+static bool quarantined(const tr_scheduler *s, uint32_t slot) {
+    const tr_sequence *q = &s->sequence[slot];
+    if (tr_transfer_lost(q->transfer)) return true;
+    return q->state == SEQUENCE_ENDED && (q->steps > 0 || q->unsettled != 0 || q->transfer == TR_TRANSFER_DRAINING);
+}
+
+static uint32_t quarantined_pages(const tr_scheduler *s, uint32_t p) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        for (uint32_t g = 0; g < s->config.layout[p].n_groups && quarantined(s, i); g++)
+            n += tr_kv_table_held(&s->sequence[i].row[p], g);
+    return n;
+}
+
 /* For those who look from outside. */
-static void tell_cached(tr_scheduler *s) {
-    for (uint32_t p = 0; p < pools_of(&s->config); p++)
-        atomic_store_explicit(&s->config.journal->cached[p], cached_pages(s, p), memory_order_relaxed);
+static void tell_pools(tr_scheduler *s) {
+    tr_journal *j = s->config.journal;
+    for (uint32_t p = 0; p < pools_of(&s->config); p++) {
+        atomic_store_explicit(&j->cached[p], cached_pages(s, p), memory_order_relaxed);
+        atomic_store_explicit(&j->quarantined[p], quarantined_pages(s, p), memory_order_relaxed);
+    }
 }
 
 void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
@@ -237,7 +255,7 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     tr_handoff_pump(s, fx); /* what it finds moved can be decoded at once */
     tr_batcher_pump(s, fx);
     flush_outputs(s, fx);
-    tell_cached(s);
+    tell_pools(s);
     if (s->more) {
         tr_effect *e = &fx->item[fx->n++];
         memset(e, 0, sizeof *e);
@@ -255,6 +273,7 @@ void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out) {
     out->prefix_query_tokens = atomic_load(&s->config.journal->prefix_query_tokens);
     for (uint32_t p = 0; p < pools_of(&s->config); p++) {
         out->pool_cached[p] = cached_pages(s, p);
+        out->pool_quarantined[p] = quarantined_pages(s, p);
         for (uint32_t g = 0; g < s->config.layout[p].n_groups; g++) {
             out->pool_pages[p] += s->config.layout[p].group[g].n_pages;
             out->pool_free[p] += s->pool[p].n_free[g];

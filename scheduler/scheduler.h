@@ -87,6 +87,7 @@ typedef struct tr_scheduler_stats {
     uint32_t running, waiting, draining;  /* draining: 1 after DRAIN or STOP */
     uint32_t pool_pages[2], pool_free[2]; /* over all groups */
     uint32_t pool_cached[2];              /* of the free ones, those in which a prefix is known */
+    uint32_t pool_quarantined[2];         /* as in the journal */
     uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests; prompt tokens */
     uint64_t steps[2], rows[2], handoffs, handoff_bytes, handoff_ns, replays, protocol_errors, finished, failed;
 } tr_scheduler_stats;

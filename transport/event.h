@@ -71,7 +71,8 @@ typedef struct tr_event {
         } child_exit;
         struct {
             uint32_t state;    /* tr_actor_state */
-            uint32_t busy;     /* 1: has work now; progress must move while this stays */
+            uint32_t busy;     /* 1: has work now; progress must move while this stays. 2: work on files */
+            bool runs;         /* a thread of it runs, or waits for a core or a disk */
             uint64_t progress; /* steps, jobs or turns completed, in all lives */
         } child_state;
     } as;

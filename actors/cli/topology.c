@@ -462,6 +462,9 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     w->policy = policy_of(tr_options_text(o, TR_OPTION_POLICY));
     w->slo_ns = (uint64_t)(tr_options_f64(o, TR_OPTION_ITL_SLO) * TR_NS_PER_MS);
     w->fair = strcmp(tr_options_text(o, TR_OPTION_FAIR), "on") == 0;
+    w->lease = (tr_company_lease){.actor_ms = tr_options_u32(o, TR_OPTION_LEASE_ACTOR),
+                                  .link_ms = tr_options_u32(o, TR_OPTION_LEASE_LINK),
+                                  .away_s = tr_options_u32(o, TR_OPTION_LEASE_AWAY)};
     w->kv_memory = tr_options_u64(o, TR_OPTION_KV_MEMORY);
     TR_TRY(find_save_dir(tr_options_text(o, TR_OPTION_HANDOFF_SAVE_DIR), t, err));
     snprintf(t->kv_calibration, sizeof t->kv_calibration, "%s", tr_options_text(o, TR_OPTION_KV_CALIBRATION));

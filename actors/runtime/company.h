@@ -111,6 +111,13 @@ typedef struct tr_company_store {
     char password_file[TR_COMPANY_PATH_MAX], secret_file[TR_COMPANY_PATH_MAX];
 } tr_company_store;
 
+/* How long silence is borne. */
+typedef struct tr_company_lease {
+    uint32_t actor_ms; /* of an actor that has work */
+    uint32_t link_ms;  /* of another node, before the link to it counts as broken */
+    uint32_t away_s;   /* of a broken link, before the company ends */
+} tr_company_lease;
+
 /* One machine of the company. Node 0 is the head: frontend and scheduler run there, the others connect to it. */
 typedef struct tr_company_node {
     char name[TR_COMPANY_NODE_NAME_BYTES];
@@ -138,6 +145,7 @@ typedef struct tr_company {
     uint32_t unified, exclusive, one_pool;
     uint32_t prefix_cache, one_path, watermark, policy, fair; /* as in tr_scheduler_config */
     uint64_t slo_ns;
+    tr_company_lease lease;
     tr_siphash_key prefix_key; /* random, of this start */
     uint32_t context, chunk, max_rows, max_batch, max_waiting, n_slots;
     uint32_t max_in_flight[2];

@@ -486,6 +486,7 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     c->prefix_cache = want->prefix_cache;
     c->one_path = want->side[0].dtype == want->side[1].dtype && want->side[0].kv == want->side[1].kv;
     c->watermark = want->watermark, c->policy = want->policy, c->slo_ns = want->slo_ns, c->fair = want->fair;
+    c->lease = want->lease;
     copy_model(model, c);
     TR_TRY(place_stages(&b, err));
     choose_batch(&b);

@@ -50,6 +50,7 @@ typedef struct tr_company_build_want {
     uint32_t watermark; /* per cent of the KV pages that stay unpromised while anything runs */
     bool files;         /* sequences may be saved and restored */
     bool store;         /* prefixes go to a store outside and come from there */
+    tr_company_lease lease;
 } tr_company_build_want;
 
 /* machine: one a node, the head's first. The plan is made for the head (self 0); every node computes the same one, but

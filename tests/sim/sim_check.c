@@ -211,6 +211,8 @@ void sim_check_end(world *w) {
     w->total_hits += stats.prefix_hits;
     w->total_hit_tokens += stats.prefix_hit_tokens;
     w->total_fetched += atomic_load(&j->store.hits);
+    for (uint32_t p = 0; p < 2; p++)
+        if (stats.pool_quarantined[p] != 0) sim_fail(w, "pool %u: pages in quarantine", p);
     if (!tr_scheduler_idle(s)) sim_fail(w, "scheduler is not idle");
     if (stats.protocol_errors != 0)
         sim_fail(w, "scheduler counted %lu protocol errors", (unsigned long)stats.protocol_errors);
