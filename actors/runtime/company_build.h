@@ -57,8 +57,4 @@ typedef struct tr_company_build_want {
  * for self and paths: plan_hash covers what must agree. */
 tr_status tr_company_build(const tr_company_build_want *want, const tr_model_config *model, const tr_machine *machine,
                            tr_company *company_out, tr_error *err);
-
-/* Bytes of KV of one sequence of that many tokens on one side. */
-uint64_t tr_company_build_kv_bytes(const tr_model_config *model, const tr_company_build_side *side, uint32_t tokens,
-                                   uint32_t chunk);
 #endif
