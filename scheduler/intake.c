@@ -71,7 +71,7 @@ static uint32_t check(tr_scheduler *s, const tr_msg_submit *m) {
     tr_error *err = &s->refusal;
     bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > 2 ||
                m->cache_salt.len > TR_MAX_SALT_BYTES || m->save.len > TR_MAX_FILE_NAME_BYTES ||
-               m->restore.len > TR_MAX_FILE_NAME_BYTES;
+               m->restore.len > TR_MAX_FILE_NAME_BYTES || m->timeout_ms > TR_MAX_TIMEOUT_MS;
     bad = bad || (m->restore.len > 0 && (m->restore_end >= m->tokens.len || m->logits ||
                                          m->restore_end + (uint64_t)m->forced < m->tokens.len));
     bad = bad || (m->save.len + m->restore.len > 0 && (m->n > 1 || m->sample > 0));
@@ -144,6 +144,7 @@ static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submi
     memcpy(e->tenant, tenant.h, sizeof e->tenant);
     tr_kv_block_tenant(m->cache_salt.data, m->cache_salt.len, e->store_tenant);
     e->accepted_ns = s->now_ns;
+    if (m->timeout_ms > 0) e->deadline_ns = s->now_ns + m->timeout_ms * 1000000ull;
     memcpy(e->tokens, m->tokens.data, m->tokens.len * sizeof *e->tokens);
     atomic_store_explicit(&e->n_tokens, m->tokens.len, memory_order_relaxed);
 }

@@ -55,6 +55,7 @@ typedef struct tr_journal_entry {
     uint32_t finish, code;
     uint32_t kept;  /* with DONE: generated tokens that count; n_tokens is cut to prompt_len + kept right after DONE */
     uint64_t order; /* of arrival */
+    uint64_t deadline_ns; /* it ends then at the latest, with an error; 0: none */
     uint64_t accepted_ns, first_step_ns, first_token_ns, last_token_ns, handoff_ns, handoff_bytes;
     uint64_t prefilled_ns, visible_ns; /* end of the prefill; from there to the end of the hand-off */
     /* saved sequences: names in the company's folder; restored: restore_end positions are there, kv_* follow */

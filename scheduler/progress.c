@@ -255,3 +255,19 @@ void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end) {
     tr_reuse_learn(s, slot);
     tr_progress_clear_suspect(e);
 }
+
+uint64_t tr_progress_expire(tr_scheduler *s) {
+    enum { TIMEOUT = 75 };
+    static const char text[] = "the timeout of this request has passed";
+    uint64_t next = UINT64_MAX;
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        const tr_sequence_state state = s->sequence[i].state;
+        const uint64_t at = entry_of(s, i)->deadline_ns;
+        if (state == SEQUENCE_NONE || state == SEQUENCE_ENDED || at == 0) continue;
+        if (s->now_ns >= at)
+            tr_progress_end(s, i, TR_FINISH_ERROR, UINT32_MAX, TIMEOUT, text, sizeof text - 1);
+        else if (at < next)
+            next = at;
+    }
+    return next;
+}

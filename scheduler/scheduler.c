@@ -248,6 +248,7 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     case TR_EVENT_STOP: s->draining = true; break;
     default: return;
     }
+    const uint64_t deadline = tr_progress_expire(s);
     tr_recovery_pump(s, fx);
     tr_intake_admit(s);
     tr_keep_pump(s, fx);
@@ -256,10 +257,11 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     tr_batcher_pump(s, fx);
     flush_outputs(s, fx);
     tell_pools(s);
-    if (s->more) {
+    if (s->more || deadline != UINT64_MAX) {
         tr_effect *e = &fx->item[fx->n++];
         memset(e, 0, sizeof *e);
         e->kind = TR_EFFECT_TIMER;
+        e->delay_ns = s->more ? 0 : deadline - s->now_ns;
     }
 }
 

@@ -196,6 +196,7 @@ void tr_progress_clear_suspect(tr_journal_entry *e);
 /* Give back what nothing can touch any more; frees the slot of a released request. */
 void tr_progress_check_end(tr_scheduler *s, uint32_t slot); /* all tokens there, or all positions computed */
 void tr_progress_tidy(tr_scheduler *s, uint32_t slot);
+uint64_t tr_progress_expire(tr_scheduler *s); /* ends what is past its deadline; the next one, or UINT64_MAX */
 void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f); /* forget it; positions are issued again */
 
 /* handoff.c */

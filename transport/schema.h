@@ -27,6 +27,7 @@ enum {
     TR_MAX_FILE_NAME_BYTES = 64, /* of a saved sequence */
     TR_MAX_NOTE_BYTES = 255,
     TR_MAX_SALT_BYTES = 256,
+    TR_MAX_TIMEOUT_MS = 86400000,
     TR_MAX_CLIENT_ID_BYTES = 255 /* ZeroMQ routing id */
 };
 
@@ -70,7 +71,8 @@ enum {
     TR_FIELDS_FILES(F)                                                                                                 \
     F(u32, logits, 2, "send a logits frame: 1 for every position, 2 for those that no cached prefix holds")            \
     F(str, cache_salt, TR_MAX_SALT_BYTES, "cached prefixes are shared only among requests of the same salt")           \
-    F(u32, n, TR_MAX_SAMPLES, "samples of the prompt, each with a text and an end of its own; 0: one")
+    F(u32, n, TR_MAX_SAMPLES, "samples of the prompt, each with a text and an end of its own; 0: one")                 \
+    F(u32, timeout_ms, TR_MAX_TIMEOUT_MS, "from its acceptance; then what has not ended ends with error 75; 0: none")
 #define TR_FIELDS_TEXT(F)                                                                                              \
     F(u64, id, 0, "")                                                                                                  \
     F(u32, index, 0, "of the first token in this message, counted from the first generated one")                       \
@@ -90,7 +92,7 @@ enum {
     F(u32, sample, TR_MAX_SAMPLES, "which of the n samples; the request ends with the last of them")
 #define TR_FIELDS_ERROR(F)                                                                                             \
     F(u64, id, 0, "of the request that ends with this")                                                                \
-    F(u32, code, 0, "exit-code style class: 64 usage, 65 data, 69 unavailable or full, 70 internal")                   \
+    F(u32, code, 0, "exit-code style class: 64 usage, 65 data, 69 unavailable or full, 70 internal, 75 timeout")       \
     F(str, text, TR_MAX_ERROR_BYTES, "one line: what, where, what to do")                                              \
     F(u32, sample, TR_MAX_SAMPLES, "which sample ends with this; TR_MAX_SAMPLES: all that are open")
 #define TR_FIELDS_ABORT(F)        F(u64, id, 0, "")
@@ -113,7 +115,8 @@ enum {
     F(str, cache_salt, TR_MAX_SALT_BYTES, "")                                                                          \
     F(u32, n, TR_MAX_SAMPLES,                                                                                          \
       "samples, 0: one; sample k is request rid + k from then on, the last 4 bits of rid are 0")                       \
-    F(u32, sample, TR_MAX_SAMPLES, "with n up to 1: which sample of a prompt it is; rid + sample is its rid")
+    F(u32, sample, TR_MAX_SAMPLES, "with n up to 1: which sample of a prompt it is; rid + sample is its rid")          \
+    F(u32, timeout_ms, TR_MAX_TIMEOUT_MS, "as in ADD")
 #define TR_FIELDS_ACCEPTED(F) F(u64, rid, 0, "now in the journal") F(u32, slot, 0, "")
 #define TR_FIELDS_CANCEL(F)                                                                                            \
     F(u64, rid, 0, "")                                                                                                 \

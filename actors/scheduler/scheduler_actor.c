@@ -16,6 +16,7 @@ typedef struct driver {
     tr_runtime *rt;
     tr_scheduler *core;
     tr_effects effects;
+    uint64_t timer_ns;    /* 0: none */
     bool frontend_missed; /* an OUTPUT found its link full: the frontend gets everything again */
 } driver;
 
@@ -80,6 +81,7 @@ static void on_event(void *self, const tr_event *event) {
     tr_scheduler_step(d->core, event, &d->effects);
     for (uint32_t i = 0; i < d->effects.n; i++) {
         const tr_effect *e = &d->effects.item[i];
+        if (e->kind == TR_EFFECT_TIMER) d->timer_ns = event->now_ns + e->delay_ns;
         if (e->kind != TR_EFFECT_SEND) continue;
         if (tr_runtime_send(d->rt, e->to, &e->msg) == TR_AGAIN) {
             if (e->to == d->rt->company->frontend)
@@ -100,6 +102,19 @@ static void resend(driver *d) {
                   .incarnation = d->rt->peer[d->rt->company->frontend].incarnation,
                   .now_ns = tr_clock_now_ns()};
     on_event(d, &e);
+}
+
+static void fire(driver *d) {
+    const uint64_t now = tr_clock_now_ns();
+    if (d->timer_ns == 0 || now < d->timer_ns) return;
+    d->timer_ns = 0;
+    on_event(d, &(tr_event){.kind = TR_EVENT_TIMER, .from = TR_NOBODY, .now_ns = now});
+}
+
+static uint64_t wait_ns(const driver *d) {
+    if (d->frontend_missed) return TR_NS_PER_MS;
+    const uint64_t now = tr_clock_now_ns();
+    return d->timer_ns == 0 ? UINT64_MAX : d->timer_ns > now ? d->timer_ns - now : 0;
 }
 
 tr_status tr_scheduler_actor_run(tr_runtime *rt, tr_error *err) {
@@ -126,7 +141,8 @@ tr_status tr_scheduler_actor_run(tr_runtime *rt, tr_error *err) {
             uint32_t seen = tr_bell_read(&rt->block->bell);
             bool any = tr_runtime_pump(rt, on_event, d);
             resend(d);
-            if (!any) tr_runtime_wait(rt, seen, d->frontend_missed ? TR_NS_PER_MS : UINT64_MAX, NULL);
+            fire(d);
+            if (!any) tr_runtime_wait(rt, seen, wait_ns(d), NULL);
         }
     } else
         tr_error_set(err, status, "the scheduler refuses its configuration");

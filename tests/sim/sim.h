@@ -76,6 +76,7 @@ typedef struct request {
     uint32_t n, sample, lead;      /* samples of the prompt; which one; request that leads them */
     uint32_t stop_at;              /* the frontend finds a stop text after this many tokens; 0: never */
     uint64_t submit_ns, cancel_ns; /* 0: no cancel */
+    uint32_t timeout_ms;           /* 0: none */
     bool poison, bad;
     bool gone;      /* its client is dead, and cancelled only in so far as the frontend will find that out */
     uint32_t kills; /* stages that it killed */
@@ -216,6 +217,7 @@ typedef enum sim_state {
 typedef enum sim_kind {
     SIM_ABORT,
     SIM_CLIENT,
+    SIM_TIMEOUT,
     SIM_STAGE,
     SIM_RANK,
     SIM_RESHARDER,
@@ -345,6 +347,7 @@ void sim_store_free(world *w);
 void sim_faults_config(world *w);
 void sim_faults_count(world *w, sim_kind kind); /* it strikes now */
 void sim_faults_client(world *w, uint32_t i, bool received);
+void sim_faults_timeouts(world *w);
 void sim_faults_look(world *w);
 void sim_faults_strike(world *w, uint32_t i, sim_kind kind);
 void sim_faults_add(sim_table *sum, const sim_table *t);

@@ -117,6 +117,9 @@ void sim_check_flight(world *w) {
     const tr_scheduler *s = w->process[SCHEDULER].core;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         const tr_sequence *q = &s->sequence[i];
+        const uint64_t deadline = entry_of(s, i)->deadline_ns;
+        if ((q->state == SEQUENCE_WAITING || q->state == SEQUENCE_RUNNING) && deadline && w->now >= deadline)
+            sim_fail(w, "slot %u: its timeout has passed", i);
         if (tr_transfer_ended(q->transfer) != (q->state == SEQUENCE_ENDED) ||
             (q->jobs > 0 ? !tr_transfer_flies(q->transfer)
                          : tr_transfer_flies(q->transfer) && !tr_transfer_lost(q->transfer)))
@@ -193,7 +196,8 @@ void sim_check_client_end(world *w, const request *r) {
     bool crashed = r->code == 70 && strstr(r->error, "two crashes") != NULL &&
                    ((lead->poison && w->poison_deaths >= 2) || (w->chaos_counted >= 1 && w->counted_deaths >= 2));
     bool bad = r->code == 70 && lead->bad && strstr(r->error, "bad request") != NULL;
-    if (!lost && !refused && !crashed && !bad)
+    bool late = r->code == 75 && r->timeout_ms && w->now >= r->submit_ns + r->timeout_ms * MS;
+    if (!lost && !refused && !crashed && !bad && !late)
         sim_fail(w, "request %u: error %u '%s' without a cause", i, r->code, r->error);
 }
 

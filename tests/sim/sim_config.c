@@ -270,5 +270,12 @@ void sim_config(world *w) {
     for (uint32_t i = 0; w->aimed && i < w->n_requests; i++)
         if (tr_rng_below(&w->aim_rng, 6) == 0)
             sim_push(w, w->request[i].submit_ns + tr_rng_below(&w->aim_rng, 20 * MS), W_CLIENT_DIES, i, 0, 0);
+    tr_rng timeouts = {w->seed ^ 0x71e0};
+    for (uint32_t i = 0; w->aimed && i < w->n_requests; i++) {
+        const bool leads = w->request[i].lead == i;
+        w->request[i].timeout_ms = leads ? 0 : w->request[w->request[i].lead].timeout_ms;
+        if (leads && tr_rng_below(&timeouts, 5) == 0)
+            w->request[i].timeout_ms = 1 + (uint32_t)tr_rng_below(&timeouts, tr_rng_below(&timeouts, 2) ? 5 : 60);
+    }
     if (w->nodes) sim_nodes_config(w);
 }

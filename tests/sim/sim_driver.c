@@ -306,6 +306,7 @@ static void apply(world *w, uint32_t actor, const tr_effect *e) {
 static bool step_scheduler(world *w, tr_event *ev) {
     if (ev->kind == TR_EVENT_MSG && ev->msg->type == TR_MSG_CANCEL && ev->msg->as.cancel.finish == TR_FINISH_ABORT)
         sim_faults_client(w, sim_request(w, ev->msg->as.cancel.rid), true);
+    sim_faults_timeouts(w);
     crashing = w;
     if (setjmp(w->crash_env) != 0) {
         crashing = NULL;

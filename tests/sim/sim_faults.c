@@ -10,8 +10,8 @@
 static const char *const state_name[SIM_STATES] = {"scheduler away", "on its way", "waiting",  "forked, waits",
                                                    "restoring",      "in a reset", "prefill",  "hand-off",
                                                    "decode",         "saving",     "not told", "fetching"};
-static const char *const kind_name[SIM_KINDS] = {"abort", "client",  "stage",   "rank", "reshard", "sched", "instep",
-                                                 "front", "effects", "crashed", "hung", "cut",     "store"};
+static const char *const kind_name[SIM_KINDS] = {"abort",  "client", "timeout", "stage",   "rank", "reshard", "sched",
+                                                 "instep", "front",  "effects", "crashed", "hung", "cut",     "store"};
 
 static bool resets(const tr_scheduler *s, uint32_t component) {
     return s->component[component].n > 0 && s->component[component].state != COMPONENT_RUNNING;
@@ -55,10 +55,25 @@ void sim_faults_client(world *w, uint32_t i, bool received) {
         w->hits.cell[state][w->request[i].gone ? SIM_CLIENT : SIM_ABORT]++;
 }
 
+/* Those whose timeout passes with this step of the scheduler. */
+void sim_faults_timeouts(world *w) {
+    tr_scheduler *s = w->process[SCHEDULER].core;
+    for (uint32_t i = 0; i < w->n_requests && w->aimed; i++) {
+        const uint32_t slot = s->started ? tr_intake_find(s, w->request[i].rid) : NO_SLOT;
+        if (slot == NO_SLOT || s->sequence[slot].state == SEQUENCE_ENDED) continue;
+        const uint64_t at = entry_of(s, slot)->deadline_ns;
+        if (at == 0 || w->now < at) continue;
+        w->hits.faults++;
+        const uint32_t state = state_of(w, i);
+        if (state < SIM_STATES) w->hits.cell[state][SIM_TIMEOUT]++;
+    }
+}
+
 /* ---- aimed ---- */
 void sim_faults_config(world *w) {
     static const uint32_t needs[SIM_KINDS] = {CANCELS,
                                               CANCELS,
+                                              0,
                                               CRASH_STAGE,
                                               CRASH_STAGE,
                                               CRASH_RESHARDER,
@@ -76,7 +91,7 @@ void sim_faults_config(world *w) {
         a->state = (uint32_t)tr_rng_below(&w->aim_rng, SIM_FETCHING);
         a->kind = (uint32_t)tr_rng_below(&w->aim_rng, SIM_CUT);
         a->skip = (uint32_t)tr_rng_below(&w->aim_rng, tr_rng_below(&w->aim_rng, 2) ? 4 : 40);
-        if (a->kind == SIM_RANK && !w->ranks) a->kind = SIM_CLIENT;
+        if ((a->kind == SIM_RANK && !w->ranks) || a->kind == SIM_TIMEOUT) a->kind = SIM_CLIENT;
         w->faults |= needs[a->kind];
         if (w->store && tr_rng_below(&w->aim_rng, 3) == 0) a->state = SIM_FETCHING;
         if (w->store && tr_rng_below(&w->aim_rng, 3) == 0) a->kind = SIM_STORE;
@@ -154,6 +169,7 @@ void sim_faults_add(sim_table *sum, const sim_table *t) {
 
 static bool possible(uint32_t state, uint32_t kind, bool ranks, bool nodes, bool store) {
     if ((state == SIM_FETCHING || kind == SIM_STORE) && !store) return false;
+    if (kind == SIM_TIMEOUT) return state > SIM_ON_ITS_WAY && state != SIM_SAVING && state != SIM_NOT_TOLD;
     if (kind == SIM_RANK) return ranks;
     if (kind == SIM_CUT) return nodes;
     return state != SIM_AWAY || (kind != SIM_SCHEDULER && kind != SIM_IN_STEP);
