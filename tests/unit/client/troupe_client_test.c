@@ -35,10 +35,16 @@ typedef struct fake {
     bool echo;
 } fake;
 
+/* A socket closed before lets its endpoint go a moment later, in a thread of libzmq. */
 static void listen_again(fake *f) {
     tr_error err;
     tr_zmq_socket_options o = {.type = ZMQ_ROUTER, .bind = true, .private_dir = true, .max_message_bytes = 1 << 23};
-    if (tr_zmq_socket_open(f->context, f->endpoint, &o, &f->router, &err) != TR_OK) fail_msg("%s", err.text);
+    tr_status s;
+    uint64_t end = tr_clock_now_ns() + PATIENCE_MS * TR_NS_PER_MS;
+    do {
+        s = tr_zmq_socket_open(f->context, f->endpoint, &o, &f->router, &err);
+    } while (s == TR_UNAVAILABLE && tr_clock_now_ns() < end);
+    if (s != TR_OK) fail_msg("%s", err.text);
 }
 
 /* Next message of the client; NONE when there is none now. */
