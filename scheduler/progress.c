@@ -31,6 +31,7 @@ void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t 
     publish(&e->n_tokens, e->prompt_len + e->kept);
     q->state = SEQUENCE_ENDED;
     s->admission_due = true;
+    tell(s, slot);
     tr_handoff_end(s, slot);
     s->stats.finished++;
     if (finish == TR_FINISH_ERROR) s->stats.failed++;
@@ -128,6 +129,7 @@ bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, uint3
     e->tokens[position] = token;
     publish(&e->n_tokens, position + 1);
     tr_order_charge(s, slot, 0, 1);
+    tell(s, slot);
     return true;
 }
 

@@ -101,6 +101,7 @@ static void frontend_up(tr_scheduler *s) {
     for (uint32_t i = 0; i < s->n_slots; i++) {
         s->sequence[i].sent = 0;
         s->sequence[i].announce = true;
+        tell(s, i);
         s->sequence[i].finish_sent = false;
     }
 }

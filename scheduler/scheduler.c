@@ -58,7 +58,8 @@ size_t tr_scheduler_bytes(const tr_scheduler_config *config) {
            tr_align_up(flights * spans_max(config) * sizeof(tr_msg_span), 64) +
            tr_align_up(flights * config->max_rows * sizeof(uint32_t), 64) +
            tr_align_up(flights * COPIES_A_SPAN * spans_max(config) * sizeof(uint32_t), 64) +
-           tr_align_up(CLIENTS_A_SLOT * slots * sizeof(tr_fair_client), 64) + prefix_bytes(config);
+           tr_align_up(CLIENTS_A_SLOT * slots * sizeof(tr_fair_client), 64) + tr_align_up(slots / 8 + 8, 64) +
+           prefix_bytes(config);
 }
 
 static void *carve(char **at, size_t bytes) {
@@ -99,6 +100,8 @@ tr_status tr_scheduler_init(tr_scheduler *s, const tr_scheduler_config *config) 
     uint32_t *copies = carve(&at, s->n_flights * COPIES_A_SPAN * n_spans * sizeof *copies);
     s->fair.capacity = CLIENTS_A_SLOT * s->n_slots;
     s->fair.client = carve(&at, s->fair.capacity * sizeof *s->fair.client);
+    s->tell = carve(&at, s->n_slots / 8 + 8);
+    memset(s->tell, 0, s->n_slots / 8 + 8);
     for (uint32_t i = 0; i < s->n_flights; i++)
         s->flight[i] = (tr_flight){.spans = spans + i * n_spans,
                                    .tokens = tokens + (size_t)i * config->max_rows,
@@ -155,15 +158,22 @@ static void output(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
     m->total_ns = since(e->accepted_ns, e->last_token_ns);
 }
 
-static void flush_outputs(tr_scheduler *s, tr_effects *fx) {
-    for (uint32_t i = 0; i < s->n_slots && s->frontend_up; i++) {
-        const tr_sequence *q = &s->sequence[i];
-        if (q->state == SEQUENCE_NONE) continue;
-        bool ended = q->state == SEQUENCE_ENDED && !q->finish_sent && !tr_keep_saving(s, i);
-        if (!q->announce && !ended && generated(s, i) <= q->sent) continue;
-        if (!room(s, fx, 1)) return;
-        output(s, i, fx);
+/* False: no room. Who has ended and is still being saved is looked at again. */
+static bool flush(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
+    const tr_sequence *q = &s->sequence[slot];
+    const bool ended = q->state == SEQUENCE_ENDED && !q->finish_sent, saving = tr_keep_saving(s, slot);
+    if (q->state != SEQUENCE_NONE && (q->announce || (ended && !saving) || generated(s, slot) > q->sent)) {
+        if (!room(s, fx, 1)) return false;
+        output(s, slot, fx);
     }
+    if (!ended || !saving) s->tell[slot / 64] &= ~(1ull << slot % 64);
+    return true;
+}
+
+static void flush_outputs(tr_scheduler *s, tr_effects *fx) {
+    for (uint32_t i = 0; i < s->n_slots && s->frontend_up; i += 64)
+        for (uint64_t left = s->tell[i / 64]; left != 0; left &= left - 1)
+            if (!flush(s, i + (uint32_t)__builtin_ctzll(left), fx)) return;
 }
 
 static void on_msg(tr_scheduler *s, const tr_event *ev, tr_effects *fx) {
@@ -205,12 +215,17 @@ static void tell_cached(tr_scheduler *s) {
         atomic_store_explicit(&s->config.journal->cached[p], cached_pages(s, p), memory_order_relaxed);
 }
 
+/* What is in these that could let somebody in says so where it is done. */
+static bool tells_itself(tr_msg_type type) {
+    return type == TR_MSG_STEP_DONE || type == TR_MSG_STEP_LAYERS || type == TR_MSG_CANCEL || type == TR_MSG_RELEASE;
+}
+
 void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     fx->n = 0;
     s->now_ns = event->now_ns;
     s->more = false;
     if (!s->started && event->kind != TR_EVENT_START) return; /* START comes first, whatever the rings hold */
-    if (event->kind != TR_EVENT_MSG || event->msg->type != TR_MSG_STEP_DONE) s->admission_due = true;
+    s->admission_due |= event->kind != TR_EVENT_MSG || !tells_itself(event->msg->type);
     switch (event->kind) {
     case TR_EVENT_START:
         if (!s->started) tr_recovery_start(s);

@@ -116,6 +116,7 @@ struct tr_scheduler {
     tr_cost cost[2]; /* by phase */
     tr_fair fair;
     bool admission_due; /* something changed that could let somebody in */
+    uint64_t *tell;     /* [slots / 64] bit a slot: the frontend may have to be told of it */
     uint64_t now_ns, next_order;
     uint64_t last_decoded; /* order of the sequence served last: round robin, */
     int32_t last_priority; /* and its priority */
@@ -163,6 +164,8 @@ static inline bool room(tr_scheduler *s, const tr_effects *fx, uint32_t n) {
     return false;
 }
 tr_msg *tr_scheduler_send(tr_effects *fx, uint32_t to, tr_msg_type type);
+
+static inline void tell(tr_scheduler *s, uint32_t slot) { s->tell[slot / 64] |= 1ull << slot % 64; }
 
 /* intake.c */
 uint32_t tr_intake_find(const tr_scheduler *s, uint64_t rid); /* slot or NO_SLOT */
