@@ -74,6 +74,7 @@ typedef struct tr_client_params {
     uint32_t restore_end;
     uint32_t n;      /* samples of the prompt, at most TR_MAX_SAMPLES, each with a text and an end of its own; 0: one */
     bool keep_cache; /* with logits: a cached prefix is used and has none; else every position is computed */
+    uint32_t timeout_ms;    /* what has not ended by then ends with error 75; 0: none */
     const char *cache_salt; /* cached prefixes are shared only among requests of the same salt; NULL: none */
 } tr_client_params;
 

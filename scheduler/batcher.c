@@ -17,7 +17,7 @@ static bool on_level(const tr_scheduler *s, uint32_t slot, uint32_t level) { ret
 static bool prefill_ready(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
     return (q->unsettled & 1u << component_of(s, PREFILL)) == 0 && q->issued < q->prefill_end &&
-           !tr_keep_restoring(s, slot);
+           !tr_keep_restoring(s, slot) && q->fetch == TR_STORED_NO;
 }
 
 static bool decode_ready(const tr_scheduler *s, uint32_t slot) {

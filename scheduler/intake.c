@@ -1,3 +1,4 @@
+#include "kv/kv_block.h"
 #include "scheduler/order.h"
 #include "scheduler/reuse.h"
 
@@ -70,7 +71,7 @@ static uint32_t check(tr_scheduler *s, const tr_msg_submit *m) {
     tr_error *err = &s->refusal;
     bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > 2 ||
                m->cache_salt.len > TR_MAX_SALT_BYTES || m->save.len > TR_MAX_FILE_NAME_BYTES ||
-               m->restore.len > TR_MAX_FILE_NAME_BYTES;
+               m->restore.len > TR_MAX_FILE_NAME_BYTES || m->timeout_ms > TR_MAX_TIMEOUT_MS;
     bad = bad || (m->restore.len > 0 && (m->restore_end >= m->tokens.len || m->logits ||
                                          m->restore_end + (uint64_t)m->forced < m->tokens.len));
     bad = bad || (m->save.len + m->restore.len > 0 && (m->n > 1 || m->sample > 0));
@@ -141,7 +142,9 @@ static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submi
     const tr_kv_prefix_tenant tenant =
         tr_kv_prefix_tenant_of(s->config.prefix_key, m->cache_salt.data, m->cache_salt.len);
     memcpy(e->tenant, tenant.h, sizeof e->tenant);
+    tr_kv_block_tenant(m->cache_salt.data, m->cache_salt.len, e->store_tenant);
     e->accepted_ns = s->now_ns;
+    if (m->timeout_ms > 0) e->deadline_ns = s->now_ns + m->timeout_ms * 1000000ull;
     memcpy(e->tokens, m->tokens.data, m->tokens.len * sizeof *e->tokens);
     atomic_store_explicit(&e->n_tokens, m->tokens.len, memory_order_relaxed);
 }
@@ -232,10 +235,15 @@ static bool admit(tr_scheduler *s, uint32_t slot, tr_kv_budget *budget) {
     tr_kv_budget_need need = q->need;
     tr_reuse reuse;
     tr_reuse_find(s, slot, &reuse);
+    const bool asks = reuse.leader == NO_SLOT && tr_stored_asks(s, slot, reuse.start[0]);
+    if (asks) reuse = (tr_reuse){.leader = NO_SLOT};
     if (reuse.leader != NO_SLOT && !s->config.one_pool) memset(need.pages[0], 0, sizeof need.pages[0]);
     if (!tr_kv_budget_admit(budget, &need, &reuse.known, &reuse.parked)) return false;
     q->need = need;
-    tr_reuse_take(s, slot, &reuse);
+    if (asks)
+        q->fetch = TR_STORED_ASK;
+    else
+        tr_reuse_take(s, slot, &reuse);
     q->state = SEQUENCE_RUNNING;
     q->issued_ns = s->now_ns;
     tr_order_charge(s, slot, q->prefill_end - q->issued, 0);

@@ -59,7 +59,7 @@ static void drop_pool(tr_scheduler *s, uint32_t slot, uint32_t p) {
 static void tidy_ended(tr_scheduler *s, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
     if (q->steps > 0 || q->unsettled != 0 || tr_transfer_flies(q->transfer) || tr_keep_saving(s, slot) ||
-        tr_sample_is_source(s, slot))
+        tr_sample_is_source(s, slot) || tr_stored_holds(s, slot))
         return;
     for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2); p++) drop_pool(s, slot, p);
     tr_sample_copied(s, slot); /* or never needed any more */
@@ -78,14 +78,15 @@ static void tidy_running(tr_scheduler *s, uint32_t slot) {
     bool moved = load(&e->kv_moved) == q->prefill_end;
     if (tr_sample_is_source(s, slot)) return;
     if (s->config.one_pool) {
-        if (settled(q)) drop_behind(s, slot, 0, moved && decoded > prefilled ? decoded : prefilled);
+        uint32_t done = moved && decoded > prefilled ? decoded : prefilled;
+        if (settled(q)) drop_behind(s, slot, 0, tr_stored_floor(s, slot, done));
         return;
     }
     if (moved && q->unsettled == 0 && !tr_transfer_flies(q->transfer)) {
-        if (q->need.pages[0][0] + q->need.pages[0][1] > 0) drop_pool(s, slot, 0);
+        if (q->need.pages[0][0] + q->need.pages[0][1] > 0 && !tr_stored_holds(s, slot)) drop_pool(s, slot, 0);
         drop_behind(s, slot, 1, decoded);
-    } else if (!(q->unsettled & 1u << PREFILL)) {
-        drop_behind(s, slot, 0, prefilled);
+    } else if (!(q->unsettled & (1u << PREFILL | 1u << STORE))) {
+        drop_behind(s, slot, 0, tr_stored_floor(s, slot, prefilled));
     }
 }
 
@@ -255,4 +256,20 @@ void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end) {
     s->admission_due |= e->n_samples > 1;
     tr_reuse_learn(s, slot);
     tr_progress_clear_suspect(e);
+}
+
+uint64_t tr_progress_expire(tr_scheduler *s) {
+    enum { TIMEOUT = 75 };
+    static const char text[] = "the timeout of this request has passed";
+    uint64_t next = UINT64_MAX;
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        const tr_sequence_state state = s->sequence[i].state;
+        const uint64_t at = entry_of(s, i)->deadline_ns;
+        if (state == SEQUENCE_NONE || state == SEQUENCE_ENDED || at == 0) continue;
+        if (s->now_ns >= at)
+            tr_progress_end(s, i, TR_FINISH_ERROR, UINT32_MAX, TIMEOUT, text, sizeof text - 1);
+        else if (at < next)
+            next = at;
+    }
+    return next;
 }

@@ -18,6 +18,8 @@ void tr_reuse_find(tr_scheduler *s, uint32_t slot, tr_reuse *r);
 void tr_reuse_take(tr_scheduler *s, uint32_t slot, const tr_reuse *r);
 /* What is confirmed of the sequence can be found from now on. */
 void tr_reuse_learn(tr_scheduler *s, uint32_t slot);
+/* Positions [0, n) of the pool are complete and may be known. */
+uint32_t tr_reuse_complete(const tr_scheduler *s, uint32_t slot, uint32_t p);
 
 /* sample.c */
 uint32_t tr_sample_leader(const tr_scheduler *s, uint32_t slot);             /* slot, NO_SLOT: none, or itself */

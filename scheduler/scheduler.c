@@ -69,6 +69,9 @@ static void *carve(char **at, size_t bytes) {
 }
 
 static void init_components(tr_scheduler *s) {
+    s->component[STORE].n = s->component[STORE].n_lead = s->config.has_store != 0;
+    s->component[STORE].max_in_flight = STORE_JOBS;
+    s->component[STORE].actor[0] = s->config.store;
     for (uint32_t p = 0; p < s->config.n_pipelines; p++) {
         tr_component *c = &s->component[p];
         c->n_lead = s->config.pipeline[p].n_stages;
@@ -196,6 +199,10 @@ static void on_msg(tr_scheduler *s, const tr_event *ev, tr_effects *fx) {
         tr_progress_step_layers(s, ev->from, &m->as.step_layers);
     else if (m->type == TR_MSG_RESHARD_DONE && resharder)
         tr_handoff_done(s, &m->as.reshard_done, fx);
+    else if (m->type == TR_MSG_STORE_DONE && s->config.has_store && ev->from == s->config.store)
+        tr_stored_done(s, &m->as.store_done);
+    else if (m->type == TR_MSG_STORE_STATE && s->config.has_store && ev->from == s->config.store)
+        tr_stored_state(s, &m->as.store_state);
     else if (m->type == TR_MSG_RESET_DONE)
         tr_recovery_reset_done(s, ev->from, &m->as.reset_done);
     else
@@ -209,10 +216,28 @@ static uint32_t cached_pages(const tr_scheduler *s, uint32_t p) {
     return n;
 }
 
+/* An ended sequence keeps pages only while something could touch them, or until they are saved. */
+static bool quarantined(const tr_scheduler *s, uint32_t slot) {
+    const tr_sequence *q = &s->sequence[slot];
+    if (tr_transfer_lost(q->transfer)) return true;
+    return q->state == SEQUENCE_ENDED && (q->steps > 0 || q->unsettled != 0 || q->transfer == TR_TRANSFER_DRAINING);
+}
+
+static uint32_t quarantined_pages(const tr_scheduler *s, uint32_t p) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_slots; i++)
+        for (uint32_t g = 0; g < s->config.layout[p].n_groups && quarantined(s, i); g++)
+            n += tr_kv_table_held(&s->sequence[i].row[p], g);
+    return n;
+}
+
 /* For those who look from outside. */
-static void tell_cached(tr_scheduler *s) {
-    for (uint32_t p = 0; p < pools_of(&s->config); p++)
-        atomic_store_explicit(&s->config.journal->cached[p], cached_pages(s, p), memory_order_relaxed);
+static void tell_pools(tr_scheduler *s) {
+    tr_journal *j = s->config.journal;
+    for (uint32_t p = 0; p < pools_of(&s->config); p++) {
+        atomic_store_explicit(&j->cached[p], cached_pages(s, p), memory_order_relaxed);
+        atomic_store_explicit(&j->quarantined[p], quarantined_pages(s, p), memory_order_relaxed);
+    }
 }
 
 /* What is in these that could let somebody in says so where it is done. */
@@ -238,17 +263,20 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     case TR_EVENT_STOP: s->draining = true; break;
     default: return;
     }
+    const uint64_t deadline = tr_progress_expire(s);
     tr_recovery_pump(s, fx);
     tr_intake_admit(s);
     tr_keep_pump(s, fx);
+    tr_stored_pump(s, fx);
     tr_handoff_pump(s, fx); /* what it finds moved can be decoded at once */
     tr_batcher_pump(s, fx);
     flush_outputs(s, fx);
-    tell_cached(s);
-    if (s->more) {
+    tell_pools(s);
+    if (s->more || deadline != UINT64_MAX) {
         tr_effect *e = &fx->item[fx->n++];
         memset(e, 0, sizeof *e);
         e->kind = TR_EFFECT_TIMER;
+        e->delay_ns = s->more ? 0 : deadline - s->now_ns;
     }
 }
 
@@ -262,6 +290,7 @@ void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out) {
     out->prefix_query_tokens = atomic_load(&s->config.journal->prefix_query_tokens);
     for (uint32_t p = 0; p < pools_of(&s->config); p++) {
         out->pool_cached[p] = cached_pages(s, p);
+        out->pool_quarantined[p] = quarantined_pages(s, p);
         for (uint32_t g = 0; g < s->config.layout[p].n_groups; g++) {
             out->pool_pages[p] += s->config.layout[p].group[g].n_pages;
             out->pool_free[p] += s->pool[p].n_free[g];
@@ -286,6 +315,7 @@ static uint64_t digest_sequence(const tr_scheduler *s, uint32_t slot, uint64_t h
     h = tr_rng_hash(h, (uint64_t)load(&e->kv_moved) << 32 | load(&e->kv_decoded));
     h = tr_rng_hash(h, (uint64_t)q->issued << 32 | q->move_issued);
     h = tr_rng_hash(h, (uint64_t)q->part_end << 32 | q->part_layers);
+    if (s->config.has_store) h = tr_rng_hash(tr_rng_hash(h, q->fetch), (uint64_t)q->found << 32 | q->put_end);
     h = tr_rng_hash(h, (uint64_t)q->steps << 48 | (uint64_t)q->jobs << 32 | (uint64_t)q->transfer << 16 |
                            q->unsettled << 8 | e->deaths);
     for (uint32_t p = 0; p < 2; p++)

@@ -54,15 +54,17 @@ typedef struct tr_scheduler_config {
     uint32_t resharder_to;        /* with two_resharders: the one that writes the decode pool, on another node */
     uint32_t two_resharders;
     tr_policy_id policy;
-    uint64_t slo_ns;       /* wanted between two tokens of a stream; 0: see policy.c */
-    uint32_t fair;         /* 1: clients are admitted by what they have had, not by arrival alone */
-    uint32_t chunk;        /* prompt tokens of one prefill step at most */
-    uint32_t max_rows;     /* rows of any step at most (>= chunk) */
-    uint32_t max_batch;    /* sequences of one decode step at most */
-    uint32_t max_waiting;  /* SUBMITs beyond are refused (code 69) */
-    uint32_t one_pool;     /* 1: prefill and decode use the same pool; hand-off is a change of owner */
-    uint32_t prefix_cache; /* 1: a prompt uses what earlier ones with the same beginning left in the pools */
-    uint32_t one_path;     /* 1: both phases have one precision: pages of generated tokens are such a beginning too */
+    uint64_t slo_ns;           /* wanted between two tokens of a stream; 0: see policy.c */
+    uint32_t fair;             /* 1: clients are admitted by what they have had, not by arrival alone */
+    uint32_t has_store, store; /* has_store 1: store is the actor of a store of prefixes outside of the company */
+    uint32_t store_least;      /* it is asked where it could save that many prompt tokens or more */
+    uint32_t chunk;            /* prompt tokens of one prefill step at most */
+    uint32_t max_rows;         /* rows of any step at most (>= chunk) */
+    uint32_t max_batch;        /* sequences of one decode step at most */
+    uint32_t max_waiting;      /* SUBMITs beyond are refused (code 69) */
+    uint32_t one_pool;         /* 1: prefill and decode use the same pool; hand-off is a change of owner */
+    uint32_t prefix_cache;     /* 1: a prompt uses what earlier ones with the same beginning left in the pools */
+    uint32_t one_path; /* 1: both phases have one precision: pages of generated tokens are such a beginning too */
     tr_siphash_key prefix_key; /* random, of this start of the company */
     uint32_t watermark;        /* per cent of the pages that stay unpromised while anything runs */
     uint32_t context, vocab;
@@ -85,6 +87,7 @@ typedef struct tr_scheduler_stats {
     uint32_t running, waiting, draining;  /* draining: 1 after DRAIN or STOP */
     uint32_t pool_pages[2], pool_free[2]; /* over all groups */
     uint32_t pool_cached[2];              /* of the free ones, those in which a prefix is known */
+    uint32_t pool_quarantined[2];         /* as in the journal */
     uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests; prompt tokens */
     uint64_t steps[2], rows[2], handoffs, handoff_bytes, handoff_ns, replays, protocol_errors, finished, failed;
 } tr_scheduler_stats;

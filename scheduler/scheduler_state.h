@@ -4,16 +4,16 @@
  * pace.c        how long a step may be, what steps took      order.c     who comes first
  * keep.c        sequences to files and back
  * handoff.c     RESHARD jobs, by the table of transfer.h     recovery.c  peers, resets, poison, own restart
- * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known
+ * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known; stored.c: those of a store
  * sample.c      n samples of one prompt: the leader is prefilled and draws n tokens, the others fork off its pages
  * Everything is level-triggered: an event changes state, then tr_batcher_pump and the flush of outputs do what the
  * state allows. So a lost moment (no room for effects, a peer away) is made up for at the next event.
  *
- * A component is what is reset as one: a pipeline, or the resharder. Its epoch lives from one reset to the next.
- * I1: issued[phase] >= confirmed (journal). I2: a sequence holds at most what it needs (need). I3: pages are given back
- * only when nothing can touch them: steps == 0, no pipeline unsettled for it (an earlier scheduler's work may still run
- * there), transfer at rest (transfer.h); until then they are in quarantine. Except pages behind the window and behind
- * what was moved, which nothing unconfirmed can touch. */
+ * A component is what is reset as one: a pipeline, the resharder, or the store. Its epoch lives from one reset to the
+ * next. I1: issued[phase] >= confirmed (journal). I2: a sequence holds at most what it needs (need). I3: pages are
+ * given back only when nothing can touch them: steps == 0, no pipeline and no store unsettled for it (an earlier
+ * scheduler's work may still run there), no store job out, transfer at rest (transfer.h); until then they are in
+ * quarantine. Except pages behind the window and behind what was moved, which nothing unconfirmed can touch. */
 #ifndef TR_SCHEDULER_STATE_H
 #define TR_SCHEDULER_STATE_H
 #include "kv/crash_point.h"
@@ -24,10 +24,11 @@
 #include "scheduler/cost.h"
 #include "scheduler/fair.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/stored.h"
 #include "scheduler/transfer.h"
 
 enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2 }; /* flags of a span, transport/schema.h */
-enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, COMPONENTS = 3 };
+enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, STORE = 3, COMPONENTS = 4 };
 enum { JOBS_MAX = 16, POISON_DEATHS = 2, NO_SLOT = UINT32_MAX };
 enum { COPIES_A_SPAN = TR_MAX_COPIES / TR_MAX_SPANS };
 
@@ -42,7 +43,7 @@ typedef struct tr_sequence {
     uint32_t part_end, part_layers; /* of positions [move_issued, part_end), in a step that still runs, layers
                                        [0, part_layers) are issued to be moved */
     uint32_t steps, jobs;           /* unconfirmed ones of this scheduler */
-    uint32_t unsettled;             /* bit a pipeline: work of an earlier scheduler may still run there */
+    uint32_t unsettled;             /* bit a pipeline or store: work of an earlier scheduler may still run there */
     tr_transfer_state transfer;     /* jobs > 0 in every state that is not at rest, but *_LOST after a restart */
     uint32_t table_version;         /* raised with every change of its tables */
     uint32_t client;                /* in the counters of clients */
@@ -50,9 +51,11 @@ typedef struct tr_sequence {
     uint32_t sent;                  /* generated tokens told to the frontend of now */
     bool announce;                  /* tell something in any case */
     bool finish_sent, released;
-    bool fell;              /* scratch of a reset: was in flight at a counted death */
-    tr_kv_table_row row[2]; /* one_pool: only row[0] */
-    tr_kv_budget_need need; /* pages that it may come to hold */
+    bool fell;                    /* scratch of a reset: was in flight at a counted death */
+    uint32_t fetch, found;        /* TR_STORED_*; positions that the store has */
+    uint32_t put_end, store_jobs; /* positions [0, put_end) need not be stored any more; jobs of it that are out */
+    tr_kv_table_row row[2];       /* one_pool: only row[0] */
+    tr_kv_budget_need need;       /* pages that it may come to hold */
     struct {
         uint64_t node;  /* of the last page that is known of it */
         uint32_t pages; /* that are known */
@@ -117,6 +120,7 @@ struct tr_scheduler {
     tr_fair fair;
     bool admission_due; /* something changed that could let somebody in */
     uint64_t *tell;     /* [slots / 64] bit a slot: the frontend may have to be told of it */
+    tr_stored_job store_job[STORE_JOBS];
     uint64_t now_ns, next_order;
     uint64_t last_decoded; /* order of the sequence served last: round robin, */
     int32_t last_priority; /* and its priority */
@@ -195,6 +199,7 @@ void tr_progress_clear_suspect(tr_journal_entry *e);
 /* Give back what nothing can touch any more; frees the slot of a released request. */
 void tr_progress_check_end(tr_scheduler *s, uint32_t slot); /* all tokens there, or all positions computed */
 void tr_progress_tidy(tr_scheduler *s, uint32_t slot);
+uint64_t tr_progress_expire(tr_scheduler *s); /* ends what is past its deadline; the next one, or UINT64_MAX */
 void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f); /* forget it; positions are issued again */
 
 /* handoff.c */

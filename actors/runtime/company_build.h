@@ -49,14 +49,12 @@ typedef struct tr_company_build_want {
     bool fair;
     uint32_t watermark; /* per cent of the KV pages that stay unpromised while anything runs */
     bool files;         /* sequences may be saved and restored */
+    bool store;         /* prefixes go to a store outside and come from there */
+    tr_company_lease lease;
 } tr_company_build_want;
 
 /* machine: one a node, the head's first. The plan is made for the head (self 0); every node computes the same one, but
  * for self and paths: plan_hash covers what must agree. */
 tr_status tr_company_build(const tr_company_build_want *want, const tr_model_config *model, const tr_machine *machine,
                            tr_company *company_out, tr_error *err);
-
-/* Bytes of KV of one sequence of that many tokens on one side. */
-uint64_t tr_company_build_kv_bytes(const tr_model_config *model, const tr_company_build_side *side, uint32_t tokens,
-                                   uint32_t chunk);
 #endif

@@ -45,6 +45,14 @@ static void add_control_links(tr_company *c) {
         add_link(c, TR_LINK_CONTROL, c->scheduler, a, 2 * flights + 8, follows ? reset : step);
         add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, follows ? reset_done : done);
     }
+    if (c->store_actor != TR_NOBODY) {
+        const uint64_t get =
+            max_u64(tr_codec_type_bound(TR_MSG_STORE_GET, 8, 0), tr_codec_type_bound(TR_MSG_STORE_PUT, 8, 0));
+        const uint64_t told =
+            max_u64(tr_codec_type_bound(TR_MSG_STORE_DONE, 0, 0), tr_codec_type_bound(TR_MSG_STORE_STATE, 0, 0));
+        add_link(c, TR_LINK_CONTROL, c->scheduler, c->store_actor, 64, get);
+        add_link(c, TR_LINK_CONTROL, c->store_actor, c->scheduler, 64, told);
+    }
     if (c->resharder == TR_NOBODY) return;
     add_link(c, TR_LINK_CONTROL, c->scheduler, c->resharder, 2 * (uint64_t)c->n_slots + 64, job);
     add_link(c, TR_LINK_CONTROL, c->resharder, c->scheduler, 2 * (uint64_t)c->n_slots + 64, job_done);

@@ -46,7 +46,8 @@ tr_status tr_plan_exchange_want(const void *bytes, size_t n, tr_company_build_wa
         !is_bool(bytes, offsetof(tr_company_build_want, logits)) ||
         !is_bool(bytes, offsetof(tr_company_build_want, http)) ||
         !is_bool(bytes, offsetof(tr_company_build_want, prefix_cache)) ||
-        !is_bool(bytes, offsetof(tr_company_build_want, fair)))
+        !is_bool(bytes, offsetof(tr_company_build_want, fair)) ||
+        !is_bool(bytes, offsetof(tr_company_build_want, store)))
         return bad("flags", err);
     tr_company_build_want w;
     memcpy(&w, bytes, sizeof w);
@@ -57,6 +58,7 @@ tr_status tr_plan_exchange_want(const void *bytes, size_t n, tr_company_build_wa
     if ((uint32_t)w.policy >= TR_POLICY_END) return bad("policy", err);
     if (w.context > TR_MAX_TOKENS || w.request_tokens > TR_MAX_TOKENS || w.chunk > TR_MAX_STEP_ROWS)
         return bad("tokens", err);
+    if (w.lease.actor_ms > 600000 || w.lease.link_ms > 60000 || w.lease.away_s > 3600) return bad("leases", err);
     if (w.watermark > 100 || w.kv_memory > 1ull << 50) return bad("memory", err);
     *out = w;
     return TR_OK;

@@ -33,7 +33,7 @@ static void followers(world *w) {
         c->pipeline[p].n_ranks = w->n_stages[p];
         for (uint32_t i = 0; i < w->n_stages[p]; i++) {
             const uint32_t lead = c->pipeline[p].stage[i];
-            for (uint32_t tp = between(w, 1, 3); tp > 1 && w->n_actors < MAX_ACTORS; tp--) {
+            for (uint32_t tp = between(w, 1, 3); tp > 1 && w->n_actors < MAX_ACTORS - 1; tp--) {
                 const uint32_t a = w->n_actors++;
                 c->pipeline[p].stage[c->pipeline[p].n_ranks++] = a;
                 w->lead_of[a] = lead;
@@ -257,6 +257,7 @@ void sim_config(world *w) {
     pipelines(w);
     knobs(w);
     pools(w);
+    if (w->store) sim_store_config(w);
     for (uint32_t a = FIRST_STAGE; a < w->first_follower; a++) {
         w->channel[a] = calloc(1, sizeof(channel));
         if (w->channel[a] == NULL) abort();
@@ -265,8 +266,16 @@ void sim_config(world *w) {
     w->slow_actor = sim_random(w, 3) == 0 ? between(w, RESHARDER_ACTOR, w->n_actors - 1) : TR_NOBODY;
     w->slow_factor = between(w, 2, 40);
     requests(w);
+    if (w->store) sim_store_fill(w);
     for (uint32_t i = 0; w->aimed && i < w->n_requests; i++)
         if (tr_rng_below(&w->aim_rng, 6) == 0)
             sim_push(w, w->request[i].submit_ns + tr_rng_below(&w->aim_rng, 20 * MS), W_CLIENT_DIES, i, 0, 0);
+    tr_rng timeouts = {w->seed ^ 0x71e0};
+    for (uint32_t i = 0; w->aimed && i < w->n_requests; i++) {
+        const bool leads = w->request[i].lead == i;
+        w->request[i].timeout_ms = leads ? 0 : w->request[w->request[i].lead].timeout_ms;
+        if (leads && tr_rng_below(&timeouts, 5) == 0)
+            w->request[i].timeout_ms = 1 + (uint32_t)tr_rng_below(&timeouts, tr_rng_below(&timeouts, 2) ? 5 : 60);
+    }
     if (w->nodes) sim_nodes_config(w);
 }

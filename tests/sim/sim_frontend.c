@@ -25,6 +25,7 @@ static void send_submit(world *w, uint32_t i) {
                                   .ignore_eos = r->ignore_eos,
                                   .logits = r->logits,
                                   .n = r->n,
+                                  .timeout_ms = r->timeout_ms,
                                   .cache_salt = {r->salt, (uint32_t)strlen(r->salt)}};
     char save[8], restore[8];
     tr_msg_submit *s = &m.as.submit;
