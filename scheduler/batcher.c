@@ -163,8 +163,8 @@ static void fill_prefill(tr_scheduler *s, tr_flight *f) {
 static uint32_t first_turn(const tr_scheduler *s) {
     uint32_t at = 0;
     for (; at < s->n_running; at++) {
-        const tr_journal_entry *e = entry_of(s, s->running[at]);
-        if (e->priority != s->last_priority ? e->priority > s->last_priority : e->order > s->last_decoded) break;
+        const tr_turn *t = &s->turn[s->running[at]];
+        if (t->priority != s->last_priority ? t->priority > s->last_priority : t->order > s->last_decoded) break;
     }
     return at;
 }
@@ -250,10 +250,12 @@ static bool try_phase(tr_scheduler *s, uint32_t phase, tr_effects *fx) {
 }
 
 /* First sequence under suspicion that could run on this component, and in which phase. */
-static uint32_t ready_suspect(const tr_scheduler *s, uint32_t component, uint32_t *phase_out) {
-    for (uint32_t i = 0; i < s->n_running; i++) {
+static uint32_t ready_suspect(tr_scheduler *s, uint32_t component, uint32_t *phase_out) {
+    bool any = false;
+    for (uint32_t i = 0; i < s->n_running && s->suspects; i++) {
         uint32_t slot = s->running[i];
         if (!suspect(s, slot)) continue;
+        any = true;
         for (uint32_t phase = PREFILL; phase <= DECODE; phase++) {
             if (component_of(s, phase) != component) continue;
             if (phase == PREFILL ? prefill_ready(s, slot) : decode_ready(s, slot)) {
@@ -262,6 +264,7 @@ static uint32_t ready_suspect(const tr_scheduler *s, uint32_t component, uint32_
             }
         }
     }
+    s->suspects = any;
     return NO_SLOT;
 }
 
@@ -322,7 +325,7 @@ static bool turn_taken(const tr_scheduler *s) {
     look.last_phase = DECODE;
     const bool meet = s->config.n_pipelines == 1 || s->config.exclusive, prompts = s->policy->first(&look) == PREFILL;
     for (uint32_t i = 0; i < s->n_running; i++) {
-        if (suspect(s, s->running[i])) return true;
+        if (s->suspects && suspect(s, s->running[i])) return true;
         if (meet && prompts && prefill_ready(s, s->running[i])) return true;
     }
     return false;

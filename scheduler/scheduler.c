@@ -50,6 +50,15 @@ static size_t prefix_bytes(const tr_scheduler_config *c) {
     return n;
 }
 
+enum { SLOT_SETS = 4 };
+
+static size_t index_bytes(size_t slots) {
+    return tr_align_up(slots * sizeof(tr_turn), 64) +
+           SLOT_SETS * tr_align_up(tr_slots_words((uint32_t)slots) * sizeof(uint64_t), 64) +
+           tr_align_up(tr_slots_buckets((uint32_t)slots) * sizeof(uint32_t), 64) +
+           tr_align_up(slots * sizeof(uint32_t), 64);
+}
+
 size_t tr_scheduler_bytes(const tr_scheduler_config *config) {
     if (!sound(config)) return 0;
     size_t slots = config->journal->n_slots, flights = flights_of(config);
@@ -58,8 +67,7 @@ size_t tr_scheduler_bytes(const tr_scheduler_config *config) {
            tr_align_up(flights * spans_max(config) * sizeof(tr_msg_span), 64) +
            tr_align_up(flights * config->max_rows * sizeof(uint32_t), 64) +
            tr_align_up(flights * COPIES_A_SPAN * spans_max(config) * sizeof(uint32_t), 64) +
-           tr_align_up(CLIENTS_A_SLOT * slots * sizeof(tr_fair_client), 64) + tr_align_up(slots / 8 + 8, 64) +
-           prefix_bytes(config);
+           tr_align_up(CLIENTS_A_SLOT * slots * sizeof(tr_fair_client), 64) + index_bytes(slots) + prefix_bytes(config);
 }
 
 static void *carve(char **at, size_t bytes) {
@@ -86,6 +94,20 @@ static void init_components(tr_scheduler *s) {
     s->component[RESHARDER].actor[1] = s->config.resharder_to;
 }
 
+static void init_index(tr_scheduler *s, char **at) {
+    tr_slots *sets[SLOT_SETS] = {&s->open, &s->ended, &s->tell, &s->kept};
+    s->turn = carve(at, s->n_slots * sizeof *s->turn);
+    for (uint32_t i = 0; i < SLOT_SETS; i++) {
+        const size_t bytes = tr_slots_words(s->n_slots) * sizeof(uint64_t);
+        *sets[i] = (tr_slots){.word = memset(carve(at, bytes), 0, bytes), .n = s->n_slots};
+    }
+    s->by_rid.buckets = tr_slots_buckets(s->n_slots);
+    const size_t bytes = s->by_rid.buckets * sizeof *s->by_rid.first;
+    s->by_rid.first = memset(carve(at, bytes), 0xFF, bytes); /* UINT32_MAX */
+    s->by_rid.next = carve(at, s->n_slots * sizeof *s->by_rid.next);
+    s->deadline_ns = UINT64_MAX;
+}
+
 tr_status tr_scheduler_init(tr_scheduler *s, const tr_scheduler_config *config) {
     if (!sound(config)) return TR_CONFIG;
     char *at = (char *)s + tr_align_up(sizeof *s, 64);
@@ -103,8 +125,7 @@ tr_status tr_scheduler_init(tr_scheduler *s, const tr_scheduler_config *config) 
     uint32_t *copies = carve(&at, s->n_flights * COPIES_A_SPAN * n_spans * sizeof *copies);
     s->fair.capacity = CLIENTS_A_SLOT * s->n_slots;
     s->fair.client = carve(&at, s->fair.capacity * sizeof *s->fair.client);
-    s->tell = carve(&at, s->n_slots / 8 + 8);
-    memset(s->tell, 0, s->n_slots / 8 + 8);
+    init_index(s, &at);
     for (uint32_t i = 0; i < s->n_flights; i++)
         s->flight[i] = (tr_flight){.spans = spans + i * n_spans,
                                    .tokens = tokens + (size_t)i * config->max_rows,
@@ -169,14 +190,14 @@ static bool flush(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
         if (!room(s, fx, 1)) return false;
         output(s, slot, fx);
     }
-    if (!ended || !saving) s->tell[slot / 64] &= ~(1ull << slot % 64);
+    if (!ended || !saving) tr_slots_remove(&s->tell, slot);
     return true;
 }
 
 static void flush_outputs(tr_scheduler *s, tr_effects *fx) {
-    for (uint32_t i = 0; i < s->n_slots && s->frontend_up; i += 64)
-        for (uint64_t left = s->tell[i / 64]; left != 0; left &= left - 1)
-            if (!flush(s, i + (uint32_t)__builtin_ctzll(left), fx)) return;
+    const tr_slots *all = &s->tell;
+    for (uint32_t i = tr_slots_next(all, 0); i < s->n_slots && s->frontend_up; i = tr_slots_next(all, i + 1))
+        if (!flush(s, i, fx)) return;
 }
 
 static void on_msg(tr_scheduler *s, const tr_event *ev, tr_effects *fx) {
@@ -224,8 +245,10 @@ static bool quarantined(const tr_scheduler *s, uint32_t slot) {
 }
 
 static uint32_t quarantined_pages(const tr_scheduler *s, uint32_t p) {
+    const bool known = s->component[RESHARDER].n == 0 || s->component[RESHARDER].state == COMPONENT_RUNNING;
+    const tr_slots *all = known ? &s->ended : &s->open;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < s->n_slots; i++)
+    for (uint32_t i = tr_slots_next(all, 0); i < s->n_slots; i = tr_slots_next(all, i + 1))
         for (uint32_t g = 0; g < s->config.layout[p].n_groups && quarantined(s, i); g++)
             n += tr_kv_table_held(&s->sequence[i].row[p], g);
     return n;
@@ -301,7 +324,7 @@ void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out) {
 bool tr_scheduler_idle(const tr_scheduler *s) {
     uint32_t flying = 0;
     for (uint32_t c = 0; c < COMPONENTS; c++) flying += s->component[c].in_flight;
-    for (uint32_t i = 0; i < s->n_slots; i++)
+    for (uint32_t i = tr_slots_next(&s->kept, 0); i < s->n_slots; i = tr_slots_next(&s->kept, i + 1))
         if (tr_keep_saving(s, i)) return false;
     return s->n_running == 0 && s->n_waiting == 0 && flying == 0;
 }
