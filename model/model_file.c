@@ -78,7 +78,7 @@ static const char *const hf_names[TR_TENSOR_ROLE_COUNT] = {
 };
 
 static const char *hf_name(tr_model_arch arch, tr_tensor_role role) {
-    if (arch == TR_ARCH_LLAMA && role == TR_TENSOR_FFN_NORM) return "post_attention_layernorm.weight";
+    if (arch != TR_ARCH_GEMMA3 && role == TR_TENSOR_FFN_NORM) return "post_attention_layernorm.weight";
     return hf_names[role];
 }
 
