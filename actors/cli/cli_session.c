@@ -138,6 +138,7 @@ tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err) {
     /* Of a folder: the file in it. */
     snprintf(c->model_path, sizeof c->model_path, "%s", tr_model_file_path(s->model));
     snprintf(c->model_name, sizeof c->model_name, "%s", t->model_name);
+    c->store = t->store;
     snprintf(c->save_dir, sizeof c->save_dir, "%s", t->save_dir);
     snprintf(c->http_host, sizeof c->http_host, "%s", t->http_host);
     snprintf(c->api_key_file, sizeof c->api_key_file, "%s", t->api_key_file);

@@ -35,6 +35,7 @@ DOORS = {
                     "actors/frontend/status_json.c", "actors/gateway/", "actors/cli/"),
     r"libwebsockets\.h": ("actors/gateway/http.c",),
     r"xxhash\.h": ("model/",),
+    r"hiredis/.*": ("actors/store/store_link.c",),
     r"cuda.*|cublas.*|nvrtc\.h": ("kernels/cuda/",),
     r"nccl\.h": ("transport/nccl",),
     r"[a-z]*mmintrin\.h|cpuid\.h": ("kernels/",),
