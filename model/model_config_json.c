@@ -88,6 +88,18 @@ static bool is_model(const json_t *root, const char *class_name, const char *typ
 
 static bool is_mistral(const source *s) { return is_model(s->root, "MistralForCausalLM", "mistral"); }
 
+/* By the class's name where it can be shown. */
+static tr_status no_model(const source *s) {
+    const char *text = json_string_value(json_array_get(json_object_get(s->root, "architectures"), 0));
+    if (!text) text = json_string_value(json_object_get(s->root, "model_type"));
+    bool shows = text && *text && strlen(text) <= 48;
+    for (const char *p = text; shows && *p; p++) shows = *p >= 0x20 && *p <= 0x7e;
+    return fail(s, "architectures",
+                "names none that is supported (Gemma3ForCausalLM, LlamaForCausalLM, MistralForCausalLM, "
+                "Qwen3ForCausalLM)%s%s",
+                shows ? ", but " : "", shows ? text : "");
+}
+
 static tr_status read_arch(const source *s, tr_model_config *c) {
     if (is_model(s->root, "Gemma3ForCausalLM", "gemma3_text"))
         c->arch = TR_ARCH_GEMMA3;
@@ -96,9 +108,7 @@ static tr_status read_arch(const source *s, tr_model_config *c) {
     else if (is_model(s->root, "Qwen3ForCausalLM", "qwen3"))
         c->arch = TR_ARCH_QWEN3;
     else
-        return fail(s, "architectures",
-                    "names none that is supported (Gemma3ForCausalLM, LlamaForCausalLM, MistralForCausalLM, "
-                    "Qwen3ForCausalLM)");
+        return no_model(s);
     return TR_OK;
 }
 

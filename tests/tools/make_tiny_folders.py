@@ -6,7 +6,9 @@
 qwen3: QK norms without biases, an output matrix of its own, in shards with an index; with a tokenizer.json (trained here, in
 Qwen's form, NFC and all), a chat template in a file, and chat.json: a conversation as text, its ids, and what transformers
 answers greedily in fp32.
-mistral: a window in every layer. llama3: RoPE scaled by Llama 3's rule, one file, tied embeddings.
+mistral: a window in every layer, an output matrix of its own. llama3: RoPE scaled by Llama 3's rule, tied embeddings.
+llama-linear: RoPE scaled by a factor, an output matrix of its own, the keys of older files (rope_theta, rope_scaling).
+gemma3: a global layer between two with a window, linear scaling in the global one only, norms stored without their 1, in shards.
 Weights are bf16 from a seed. NAME/reference.ids.json, NAME/reference.logits.npy: one sequence and its fp32 logits; the script
 refuses to write logits that do not show the trait.
 Needs: numpy, torch, transformers, tokenizers, safetensors.
@@ -21,8 +23,8 @@ import sys
 import numpy as np
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import (LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast,
-                          Qwen3Config, Qwen3ForCausalLM)
+from transformers import (Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, MistralConfig,
+                          MistralForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM)
 
 import gguf_tokenizer
 from export_tiny_models import logits_of, must_differ, randomize, variant
@@ -117,6 +119,40 @@ def make_mistral(folder):
         must_differ(what, good, logits_of(variant(model, MistralForCausalLM, config), ids))
 
 
+def llama_linear_config(factor):
+    return LlamaConfig(**{**COMMON, "num_hidden_layers": 1}, tie_word_embeddings=False,
+                       rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": factor})
+
+
+def make_llama_linear(folder):
+    model = randomize(LlamaForCausalLM(llama_linear_config(4.0)), 20265, 1.0)
+    ids, good = save(folder, model)
+    must_differ("the factor", good, logits_of(variant(model, LlamaForCausalLM, llama_linear_config(1.0)), ids))
+    path = os.path.join(folder, "config.json")
+    with open(path, encoding="utf-8") as f:
+        config = json.load(f)
+    del config["rope_parameters"]
+    config.update(rope_theta=1e4, rope_scaling={"type": "linear", "factor": 4.0})
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(config, f, indent=2)
+
+
+def gemma3_config(factor=4.0, local=1e4, window=8):
+    kinds = {"full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": factor},
+             "sliding_attention": rope(local)}
+    return Gemma3TextConfig(**{**COMMON, "num_hidden_layers": 3, "num_key_value_heads": 1}, query_pre_attn_scalar=16,
+                            sliding_window=window, tie_word_embeddings=True, rope_parameters=kinds,
+                            layer_types=["sliding_attention", "full_attention", "sliding_attention"])
+
+
+def make_gemma3(folder):
+    model = randomize(Gemma3ForCausalLM(gemma3_config()), 20266, 0.0)
+    ids, good = save(folder, model, "30KB")
+    for what, change in (("the factor", {"factor": 1.0}), ("the base of the sliding layers", {"local": 1e6}),
+                         ("the window's exact edge", {"window": 9})):
+        must_differ(what, good, logits_of(variant(model, Gemma3ForCausalLM, gemma3_config(**change)), ids))
+
+
 def make_llama3(folder):
     scaled = rope(1e4, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
     scaled["rope_type"] = "llama3"
@@ -136,6 +172,8 @@ def main():
     make_qwen3(os.path.join(out, "qwen3"))
     make_mistral(os.path.join(out, "mistral"))
     make_llama3(os.path.join(out, "llama3"))
+    make_llama_linear(os.path.join(out, "llama-linear"))
+    make_gemma3(os.path.join(out, "gemma3"))
     return 0
 
 

@@ -1,9 +1,9 @@
-/* Hugging Face folders as transformers writes them (tests/golden/folders) against its fp32 logits: Qwen3 in shards, a
- * Mistral with a window in every layer, Llama 3's scaled RoPE. */
+/* Hugging Face folders as transformers writes them (tests/golden/folders) against its fp32 logits: Qwen3 and Gemma 3 in
+ * shards, a Mistral with a window in every layer, Llama with both kinds of scaled RoPE. */
 #include "tests/unit/stages/reference.h"
 #include "tests/unit/stages/rig.h"
 
-static const char *const names[] = {"qwen3", "mistral", "llama3"};
+static const char *const names[] = {"qwen3", "mistral", "llama3", "llama-linear", "gemma3"};
 
 static float *logits_of(const tr_image *image, const reference *ref, tr_precision precision, uint32_t chunk) {
     rig r;
@@ -23,7 +23,7 @@ static float *logits_of(const tr_image *image, const reference *ref, tr_precisio
     return out;
 }
 
-/* What the traits cost is 0.2 and more (tests/tools/make_tiny_folders.py). */
+/* What a missing trait costs is 0.05 and more (tests/tools/make_tiny_folders.py). */
 static void equals_transformers(void **state) {
     (void)state;
     static const struct {
