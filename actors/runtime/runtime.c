@@ -196,14 +196,24 @@ tr_status tr_runtime_send(tr_runtime *rt, uint32_t to, const tr_msg *msg) {
     return TR_PEER;
 }
 
-static tr_channel *data_link(tr_runtime *rt, tr_link_kind kind, bool producer) {
+static const tr_runtime_link *data_link(const tr_runtime *rt, tr_link_kind kind, bool producer) {
     for (uint32_t i = 0; i < rt->n_links; i++)
-        if (rt->link[i].kind == (uint32_t)kind && rt->link[i].producer == producer) return rt->link[i].channel;
+        if (rt->link[i].kind == (uint32_t)kind && rt->link[i].producer == producer) return &rt->link[i];
     return NULL;
 }
 
-tr_channel *tr_runtime_data_in(tr_runtime *rt, tr_link_kind kind) { return data_link(rt, kind, false); }
-tr_channel *tr_runtime_data_out(tr_runtime *rt, tr_link_kind kind) { return data_link(rt, kind, true); }
+static tr_channel *data_channel(const tr_runtime *rt, tr_link_kind kind, bool producer) {
+    const tr_runtime_link *l = data_link(rt, kind, producer);
+    return l ? l->channel : NULL;
+}
+
+tr_channel *tr_runtime_data_in(tr_runtime *rt, tr_link_kind kind) { return data_channel(rt, kind, false); }
+tr_channel *tr_runtime_data_out(tr_runtime *rt, tr_link_kind kind) { return data_channel(rt, kind, true); }
+
+tr_control_block *tr_runtime_data_reader(tr_runtime *rt, tr_link_kind kind) {
+    const tr_runtime_link *l = data_link(rt, kind, true);
+    return l ? &rt->control->actor[l->peer] : NULL;
+}
 
 void *tr_runtime_zmq(tr_runtime *rt) {
     tr_error err = {0};

@@ -66,6 +66,8 @@ tr_status tr_runtime_send(tr_runtime *rt, uint32_t to, const tr_msg *msg);
 /* A data link, or NULL. */
 tr_channel *tr_runtime_data_in(tr_runtime *rt, tr_link_kind kind);
 tr_channel *tr_runtime_data_out(tr_runtime *rt, tr_link_kind kind);
+/* Who reads what goes out there, or NULL. */
+tr_control_block *tr_runtime_data_reader(tr_runtime *rt, tr_link_kind kind);
 
 /* Sleep until the bell differs from seen, a descriptor of this actor is readable, or timeout_ns has passed. seen was
  * read by tr_bell_read before everything was looked at. socket: one ZeroMQ socket more to wait for, or NULL. */
