@@ -71,7 +71,7 @@ static void on_event(void *self, const tr_event *event) {
     for (uint32_t i = 0; i < d->effects.n; i++) {
         const tr_effect *e = &d->effects.item[i];
         if (e->kind != TR_EFFECT_SEND) continue;
-        if (tr_runtime_send(d->rt, e->to, &e->msg) == TR_AGAIN) {
+        if ((e->quiet ? tr_runtime_send_quiet : tr_runtime_send)(d->rt, e->to, &e->msg) == TR_AGAIN) {
             if (e->to == d->rt->company->frontend)
                 d->frontend_missed = true;
             else /* bounded in flight by design: links are sized for it */
