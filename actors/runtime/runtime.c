@@ -70,12 +70,14 @@ static tr_status open_links(tr_runtime *rt, tr_error *err) {
         l->near = !c->transport_zmq && !away;
         rt->n_links++;
     }
-    rt->polls = c->transport_zmq || rt->me->role == TR_ROLE_FRONTEND || rt->me->role == TR_ROLE_NODE;
+    rt->polls = c->transport_zmq || rt->me->role == TR_ROLE_FRONTEND || rt->me->role == TR_ROLE_NODE ||
+                rt->me->role == TR_ROLE_STORE;
     return TR_OK;
 }
 
 tr_status tr_runtime_open(const char *name, tr_runtime *rt, tr_error *err) {
     memset(rt, 0, sizeof *rt);
+    rt->poll_fd = -1;
     TR_TRY(tr_segment_map_plan(&rt->company, err));
     rt->me = tr_company_find_actor(rt->company, name);
     if (!rt->me) return tr_error_set(err, TR_INTERNAL, "the plan has no actor %s", name);
@@ -125,18 +127,22 @@ static bool pump_peer(tr_runtime *rt, uint32_t i, tr_runtime_handler handler, vo
     bool up = atomic_load(&b->up) != 0;
     uint32_t incarnation = atomic_load(&b->incarnation), deaths = atomic_load(&b->counted_deaths);
     if (up == seen->up && incarnation == seen->incarnation) return false;
-    tr_event e = {.from = i, .now_ns = now};
-    if (seen->up && (!up || incarnation != seen->incarnation)) {
-        e.kind = TR_EVENT_PEER_DOWN;
-        e.incarnation = seen->incarnation;
-        e.as.counted = deaths != seen->counted_deaths;
+    const bool known = seen->incarnation != 0, down = seen->up && (!up || incarnation != seen->incarnation);
+    const bool counted = known && deaths != seen->counted_deaths;
+    if (down) {
+        tr_event e = {.kind = TR_EVENT_PEER_DOWN, .from = i, .incarnation = seen->incarnation, .now_ns = now};
+        e.as.counted = counted;
         handler(self, &e);
     }
     if (up) {
-        e = (tr_event){.kind = TR_EVENT_PEER_UP, .from = i, .incarnation = incarnation, .now_ns = now};
+        tr_event e = {.kind = TR_EVENT_PEER_UP, .from = i, .incarnation = incarnation, .now_ns = now};
+        e.as.counted = counted && !down;
         handler(self, &e);
     }
-    *seen = (tr_runtime_peer){.incarnation = incarnation, .counted_deaths = deaths, .up = up};
+    /* One behind a broken link is told with the next life. */
+    const bool told = up || down || !known;
+    *seen =
+        (tr_runtime_peer){.incarnation = incarnation, .counted_deaths = told ? deaths : seen->counted_deaths, .up = up};
     return true;
 }
 
@@ -227,9 +233,12 @@ void *tr_runtime_zmq(tr_runtime *rt) {
 
 /* ZeroMQ wakes through descriptors: the bell's eventfd stands beside them. */
 static void wait_poll(tr_runtime *rt, uint32_t seen, uint64_t timeout_ns, void *socket) {
-    zmq_pollitem_t item[TR_RUNTIME_LINKS_MAX + 2];
+    zmq_pollitem_t item[TR_RUNTIME_LINKS_MAX + 3];
     int n = 0;
     item[n++] = (zmq_pollitem_t){.fd = rt->block->bell.event_fd, .events = ZMQ_POLLIN};
+    if (rt->poll_fd >= 0)
+        item[n++] =
+            (zmq_pollitem_t){.fd = rt->poll_fd, .events = (short)(ZMQ_POLLIN | (rt->poll_writes ? ZMQ_POLLOUT : 0))};
     if (socket) item[n++] = (zmq_pollitem_t){.socket = socket, .events = ZMQ_POLLIN};
     for (uint32_t i = 0; i < rt->n_links; i++) {
         int fd = rt->link[i].channel->ops->wait_fd(rt->link[i].channel); /* a producer only after AGAIN */

@@ -115,10 +115,12 @@ class Usage(Case):
         self.fails(64, "did you mean 'run'", "runn")
         self.fails(64, "a command comes first", "--frob")
         self.fails(69, "not available yet", "chat")
-        self.fails(69, "not available yet", "bench", "serve")
+        self.fails(69, "cannot connect", "bench", "serve", "--url", "http://127.0.0.1:1")
+        self.fails(64, "--batch is not for bench serve", "bench", "serve", "-b", "2")
+        self.fails(64, "--url is not for bench model", "bench", "model", "--url", "http://127.0.0.1:1")
         self.fails(64, "no kernel of that name", "bench", "kernel", "nonsense")
-        self.fails(64, "--prompt-tokens is for bench model", "bench", "kernel", "-p", "8")
-        self.fails(64, "is for bench model", "bench", "kernel", "--unified", "pp=2")
+        self.fails(64, "--prompt-tokens is not for bench kernel", "bench", "kernel", "-p", "8")
+        self.fails(64, "is not for bench kernel, but for bench model", "bench", "kernel", "--unified", "pp=2")
         self.fails(64, "bench model", "bench")
         self.fails(64, "nothing to measure", "bench", "model", MODEL, "-p", "0", "-n", "0")
         self.fails(64, "troupe --help lists", "cha")
@@ -294,8 +296,8 @@ class Data(Case):
         self.assertEqual((got.returncode, json.loads(got.stdout)), (0, []))
         folder = "tests/golden/tiny/llama-hf"
         for path in (folder, folder + "/model.safetensors"):
-            self.fails(69, "use a GGUF", "tokenize", path, "--text", "-", stdin=b"x")
-            self.fails(69, "use a GGUF", "run", path, "x")
+            self.fails(69, "tokenizer.json: no such file", "tokenize", path, "--text", "-", stdin=b"x")
+            self.fails(69, "tokenizer.json: no such file", "run", path, "x")
 
     def test_output_that_cannot_be_written(self):
         with open("/dev/full", "wb") as full:

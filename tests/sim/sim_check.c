@@ -1,5 +1,7 @@
 #include "tests/sim/sim.h"
 
+#include "scheduler/scheduler_state.h"
+
 #include <string.h>
 
 /* Nobody writes what several hold: each holder's text is the same up to the end of the page, of one tenant, and all of
@@ -66,6 +68,75 @@ void sim_check_pages(world *w) {
     }
 }
 
+/* ---- quarantine ---- */
+static void touch(world *w, process *p, uint32_t pool, uint32_t slot, uint64_t rid, uint32_t group, uint32_t from,
+                  uint32_t end) {
+    const tr_kv_layout *l = &w->scheduler.layout[pool];
+    for (uint32_t i = from / l->page_tok; i * l->page_tok < end; i++) {
+        const uint32_t entry = (uint32_t)tr_kv_layout_entry(l, slot, group, i), page = w->table[pool][entry];
+        if (page == TR_KV_NO_PAGE) continue;
+        if (p->n_touched == MAX_TOUCHED) sim_fail(w, "a computation touches too many pages");
+        p->touched[p->n_touched++] = (touched){pool, slot, entry, page, rid};
+    }
+}
+
+void sim_check_begin(world *w, uint32_t actor) {
+    process *p = &w->process[actor];
+    const tr_msg_reshard *job = &p->compute.as.reshard;
+    p->n_touched = 0;
+    if (p->compute.type == TR_MSG_STEP) {
+        const tr_msg_step *m = &p->compute.as.step;
+        const uint32_t pool = w->scheduler.one_pool ? 0 : m->phase - 1;
+        const tr_kv_layout *l = &w->scheduler.layout[pool];
+        for (uint32_t i = 0; i < m->spans.len; i++) {
+            const tr_msg_span *span = &m->spans.data[i];
+            for (uint32_t g = 0; g < l->n_groups; g++)
+                touch(w, p, pool, span->slot, span->rid, g, window_begin(&l->group[g], span->pos0),
+                      span->pos0 + span->rows);
+        }
+        return;
+    }
+    if (p->compute.type == TR_MSG_STORE_PUT || p->compute.type == TR_MSG_STORE_GET) {
+        const tr_msg_store_get *get = &p->compute.as.store_get;
+        const tr_msg_store_put *put = &p->compute.as.store_put;
+        const bool puts = p->compute.type == TR_MSG_STORE_PUT;
+        const tr_u32v *min = puts ? &put->tok_min : &get->tok_min;
+        for (uint32_t g = 0; g < min->len && (puts || get->fetch); g++)
+            touch(w, p, 0, puts ? put->slot : get->slot, puts ? put->rid : get->rid, g, min->data[g],
+                  puts ? put->tok1 : get->tok1);
+        return;
+    }
+    for (uint32_t pool = job->file ? job->pool : 0; pool < (job->file ? job->pool + 1 : 2); pool++)
+        for (uint32_t g = 0; g < job->tok_min.len; g++) {
+            const uint32_t min = job->tok_min.data[g], from = !job->file && job->tok0 > min ? job->tok0 : min;
+            touch(w, p, pool, job->dst_slot, job->rid, g, from, job->tok1);
+        }
+}
+
+void sim_check_flight(world *w) {
+    const tr_scheduler *s = w->process[SCHEDULER].core;
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        const tr_sequence *q = &s->sequence[i];
+        const uint64_t deadline = entry_of(s, i)->deadline_ns;
+        if ((q->state == SEQUENCE_WAITING || q->state == SEQUENCE_RUNNING) && deadline && w->now >= deadline)
+            sim_fail(w, "slot %u: its timeout has passed", i);
+        if (tr_transfer_ended(q->transfer) != (q->state == SEQUENCE_ENDED) ||
+            (q->jobs > 0 ? !tr_transfer_flies(q->transfer)
+                         : tr_transfer_flies(q->transfer) && !tr_transfer_lost(q->transfer)))
+            sim_fail(w, "slot %u: %u jobs in state %s", i, q->jobs, tr_transfer_state_name(q->transfer));
+    }
+    for (uint32_t a = RESHARDER_ACTOR; a < w->n_actors; a++) {
+        const process *p = &w->process[a];
+        for (uint32_t i = 0; p->state == ALIVE && p->computing && i < p->n_touched; i++) {
+            const touched *t = &p->touched[i];
+            const tr_journal_entry *e = tr_journal_at(w->journal_mem, t->slot);
+            if (w->table[t->pool][t->entry] != t->page || e->rid != t->rid)
+                sim_fail(w, "pool %u page %u of slot %u was given back while actor %u is at work on it", t->pool,
+                         t->page, t->slot, a);
+        }
+    }
+}
+
 static void rising(world *w, uint32_t i, const char *name, uint32_t *seen, uint32_t now) {
     if (now < *seen) sim_fail(w, "request %u: %s fell from %u to %u", i, name, *seen, now);
     *seen = now;
@@ -125,7 +196,8 @@ void sim_check_client_end(world *w, const request *r) {
     bool crashed = r->code == 70 && strstr(r->error, "two crashes") != NULL &&
                    ((lead->poison && w->poison_deaths >= 2) || (w->chaos_counted >= 1 && w->counted_deaths >= 2));
     bool bad = r->code == 70 && lead->bad && strstr(r->error, "bad request") != NULL;
-    if (!lost && !refused && !crashed && !bad)
+    bool late = r->code == 75 && r->timeout_ms && w->now >= r->submit_ns + r->timeout_ms * MS;
+    if (!lost && !refused && !crashed && !bad && !late)
         sim_fail(w, "request %u: error %u '%s' without a cause", i, r->code, r->error);
 }
 
@@ -142,6 +214,9 @@ void sim_check_end(world *w) {
         if (stats.pool_free[p] != stats.pool_pages[p]) sim_fail(w, "pool %u: pages leaked", p);
     w->total_hits += stats.prefix_hits;
     w->total_hit_tokens += stats.prefix_hit_tokens;
+    w->total_fetched += atomic_load(&j->store.hits);
+    for (uint32_t p = 0; p < 2; p++)
+        if (stats.pool_quarantined[p] != 0) sim_fail(w, "pool %u: pages in quarantine", p);
     if (!tr_scheduler_idle(s)) sim_fail(w, "scheduler is not idle");
     if (stats.protocol_errors != 0)
         sim_fail(w, "scheduler counted %lu protocol errors", (unsigned long)stats.protocol_errors);
