@@ -77,7 +77,7 @@ typedef struct tr_cuda_tiles {
     OP(kv_convert_bf16_int8, (tr_cuda_stream s, uint8_t * dst, uint32_t dst_t0, const uint8_t *src, uint32_t src_t0,   \
                               uint32_t n, uint32_t d, tr_cuda_rows tmp))                                               \
     /* [row, head, split], then [row, head] for the merge. parts: rows * heads * tr_cuda_ops_attn_splits() *           \
-     * tr_ops_attn_part_floats(d) floats; a.part, a.scratch and a.kv are not used, head takes the place of a.kv */                                                                \
+     * tr_ops_attn_part_floats(d) floats; a.part, a.scratch and a.kv are not used, head takes the place of a.kv */     \
     OP(attn, (tr_cuda_stream s, tr_kv_format format, tr_attn_args a, tr_kv_head head, float *parts))
 
 #define OP(name, args) void tr_cuda_ops_##name args;
