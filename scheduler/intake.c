@@ -1,5 +1,7 @@
 #include "scheduler/scheduler_state.h"
 
+#include "scheduler/preempt.h"
+
 #include <string.h>
 
 uint32_t tr_intake_find(const tr_scheduler *s, uint64_t rid) {
@@ -27,21 +29,24 @@ static uint32_t pages_wanted(const tr_kv_layout *l, uint32_t group, uint32_t fir
     return least > most ? least : most;
 }
 
-void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q) {
+static uint32_t max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
+
+void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q, uint32_t end) {
     const tr_scheduler_config *c = &s->config;
     q->prefill_end = e->prompt_len - e->forced;
     q->decode_end = e->max_tokens > 0 ? e->prompt_len + e->max_tokens - 1 : e->prompt_len;
+    q->promised = max_u32(q->prefill_end, min_u32(q->decode_end, end));
     q->need = (tr_kv_budget_need){0};
     uint32_t depth = s->component[PREFILL].max_in_flight;
     for (uint32_t g = 0; g < c->layout[0].n_groups; g++) {
         if (c->one_pool) {
-            q->need.pages[0][g] = pages_wanted(&c->layout[0], g, 0, q->decode_end, c->chunk, depth);
+            q->need.pages[0][g] = pages_wanted(&c->layout[0], g, 0, q->promised, c->chunk, depth);
             continue;
         }
         q->need.pages[0][g] = pages_wanted(&c->layout[0], g, 0, q->prefill_end, c->chunk, depth);
         if (q->decode_end > q->prefill_end)
             q->need.pages[1][g] = pages_wanted(&c->layout[1], g, window_begin(&c->layout[1].group[g], q->prefill_end),
-                                               q->decode_end, c->chunk, 1);
+                                               q->promised, c->chunk, 1);
     }
 }
 
@@ -180,7 +185,7 @@ void tr_intake_submit(tr_scheduler *s, const tr_msg_submit *m, tr_effects *fx) {
         tr_sequence *q = &s->sequence[slots[k]];
         write_entry(s, e, m, m->sample + k);
         *q = (tr_sequence){.table_version = q->table_version};
-        tr_intake_measure(s, e, q);
+        tr_intake_measure(s, e, q, UINT32_MAX);
         if (tr_kv_budget_possible(&s->config.layout[0], s->config.one_pool ? NULL : &s->config.layout[1], &q->need))
             continue;
         tr_error_set(&s->refusal, TR_UNAVAILABLE,
@@ -226,8 +231,9 @@ bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b) {
 /* Let one in that fits; false: no room now. */
 static bool admit(tr_scheduler *s, uint32_t slot, tr_kv_budget *budget) {
     tr_sequence *q = &s->sequence[slot];
-    tr_kv_budget_need need = q->need;
     tr_reuse reuse;
+    tr_intake_measure(s, entry_of(s, slot), q, tr_preempt_first_end(s, slot));
+    tr_kv_budget_need need = q->need;
     tr_reuse_find(s, slot, &reuse);
     if (reuse.leader != NO_SLOT && !s->config.one_pool) memset(need.pages[0], 0, sizeof need.pages[0]);
     if (!tr_kv_budget_admit(budget, &need, &reuse.known, &reuse.parked)) return false;
@@ -243,8 +249,9 @@ void tr_intake_admit(tr_scheduler *s) {
     tr_kv_budget budget;
     uint32_t stay = 0;
     bool full = false;
-    if (s->n_waiting == 0) return;
+    if (s->n_waiting == 0 || s->starving) return;
     tr_check(tr_intake_claims(s, &budget));
+    tr_preempt_leave_room(s, &budget);
     for (uint32_t i = 0; i < s->n_waiting; i++) {
         uint32_t slot = s->waiting[i];
         bool waits = full || tr_sample_waits(s, slot);

@@ -2,6 +2,7 @@
 
 #include "base/checked.h"
 #include "base/rng.h"
+#include "scheduler/preempt.h"
 
 #include <string.h>
 
@@ -26,7 +27,7 @@ static bool sound(const tr_scheduler_config *c) {
     if (c->context == 0 || c->context > TR_MAX_TOKENS || c->journal->context != c->context || c->vocab == 0)
         return false;
     if (c->chunk == 0 || c->max_rows < c->chunk || c->max_rows > TR_MAX_STEP_ROWS) return false;
-    if (c->max_batch == 0 || c->max_batch > TR_MAX_SPANS || c->max_waiting == 0) return false;
+    if (c->max_batch == 0 || c->max_batch > TR_MAX_SPANS || c->max_waiting == 0 || c->promise_tok == 0) return false;
     if (c->n_eos > TR_SCHEDULER_EOS_MAX || !layout_sound(c, &c->layout[0])) return false;
     if (c->one_pool) return true;
     return c->resharder != TR_NOBODY && layout_sound(c, &c->layout[1]) &&
@@ -214,6 +215,7 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     default: return;
     }
     tr_recovery_pump(s, fx);
+    tr_preempt_pump(s);
     tr_intake_admit(s);
     tr_keep_pump(s, fx);
     tr_handoff_pump(s, fx); /* what it finds moved can be decoded at once */
@@ -235,6 +237,8 @@ void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out) {
     out->prefix_hits = atomic_load(&s->config.journal->prefix_hits);
     out->prefix_hit_tokens = atomic_load(&s->config.journal->prefix_hit_tokens);
     out->prefix_query_tokens = atomic_load(&s->config.journal->prefix_query_tokens);
+    out->preemptions = atomic_load(&s->config.journal->preemptions);
+    out->preempted_tokens = atomic_load(&s->config.journal->preempted_tokens);
     for (uint32_t p = 0; p < pools_of(&s->config); p++) {
         out->pool_cached[p] = cached_pages(s, p);
         for (uint32_t g = 0; g < s->config.layout[p].n_groups; g++) {
@@ -261,6 +265,7 @@ static uint64_t digest_sequence(const tr_scheduler *s, uint32_t slot, uint64_t h
     h = tr_rng_hash(h, (uint64_t)load(&e->kv_moved) << 32 | load(&e->kv_decoded));
     h = tr_rng_hash(h, (uint64_t)q->issued << 32 | q->move_issued);
     h = tr_rng_hash(h, (uint64_t)q->part_end << 32 | q->part_layers);
+    h = tr_rng_hash(h, (uint64_t)q->promised << 33 | (uint64_t)q->stopped << 32 | load(&e->evictions));
     h = tr_rng_hash(h, (uint64_t)q->steps << 48 | (uint64_t)q->jobs << 32 | q->unsettled << 8 | e->deaths);
     for (uint32_t p = 0; p < 2; p++)
         for (uint32_t g = 0; g < TR_KV_GROUPS_MAX; g++)

@@ -4,6 +4,7 @@
  * keep.c        sequences to files and back
  * handoff.c     RESHARD jobs                                 recovery.c  peers, resets, poison, own restart
  * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known
+ * preempt.c     promises that grow while a sequence decodes, and who gives way when there is nothing left to promise
  * sample.c      n samples of one prompt: the leader is prefilled and draws n tokens, the others fork off its pages
  * Everything is level-triggered: an event changes state, then tr_batcher_pump and the flush of outputs do what the
  * state allows. So a lost moment (no room for effects, a peer away) is made up for at the next event.
@@ -44,7 +45,9 @@ typedef struct tr_sequence {
     bool finish_sent, released;
     bool fell;              /* scratch of a reset: was in flight at a counted death */
     tr_kv_table_row row[2]; /* one_pool: only row[0] */
-    tr_kv_budget_need need; /* pages that it may come to hold */
+    tr_kv_budget_need need; /* pages that it may come to hold: up to position `promised`, rounded up to a page */
+    uint32_t promised;
+    bool stopped; /* gives way: nothing is issued for it, until what is out has been confirmed */
     struct {
         uint64_t node;  /* of the last page that is known of it */
         uint32_t pages; /* that are known */
@@ -103,6 +106,7 @@ struct tr_scheduler {
     uint64_t last_decoded; /* order of the sequence served last: round robin */
     uint32_t last_phase;
     bool started, frontend_up, draining, more; /* more: something had to wait for room in the effects */
+    bool starving;                             /* a running sequence waits for pages: nobody else is let in */
     tr_error refusal;                          /* text of the refusal in the effects */
     tr_scheduler_stats stats;
 };
@@ -152,8 +156,9 @@ void tr_intake_release(tr_scheduler *s, const tr_msg_release *m);
 void tr_intake_admit(tr_scheduler *s);
 /* Add up what is promised. False: more than there is, some table is damaged. */
 bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b);
-/* Spans of positions and pages that an entry's life needs. */
-void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q);
+/* Spans of positions of an entry's life, and pages that it needs to get to position `end` (cut to decode_end, not
+ * below prefill_end). */
+void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q, uint32_t end);
 void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot); /* by order of arrival */
 
 /* reuse.c */
@@ -203,6 +208,7 @@ void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t 
 bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token);
 /* A suspect is cleared when all that was in flight at the death has been confirmed since. */
 void tr_progress_clear_suspect(tr_journal_entry *e);
+void tr_progress_remove(uint32_t *list, uint32_t *n, uint32_t slot);
 /* Give back what nothing can touch any more; frees the slot of a released request. */
 void tr_progress_check_end(tr_scheduler *s, uint32_t slot); /* all tokens there, or all positions computed */
 void tr_progress_tidy(tr_scheduler *s, uint32_t slot);

@@ -420,6 +420,7 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     w->max_batch = tr_options_u32(o, TR_OPTION_MAX_BATCH);
     w->max_waiting = tr_options_u32(o, TR_OPTION_MAX_WAITING);
     w->prefix_cache = strcmp(tr_options_text(o, TR_OPTION_PREFIX_CACHE), "on") == 0;
+    w->reserve_full = strcmp(tr_options_text(o, TR_OPTION_RESERVE), "full") == 0;
     w->watermark = tr_options_u32(o, TR_OPTION_WATERMARK);
     w->kv_memory = tr_options_u64(o, TR_OPTION_KV_MEMORY);
     TR_TRY(find_save_dir(tr_options_text(o, TR_OPTION_HANDOFF_SAVE_DIR), t, err));

@@ -88,6 +88,14 @@ static json_t *prefix_json(tr_runtime *rt) {
     return j;
 }
 
+static json_t *preemption_json(tr_runtime *rt) {
+    const tr_journal *journal = rt->segment[TR_SEGMENT_JOURNAL];
+    json_t *j = json_object();
+    json_object_set_new(j, "count", json_integer((json_int_t)atomic_load(&journal->preemptions)));
+    json_object_set_new(j, "tokens", json_integer((json_int_t)atomic_load(&journal->preempted_tokens)));
+    return j;
+}
+
 char *tr_status_json(tr_runtime *rt) {
     json_t *root = json_object(), *actors = json_array(), *pools = json_array();
     for (uint32_t a = 0; a < rt->company->n_actors; a++) json_array_append_new(actors, actor_json(rt, a));
@@ -98,6 +106,7 @@ char *tr_status_json(tr_runtime *rt) {
     json_object_set_new(root, "actors", actors);
     json_object_set_new(root, "pools", pools);
     json_object_set_new(root, "requests", requests_json(rt));
+    json_object_set_new(root, "preemptions", preemption_json(rt));
     if (rt->company->prefix_cache) json_object_set_new(root, "prefix_cache", prefix_json(rt));
     char *text = json_dumps(root, JSON_COMPACT);
     json_decref(root);

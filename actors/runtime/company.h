@@ -126,8 +126,8 @@ typedef struct tr_company {
     char ops[16];           /* kernel set, tr_ops_find */
     uint32_t transport_zmq; /* 1: transport.local: zmq */
     uint32_t unified, exclusive, one_pool;
-    uint32_t prefix_cache, one_path, watermark; /* as in tr_scheduler_config */
-    tr_siphash_key prefix_key;                  /* random, of this start */
+    uint32_t prefix_cache, one_path, watermark, promise_tok; /* as in tr_scheduler_config */
+    tr_siphash_key prefix_key;                               /* random, of this start */
     uint32_t context, chunk, max_rows, max_batch, max_waiting, n_slots;
     uint32_t max_in_flight[2];
     uint32_t vocab, hidden, instruct;

@@ -44,6 +44,7 @@ typedef struct tr_company_build_want {
     uint32_t side_node[2];                                       /* index of the node of each side */
     bool prefix_cache;  /* prompts use what earlier ones with the same beginning left */
     uint32_t watermark; /* per cent of the KV pages that stay unpromised while anything runs */
+    bool reserve_full;  /* pages up to max_tokens are set aside when a request is let in: it never gives way */
     bool files;         /* sequences may be saved and restored */
 } tr_company_build_want;
 
