@@ -119,7 +119,7 @@ static void evict(tr_scheduler *s, uint32_t slot) {
 
 static bool at_rest(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    return q->steps == 0 && q->jobs == 0 && q->unsettled == 0;
+    return q->steps == 0 && q->unsettled == 0 && !tr_transfer_flies(q->transfer);
 }
 
 /* Until it has grown, or has to wait: for what is in flight of a victim, or, the last one itself, for those before. */
