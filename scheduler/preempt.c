@@ -1,6 +1,7 @@
 #include "scheduler/preempt.h"
 
-#include "scheduler/scheduler_state.h"
+#include "scheduler/order.h"
+#include "scheduler/reuse.h"
 
 static bool promises_all(const tr_scheduler *s) { return s->config.promise_tok == TR_SCHEDULER_PROMISE_ALL; }
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -63,9 +64,9 @@ bool tr_preempt_may(const tr_scheduler *s, uint32_t slot) {
     return q->state == SEQUENCE_RUNNING && pages > 0 && !tr_sample_is_source(s, slot);
 }
 
-/* The last in order of arrival: it has lost least, and those that came first end first. */
+/* The last of those that run: who came first, or is more urgent, ends first. */
 uint32_t tr_preempt_victim(const tr_scheduler *s, uint32_t slot) {
-    for (uint32_t i = s->n_running; i-- > 0 && entry_of(s, s->running[i])->order > entry_of(s, slot)->order;)
+    for (uint32_t i = s->n_running; i-- > 0 && tr_order_before(s, slot, s->running[i]);)
         if (tr_preempt_may(s, s->running[i])) return s->running[i];
     return NO_SLOT;
 }
@@ -78,6 +79,7 @@ static void forget(tr_journal_entry *e) {
     publish(&e->start[1], 0);
     publish(&e->start[0], 0);
     publish(&e->fork, 0);
+    publish(&e->fetch_end, 0);
     if (load(&e->restored) == TR_JOURNAL_FILE_DONE)
         publish(&e->restored, TR_JOURNAL_FILE_OPEN); /* from the file again */
     e->prefilled_ns = 0;
@@ -111,15 +113,20 @@ static void evict(tr_scheduler *s, uint32_t slot) {
     publish(&e->evictions, load(&e->evictions) + 1);
     tr_progress_remove(s->running, &s->n_running, slot);
     tr_intake_insert(s, s->waiting, &s->n_waiting, slot);
-    *q = (tr_sequence){
-        .state = SEQUENCE_WAITING, .table_version = q->table_version + 1, .sent = q->sent, .announce = q->announce};
+    *q = (tr_sequence){.state = SEQUENCE_WAITING,
+                       .table_version = q->table_version + 1,
+                       .client = q->client,
+                       .issued_ns = q->issued_ns,
+                       .sent = q->sent,
+                       .announce = q->announce};
     tr_intake_measure(s, e, q, 0);
+    s->admission_due = true;
     if (fork > 0) tr_progress_tidy(s, fork - 1);
 }
 
 static bool at_rest(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    return q->steps == 0 && q->unsettled == 0 && !tr_transfer_flies(q->transfer);
+    return q->steps == 0 && q->store_jobs == 0 && q->unsettled == 0 && !tr_transfer_flies(q->transfer);
 }
 
 /* Until it has grown, or has to wait: for what is in flight of a victim, or, the last one itself, for those before. */

@@ -7,29 +7,31 @@
  * prefill) -> decode -> done -> free. prompt positions [0, prompt - forced) are prefilled; the forced tail and
  * generated tokens are decoded (known tokens several at once). Position p's token is tokens[p]; computing position p
  * yields the token p + 1, sampled when not known yet. Admission: pages for the whole prompt in the prefill pool, and
- * for it and promise_tok more tokens in the decode pool, are promised, all or nothing, in order of arrival; so a
- * hand-off never meets a full pool. The promise grows while the sequence decodes; where nothing is left, the last that
- * arrived gives way and is computed again (preempt.c, which says why everything ends). A request that could not reach
- * its end alone is refused at SUBMIT. Prefix cache (reuse.c): what the pools still hold of an earlier prompt with the
- * same beginning is neither computed nor moved again; kv_* of the journal begin there. Recovery: a stage dies -> when
- * it is up again RESET with a higher epoch to every stage of its pipeline; when all have answered, the steps in flight
- * are issued again. The scheduler itself restarts -> reset of everything first, bitmaps rebuilt from the tables of open
- * entries, then work goes on from the journal's kv_* counts. Pages are never reused while a step or job that could
- * still touch them is unconfirmed. Poison: a request in flight at two counted deaths of what computes it, with what was
- * in flight then not confirmed in between, ends with an error; until cleared it runs alone, so that the next death
- * names one. End token: ends the request with STOP and is no output token. A span that a stage reports as failed ends
- * its request alone; the pipeline is reset and the rest runs again. Contract of the frontend: every OUTPUT with finish
- * is answered by RELEASE (also for a rid that it does not know, and for a refusal); OUTPUT without finish of a rid that
- * it does not know by CANCEL; tokens below the index that it has are repeats; an OUTPUT whose index lies beyond what it
- * has was meant for its predecessor and is ignored (all is told again from 0 after PEER_UP). After PEER_UP of the
- * scheduler it repeats SUBMITs without ACCEPTED and CANCELs without end. Numbers: no float arithmetic decides anything
- * here; no clock. Cost of a step: O(slots). */
+ * for it and promise_tok more tokens in the decode pool, are promised, all or nothing, in the order of policy.h; so a
+ * hand-off never meets a full pool. The promise grows while the sequence decodes; where nothing is left, the last of
+ * those that run gives way and is computed again (preempt.h, which says why everything ends). A request that could not
+ * reach its end alone is refused at SUBMIT. Prefix cache (reuse.c): what the pools still hold of an earlier prompt with
+ * the same beginning is neither computed nor moved again; kv_* of the journal begin there. Recovery: a stage dies ->
+ * when it is up again RESET with a higher epoch to every stage of its pipeline; when all have answered, the steps in
+ * flight are issued again. The scheduler itself restarts -> reset of everything first, bitmaps rebuilt from the tables
+ * of open entries, then work goes on from the journal's kv_* counts. Pages are never reused while a step or job that
+ * could still touch them is unconfirmed. Poison: a request in flight at two counted deaths of what computes it, with
+ * what was in flight then not confirmed in between, ends with an error; until cleared it runs alone, so that the next
+ * death names one. End token: ends the request with STOP and is no output token. A span that a stage reports as failed
+ * ends its request alone; the pipeline is reset and the rest runs again. Contract of the frontend: every OUTPUT with
+ * finish is answered by RELEASE (also for a rid that it does not know, and for a refusal); OUTPUT without finish of a
+ * rid that it does not know by CANCEL; tokens below the index that it has are repeats; an OUTPUT whose index lies
+ * beyond what it has was meant for its predecessor and is ignored (all is told again from 0 after PEER_UP). After
+ * PEER_UP of the scheduler it repeats SUBMITs without ACCEPTED and CANCELs without end. Order and size of steps:
+ * policy.h, by times that the events tell (cost.h); no clock. Cost of a step: O(running), of an event that lets
+ * somebody in, or lets somebody grow, O(slots). */
 #ifndef TR_SCHEDULER_H
 #define TR_SCHEDULER_H
 #include "base/siphash.h"
 #include "base/status.h"
 #include "kv/kv_layout.h"
 #include "scheduler/journal.h"
+#include "scheduler/policy.h"
 #include "transport/event.h"
 
 #include <stdbool.h>
@@ -55,13 +57,18 @@ typedef struct tr_scheduler_config {
     uint32_t frontend, resharder; /* actor indices */
     uint32_t resharder_to;        /* with two_resharders: the one that writes the decode pool, on another node */
     uint32_t two_resharders;
-    uint32_t chunk;        /* prompt tokens of one prefill step at most */
-    uint32_t max_rows;     /* rows of any step at most (>= chunk) */
-    uint32_t max_batch;    /* sequences of one decode step at most */
-    uint32_t max_waiting;  /* SUBMITs beyond are refused (code 69) */
-    uint32_t one_pool;     /* 1: prefill and decode use the same pool; hand-off is a change of owner */
-    uint32_t prefix_cache; /* 1: a prompt uses what earlier ones with the same beginning left in the pools */
-    uint32_t one_path;     /* 1: both phases have one precision: pages of generated tokens are such a beginning too */
+    tr_policy_id policy;
+    uint64_t slo_ns;           /* wanted between two tokens of a stream; 0: see policy.c */
+    uint32_t fair;             /* 1: clients are admitted by what they have had, not by arrival alone */
+    uint32_t has_store, store; /* has_store 1: store is the actor of a store of prefixes outside of the company */
+    uint32_t store_least;      /* it is asked where it could save that many prompt tokens or more */
+    uint32_t chunk;            /* prompt tokens of one prefill step at most */
+    uint32_t max_rows;         /* rows of any step at most (>= chunk) */
+    uint32_t max_batch;        /* sequences of one decode step at most */
+    uint32_t max_waiting;      /* SUBMITs beyond are refused (code 69) */
+    uint32_t one_pool;         /* 1: prefill and decode use the same pool; hand-off is a change of owner */
+    uint32_t prefix_cache;     /* 1: a prompt uses what earlier ones with the same beginning left in the pools */
+    uint32_t one_path; /* 1: both phases have one precision: pages of generated tokens are such a beginning too */
     tr_siphash_key prefix_key; /* random, of this start of the company */
     uint32_t watermark;        /* per cent of the pages that stay unpromised while anything runs */
     uint32_t promise_tok;      /* an admission promises pages for so many tokens behind those that are known, 1 or more;
@@ -86,6 +93,7 @@ typedef struct tr_scheduler_stats {
     uint32_t running, waiting, draining;  /* draining: 1 after DRAIN or STOP */
     uint32_t pool_pages[2], pool_free[2]; /* over all groups */
     uint32_t pool_cached[2];              /* of the free ones, those in which a prefix is known */
+    uint32_t pool_quarantined[2];         /* as in the journal */
     uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests; prompt tokens */
     uint64_t preemptions, preempted_tokens;
     uint64_t steps[2], rows[2], handoffs, handoff_bytes, handoff_ns, replays, protocol_errors, finished, failed;

@@ -310,6 +310,7 @@ static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids
                               .top_k = m->top_k,
                               .seed = m->seed,
                               .ignore_eos = m->ignore_eos,
+                              .priority = m->priority,
                               .stop = m->stop,
                               .logits = m->logits,
                               .save = m->save,
@@ -317,7 +318,8 @@ static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids
                               .restore_end = m->restore_end,
                               .cache_salt = m->cache_salt,
                               .n = n,
-                              .sample = first}};
+                              .sample = first,
+                              .timeout_ms = m->timeout_ms}};
     tr_status status = add_requests(f, from, m, rid, first, n, ids.len) ? TR_OK : TR_EXHAUSTED;
     if (status == TR_OK) {
         tr_request *r = tr_request_find(&f->requests, rid + first);

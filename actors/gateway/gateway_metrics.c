@@ -48,7 +48,11 @@ char *tr_gateway_metrics(tr_gateway *g, size_t *len_out) {
     family(f, "vllm:kv_cache_usage_perc", "gauge", "Share of the decode pool's pages that are taken.");
     uint32_t used = in_use(g, g->rt->company->one_pool ? 0 : 1, &pages);
     fprintf(f, "vllm:kv_cache_usage_perc{model_name=\"%s\"} %.6f\n", model, pages ? (double)used / pages : 0.0);
-    const tr_journal *journal = g->rt->segment[TR_SEGMENT_JOURNAL];
+    family(f, "troupe:kv_pages_quarantined", "gauge",
+           "Pages that something unconfirmed could still touch, over both pools.");
+    tr_journal *journal = g->rt->segment[TR_SEGMENT_JOURNAL];
+    fprintf(f, "troupe:kv_pages_quarantined %u\n",
+            atomic_load(&journal->quarantined[0]) + atomic_load(&journal->quarantined[1]));
     family(f, "vllm:num_preemptions_total", "counter", "Requests that gave their KV pages to an earlier one.");
     fprintf(f, "vllm:num_preemptions_total{model_name=\"%s\"} %" PRIu64 "\n", model,
             atomic_load(&journal->preemptions));

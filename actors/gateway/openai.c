@@ -32,7 +32,7 @@ bool tr_openai_refuse(tr_openai_refusal *r, int status, const char *param, const
 
 /* ---- parameters ---- */
 
-typedef enum type { U32, U64, F32, BOOL, NEUTRAL } type;
+typedef enum type { U32, U64, I32, F32, BOOL, NEUTRAL } type;
 
 #define PARAM(field) offsetof(tr_openai_request, field)
 
@@ -53,6 +53,7 @@ static const struct parameter {
     {"best_of", C, U32, 1, TR_MAX_SAMPLES, PARAM(best_of)},
     {"seed", C | H, U64, 0, 9007199254740992.0, PARAM(params.seed)},
     {"ignore_eos", C | H, BOOL, 0, 1, PARAM(params.ignore_eos)},
+    {"priority", C | H, I32, -1e6, 1e6, PARAM(params.priority)},
     {"stream", C | H, BOOL, 0, 1, PARAM(stream)},
     {"echo", C, BOOL, 0, 1, PARAM(echo)},
     {"add_generation_prompt", H, BOOL, 0, 1, PARAM(add_generation_prompt)},
@@ -86,6 +87,7 @@ static bool number(const struct parameter *p, const json_t *v, tr_openai_request
         return tr_openai_refuse(refusal, 400, p->name, "invalid_value", "%s: %g is not between %g and %g", p->name, d,
                                 p->low, p->high);
     if (p->type == U32) *(uint32_t *)at = (uint32_t)d;
+    if (p->type == I32) *(int32_t *)at = (int32_t)d;
     if (p->type == U64) *(uint64_t *)at = (uint64_t)json_integer_value(v);
     if (p->type == F32) *(float *)at = (float)d;
     return true;
