@@ -115,7 +115,6 @@ static void evict(tr_scheduler *s, uint32_t slot) {
     tr_intake_insert(s, s->waiting, &s->n_waiting, slot);
     *q = (tr_sequence){.state = SEQUENCE_WAITING,
                        .table_version = q->table_version + 1,
-                       .client = q->client,
                        .issued_ns = q->issued_ns,
                        .sent = q->sent,
                        .announce = q->announce};
