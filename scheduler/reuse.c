@@ -33,7 +33,9 @@ void tr_reuse_find(tr_scheduler *s, uint32_t slot, tr_reuse *r) {
     const tr_sequence *q = &s->sequence[slot];
     *r = (tr_reuse){.leader = NO_SLOT};
     if (tr_sample_find_fork(s, slot, r)) return;
-    if (!s->config.prefix_cache || entry_of(s, slot)->logits == 1 || entry_of(s, slot)->restore[0]) return;
+    if (!s->config.prefix_cache || entry_of(s, slot)->logits == TR_LOGITS_ALL ||
+        entry_of(s, slot)->logits == TR_LOGITS_HIDDEN || entry_of(s, slot)->restore[0])
+        return;
     find_in(s, slot, 0, q->prefill_end - 1, 0, r);
     if (s->config.one_pool)
         r->start[1] = r->start[0];

@@ -21,7 +21,7 @@
 #include "kv/kv_table.h"
 #include "scheduler/scheduler.h"
 
-enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2 }; /* flags of a span, transport/schema.h */
+enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2, SPAN_EDIT = 4, SPAN_HIDDEN = 8 }; /* flags of a span, transport/schema.h */
 enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, COMPONENTS = 3 };
 enum { JOBS_MAX = 16, POISON_DEATHS = 2, NO_SLOT = UINT32_MAX };
 enum { COPIES_A_SPAN = TR_MAX_COPIES / TR_MAX_SPANS };
@@ -171,6 +171,13 @@ void tr_reuse_take(tr_scheduler *s, uint32_t slot, const tr_reuse *r);
 /* What is confirmed of the sequence can be found from now on. */
 void tr_reuse_learn(tr_scheduler *s, uint32_t slot);
 
+/* A token that was drawn, with log-probabilities where its request asks for them. */
+typedef struct tr_progress_token {
+    uint32_t id;
+    const uint32_t *logprob_ids; /* [logprobs of the request] */
+    const float *logprobs;
+} tr_progress_token;
+
 /* sample.c */
 uint32_t tr_sample_leader(const tr_scheduler *s, uint32_t slot);             /* slot, NO_SLOT: none, or itself */
 uint32_t tr_sample_find(const tr_scheduler *s, uint32_t leader, uint32_t k); /* slot of sample k, or NO_SLOT */
@@ -185,7 +192,7 @@ void tr_sample_copied(tr_scheduler *s, uint32_t slot);
 /* A page of it is still to be copied: it gives nothing back. */
 bool tr_sample_is_source(const tr_scheduler *s, uint32_t slot);
 /* Tokens that a span of the leader drew, one a sample. */
-void tr_sample_drawn(tr_scheduler *s, uint32_t leader, uint32_t position, const uint32_t *tokens);
+void tr_sample_drawn(tr_scheduler *s, uint32_t leader, uint32_t position, const tr_progress_token *tokens);
 /* What cannot be computed for the leader cannot be for those that wait for it. */
 void tr_sample_failed(tr_scheduler *s, uint32_t leader);
 
@@ -199,8 +206,8 @@ void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m, tr_
 void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end); /* positions [0, end) are handed over */
 void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t keep, uint32_t code, const char *error,
                      uint32_t error_len);
-/* Append a sampled token. The end token ends the request and is no output token. False: the request has ended. */
-bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token);
+/* Append it. The end token and stop tokens end the request and are no output tokens. False: the request has ended. */
+bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, const tr_progress_token *token);
 /* A suspect is cleared when all that was in flight at the death has been confirmed since. */
 void tr_progress_clear_suspect(tr_journal_entry *e);
 /* Give back what nothing can touch any more; frees the slot of a released request. */
