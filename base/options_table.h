@@ -11,8 +11,8 @@
     X(PLAN, plan, 1, "MODEL | -f TOPOLOGY", "show placement and memory, start nothing")                                \
     X(EVAL, eval, 1, "MODEL | -f TOPOLOGY", "perplexity and log-probabilities of a text, through the real actors")     \
     X(TOKENIZE, tokenize, 1, "MODEL", "token ids of a text")                                                           \
-    X(BENCH, bench, 1, "model MODEL | model -f TOPOLOGY | kernel [FILTER]",                                            \
-      "speed through the real actors, or of each operation")                                                           \
+    X(BENCH, bench, 1, "model MODEL | model -f TOPOLOGY | kernel [FILTER] | serve",                                    \
+      "speed through the real actors, of each operation, or of a server")                                              \
     X(STATUS, status, 1, "", "actors, pools and requests of a running company")                                        \
     X(DRAIN, drain, 1, "", "let a running company accept nothing new")                                                 \
     X(STOP, stop, 1, "", "stop a running company; returns when every process is gone")                                 \
@@ -145,7 +145,7 @@
     X(REPETITION, "", "--repetition-penalty", 0, F64, 0, 100, 0, "1", "", "X", TR_CMD_ASK,                             \
       "logits of tokens of prompt and output are divided by it; 1: off")                                               \
     X(MIN_TOKENS, "", "--min-tokens", 0, U32, 0, 131072, 0, "0", "", "N", TR_CMD_ASK, "no end before so many tokens")  \
-    X(SEED, "", "--seed", 0, U64, 0, 0, 0, "0", "", "N", TR_CMD_ASK, "key of the draws")                               \
+    X(SEED, "", "--seed", 0, U64, 0, 0, 0, "0", "", "N", TR_CMD_ASK | TR_CMD_BENCH, "key of the draws")                \
     X(SAMPLES, "", "--samples", 0, U32, 1, 16, 0, "1", "", "N", TR_CMD_ASK,                                            \
       "samples of the prompt, one text after the other; see --temp and --seed")                                        \
     X(STOP_TEXT, "", "--stop", 0, TEXT, 0, 0, 0, "", "", "TEXT", TR_CMD_ASK, "end the output here (repeatable)")       \
@@ -186,6 +186,24 @@
       "both phases in this precision")                                                                                 \
     X(BENCH_OUT, "", "--output", 'o', CHOICE, 0, 0, 0, "md", "md|json|csv", "FORMAT", TR_CMD_BENCH,                    \
       "form of the result")                                                                                            \
+    X(URL, "", "--url", 0, TEXT, 0, 0, 0, "http://127.0.0.1:8000", "", "URL", TR_CMD_BENCH,                            \
+      "serve: the server, troupe or any other with the OpenAI API; OPENAI_API_KEY holds its key")                      \
+    X(REQUESTS, "", "--num-prompts", 0, U32, 1, 1000000, 0, "100", "", "N", TR_CMD_BENCH,                              \
+      "serve: requests; of a trace the first N, default all")                                                          \
+    X(RATE, "", "--request-rate", 0, F64, 0, 100000, 0, "0", "", "R", TR_CMD_BENCH,                                    \
+      "serve: requests a second on average; 0: all at once, of a trace its own times")                                 \
+    X(CONCURRENCY, "", "--max-concurrency", 0, U32, 0, 1024, 0, "0", "", "N", TR_CMD_BENCH,                            \
+      "serve: requests open at the same time, at most; 0: 1024")                                                       \
+    X(SPREAD, "", "--length-spread", 0, F64, 0, 1, 0, "0", "", "S", TR_CMD_BENCH,                                      \
+      "serve: lengths are uniform in [1 - S, 1 + S] times -p and -n")                                                  \
+    X(TRACE, "", "--trace", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_BENCH,                                            \
+      "serve: arrivals and lengths from a trace, .csv (Azure) or .jsonl (Mooncake)")                                   \
+    X(LENGTH_SCALE, "", "--length-scale", 0, F64, 0, 1000, 0, "1", "", "X", TR_CMD_BENCH,                              \
+      "serve: factor on the lengths of a trace")                                                                       \
+    X(PROMPT_MAX, "", "--prompt-max", 0, U32, 1, 131072, 0, "131072", "", "N", TR_CMD_BENCH,                           \
+      "serve: longer prompts are cut to N tokens")                                                                     \
+    X(GOODPUT, "", "--goodput", 0, TEXT, 0, 0, 0, "", "", "ttft:MS,itl:MS,...", TR_CMD_BENCH,                          \
+      "serve: count the requests within these limits; also tpot and e2el")                                             \
     X(HELP, "", "--help", 'h', FLAG, 0, 0, 0, "", "", "", TR_CMD_ALL, "this text")
 
 /* Where the help of a command says less or something else than the page of all options: X(ID, commands, help). */

@@ -13,7 +13,7 @@ from peers_base import Fail, cache_dir, derived, load, positive, run, say, test_
 
 PACKAGE, VERSION = "llama-cpp-python", "0.3.36"
 NEEDED = ["llama-bench", "llama-quantize"]
-PARTS = ["llama-batched-bench", "llama-simple", "llama-completion"]  # each of one part, which is left out without it
+PARTS = ["llama-batched-bench", "llama-simple", "llama-completion", "llama-server"]  # each of one part, which is left out without it
 
 
 def has(folder, tools):

@@ -6,13 +6,10 @@ static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 static bool suspect(const tr_scheduler *s, uint32_t slot) { return entry_of(s, slot)->deaths > 0; }
 
-static bool settled(const tr_scheduler *s, const tr_sequence *q, uint32_t phase) {
-    return (q->unsettled >> component_of(s, phase) & 1) == 0;
-}
-
 static bool prefill_ready(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    return settled(s, q, PREFILL) && q->issued < q->prefill_end && !tr_keep_restoring(s, slot);
+    return (q->unsettled & 1u << component_of(s, PREFILL)) == 0 && q->issued < q->prefill_end &&
+           !tr_keep_restoring(s, slot);
 }
 
 /* In the decode phase: all handed over, something left to compute. */
@@ -25,13 +22,13 @@ static bool decode_ready(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
     uint32_t done = load(&e->kv_decoded);
-    return decoding(s, slot) && q->unsettled == 0 && q->steps == 0 && done < q->decode_end && load(&e->n_tokens) > done;
+    return decoding(s, slot) && settled(q) && q->steps == 0 && done < q->decode_end && load(&e->n_tokens) > done;
 }
 
 /* Span of the flight that this sequence can go on from before the token that it samples is known, or NULL. */
 static const tr_msg_span *followed(const tr_scheduler *s, const tr_flight *source, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    if (source == NULL || q->state != SEQUENCE_RUNNING || q->steps != 1 || q->unsettled != 0) return NULL;
+    if (source == NULL || q->state != SEQUENCE_RUNNING || q->steps != 1 || !settled(q)) return NULL;
     for (uint32_t i = 0; i < source->n_spans; i++) {
         const tr_msg_span *span = &source->spans[i];
         if (span->slot == slot)

@@ -1,5 +1,11 @@
 #include "scheduler/scheduler_state.h"
 
+static tr_transfer_action transfer(tr_scheduler *s, uint32_t slot, tr_transfer_event event) {
+    const tr_transfer_action action = tr_transfer_step(&s->sequence[slot].transfer, event);
+    tr_check(action != TR_TRANSFER_DO_WRONG);
+    return action;
+}
+
 bool tr_handoff_hold_pages(tr_scheduler *s, uint32_t slot, const uint32_t *tok_min, uint32_t tok1) {
     const uint32_t p = pool_of(s, DECODE);
     const tr_kv_layout *l = &s->config.layout[p];
@@ -22,6 +28,10 @@ void tr_handoff_issue(tr_scheduler *s, uint32_t slot, tr_handoff_job *job, tr_ef
     job->job = c->next_id++;
     c->in_flight++;
     q->jobs++;
+    transfer(s, slot,
+             job->file == TR_HANDOFF_SAVE      ? TR_TRANSFER_ON_ISSUE_SAVE
+             : job->file == TR_HANDOFF_RESTORE ? TR_TRANSFER_ON_ISSUE_RESTORE
+                                               : TR_TRANSFER_ON_ISSUE_MOVE);
     if (job->file) {
         /* moves nothing */
     } else if (job->part) {
@@ -55,8 +65,7 @@ tr_handoff_job *tr_handoff_free_job(tr_scheduler *s) {
 
 static bool moves(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    return !s->config.one_pool && q->decode_end > q->prefill_end && !(q->unsettled & 1u << RESHARDER) &&
-           !tr_keep_restoring(s, slot);
+    return !s->config.one_pool && q->decode_end > q->prefill_end && !tr_keep_restoring(s, slot);
 }
 
 /* The span of a running step that comes next for this sequence; NULL: none. */
@@ -129,14 +138,97 @@ void tr_handoff_pump(tr_scheduler *s, tr_effects *fx) {
     }
 }
 
-void tr_handoff_drop_job(tr_scheduler *s, tr_handoff_job *job) {
-    tr_sequence *q = &s->sequence[job->slot];
+/* Jobs are done, and answered, in the order in which they were issued. */
+static bool older_job(const tr_scheduler *s, uint64_t job) {
+    for (uint32_t i = 0; i < JOBS_MAX; i++)
+        if (s->job[i].used && s->job[i].job < job) return true;
+    return false;
+}
+
+static tr_handoff_job *find_job(tr_scheduler *s, const tr_msg_reshard_done *m) {
+    for (uint32_t i = 0; i < JOBS_MAX && m->epoch == s->component[RESHARDER].epoch; i++)
+        if (s->job[i].used && s->job[i].job == m->job) return &s->job[i];
+    return NULL;
+}
+
+static void forget(tr_scheduler *s, tr_handoff_job *job) {
     job->used = false;
     s->component[RESHARDER].in_flight--;
+    s->sequence[job->slot].jobs--;
+}
+
+static void count(tr_scheduler *s, const tr_handoff_job *job, const tr_msg_reshard_done *m) {
+    tr_journal_entry *e = entry_of(s, job->slot);
+    if (job->file) return;
+    s->stats.handoffs++;
+    s->stats.handoff_bytes += m->bytes;
+    s->stats.handoff_ns += m->ns;
+    e->handoff_bytes += m->bytes;
+    e->handoff_ns += m->ns;
+}
+
+static void obey(tr_scheduler *s, const tr_handoff_job *job, tr_transfer_action action, const tr_msg_reshard_done *m) {
+    static const char failed[] = "hand-off to the decode pool failed; see the log of the resharder";
+    if (action == TR_TRANSFER_DO_FAIL)
+        tr_progress_end(s, job->slot, TR_FINISH_ERROR, UINT32_MAX, 70, failed, sizeof failed - 1);
+    else if (action == TR_TRANSFER_DO_RECOMPUTE || action == TR_TRANSFER_DO_UNSAVED ||
+             (action == TR_TRANSFER_DO_TAKE && job->file))
+        tr_keep_done(s, job, m);
+    else if (action == TR_TRANSFER_DO_TAKE && !job->part)
+        tr_progress_moved(s, job->slot, job->tok1);
+}
+
+void tr_handoff_done(tr_scheduler *s, const tr_msg_reshard_done *m, tr_effects *fx) {
+    const tr_component *c = &s->component[RESHARDER];
+    tr_handoff_job *job = find_job(s, m);
+    if (job == NULL) return; /* of an older epoch, or answered already */
+    tr_sequence *q = &s->sequence[job->slot];
+    const bool good = m->status == 0;
+    const bool next =
+        job->part || job->file || q->state == SEQUENCE_ENDED || job->tok0 == load(&entry_of(s, job->slot)->kv_moved);
+    /* The job before this one, or its answer, was lost with a connection: a reset is on the way. */
+    if (good && (older_job(s, job->job) || !next)) return;
+    forget(s, job);
+    count(s, job, m);
+    obey(s, job,
+         transfer(s, job->slot,
+                  good ? (q->jobs > 0 ? TR_TRANSFER_ON_ANSWER : TR_TRANSFER_ON_ANSWER_LAST)
+                       : (q->jobs > 0 ? TR_TRANSFER_ON_REFUSED : TR_TRANSFER_ON_REFUSED_LAST)),
+         m);
+    tr_progress_tidy(s, job->slot);
+    /* The other of two resharders still waits for what does not come. */
+    if (!good && !job->file && c->n > 1 && c->state == COMPONENT_RUNNING) tr_recovery_reset(s, RESHARDER, fx);
+}
+
+static void drop_job(tr_scheduler *s, tr_handoff_job *job, bool counted) {
+    tr_sequence *q = &s->sequence[job->slot];
+    tr_journal_entry *e = entry_of(s, job->slot);
+    if (counted && !job->file) {
+        q->fell = true;
+        e->suspect_move = job->tok1 > e->suspect_move ? job->tok1 : e->suspect_move;
+    }
+    forget(s, job);
     s->stats.replays++;
-    q->jobs--;
-    if (q->state != SEQUENCE_ENDED) q->move_issued = load(&entry_of(s, job->slot)->kv_moved);
+    if (q->state != SEQUENCE_ENDED) q->move_issued = load(&e->kv_moved);
     q->part_layers = 0;
     if (job->file) tr_keep_dropped(s, job);
-    tr_progress_tidy(s, job->slot);
+}
+
+void tr_handoff_lost(tr_scheduler *s) {
+    for (uint32_t i = 0; i < s->n_slots; i++) transfer(s, i, TR_TRANSFER_ON_DOWN);
+}
+
+void tr_handoff_settled(tr_scheduler *s, bool counted) {
+    for (uint32_t i = 0; i < JOBS_MAX; i++)
+        if (s->job[i].used) drop_job(s, &s->job[i], counted);
+    for (uint32_t i = 0; i < s->n_slots; i++) transfer(s, i, TR_TRANSFER_ON_SETTLED);
+}
+
+void tr_handoff_end(tr_scheduler *s, uint32_t slot) { transfer(s, slot, TR_TRANSFER_ON_END); }
+
+void tr_handoff_take_over(tr_scheduler *s, uint32_t slot) {
+    tr_sequence *q = &s->sequence[slot];
+    const bool ended = q->state == SEQUENCE_ENDED, unknown = s->component[RESHARDER].n > 0;
+    q->transfer = ended ? TR_TRANSFER_ENDED : TR_TRANSFER_OPEN;
+    if (unknown) q->transfer = ended ? TR_TRANSFER_DRAIN_LOST : TR_TRANSFER_MOVE_LOST;
 }

@@ -41,7 +41,7 @@ static void drop_pages(tr_scheduler *s, uint32_t slot) {
 
 static bool restore_job(tr_scheduler *s, uint32_t slot, tr_handoff_job *job) {
     const tr_sequence *q = &s->sequence[slot];
-    if (q->state != SEQUENCE_RUNNING || q->jobs > 0 || q->unsettled != 0 || !tr_keep_restoring(s, slot)) return false;
+    if (q->state != SEQUENCE_RUNNING || q->jobs > 0 || !settled(q) || !tr_keep_restoring(s, slot)) return false;
     job->file = TR_HANDOFF_RESTORE;
     job->pool = pool_of(s, DECODE);
     bounds(s, job, entry_of(s, slot)->restore_end);
@@ -52,7 +52,7 @@ static bool restore_job(tr_scheduler *s, uint32_t slot, tr_handoff_job *job) {
 static bool save_job(tr_scheduler *s, uint32_t slot, tr_handoff_job *job) {
     const tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
-    if (q->jobs > 0 || q->steps > 0 || q->unsettled != 0 || !tr_keep_saving(s, slot)) return false;
+    if (q->jobs > 0 || q->steps > 0 || !settled(q) || !tr_keep_saving(s, slot)) return false;
     bool moved = q->decode_end > q->prefill_end && load(&e->kv_moved) == q->prefill_end;
     uint32_t end = moved ? load(&e->kv_decoded) : load(&e->kv_prefilled), have = load(&e->n_tokens);
     job->file = TR_HANDOFF_SAVE;

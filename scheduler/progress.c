@@ -28,6 +28,7 @@ void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t 
     publish(&e->state, TR_JOURNAL_DONE);
     publish(&e->n_tokens, e->prompt_len + e->kept);
     q->state = SEQUENCE_ENDED;
+    tr_handoff_end(s, slot);
     s->stats.finished++;
     if (finish == TR_FINISH_ERROR) s->stats.failed++;
     if (finish == TR_FINISH_ERROR) tr_sample_failed(s, slot);
@@ -52,7 +53,8 @@ static void drop_pool(tr_scheduler *s, uint32_t slot, uint32_t p) {
 
 static void tidy_ended(tr_scheduler *s, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
-    if (q->steps > 0 || q->jobs > 0 || q->unsettled != 0 || tr_keep_saving(s, slot) || tr_sample_is_source(s, slot))
+    if (q->steps > 0 || q->unsettled != 0 || tr_transfer_flies(q->transfer) || tr_keep_saving(s, slot) ||
+        tr_sample_is_source(s, slot))
         return;
     for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2); p++) drop_pool(s, slot, p);
     tr_sample_copied(s, slot); /* or never needed any more */
@@ -70,10 +72,10 @@ static void tidy_running(tr_scheduler *s, uint32_t slot) {
     bool moved = load(&e->kv_moved) == q->prefill_end;
     if (tr_sample_is_source(s, slot)) return;
     if (s->config.one_pool) {
-        if (q->unsettled == 0) drop_behind(s, slot, 0, moved && decoded > prefilled ? decoded : prefilled);
+        if (settled(q)) drop_behind(s, slot, 0, moved && decoded > prefilled ? decoded : prefilled);
         return;
     }
-    if (moved && q->jobs == 0 && q->unsettled == 0) {
+    if (moved && q->unsettled == 0 && !tr_transfer_flies(q->transfer)) {
         if (q->need.pages[0][0] + q->need.pages[0][1] > 0) drop_pool(s, slot, 0);
         drop_behind(s, slot, 1, decoded);
     } else if (!(q->unsettled & 1u << PREFILL)) {
@@ -274,39 +276,4 @@ void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end) {
     publish(&e->kv_decoded, end);
     tr_reuse_learn(s, slot);
     tr_progress_clear_suspect(e);
-}
-
-void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m, tr_effects *fx) {
-    tr_component *c = &s->component[RESHARDER];
-    tr_handoff_job *job = NULL;
-    for (uint32_t i = 0; i < JOBS_MAX && m->epoch == c->epoch; i++)
-        if (s->job[i].used && s->job[i].job == m->job) job = &s->job[i];
-    if (job == NULL) return;
-    uint32_t slot = job->slot;
-    tr_sequence *q = &s->sequence[slot];
-    tr_journal_entry *e = entry_of(s, slot);
-    /* As with a step: the answer before this one was lost with a connection. */
-    if (m->status == 0 && q->state != SEQUENCE_ENDED && !job->part && job->tok0 != load(&e->kv_moved)) return;
-    job->used = false;
-    c->in_flight--;
-    q->jobs--;
-    if (job->file) {
-        tr_keep_done(s, job, m);
-        tr_progress_tidy(s, slot);
-        return;
-    }
-    s->stats.handoffs++;
-    s->stats.handoff_bytes += m->bytes;
-    s->stats.handoff_ns += m->ns;
-    if (q->state != SEQUENCE_ENDED && m->status != 0) {
-        static const char text[] = "hand-off to the decode pool failed; see the log of the resharder";
-        tr_progress_end(s, slot, TR_FINISH_ERROR, UINT32_MAX, 70, text, sizeof text - 1);
-    } else if (q->state != SEQUENCE_ENDED) {
-        e->handoff_bytes += m->bytes;
-        e->handoff_ns += m->ns;
-        if (!job->part) tr_progress_moved(s, slot, job->tok1);
-    }
-    tr_progress_tidy(s, slot);
-    /* The other of two resharders still waits for what does not come. */
-    if (m->status != 0 && c->n > 1 && c->state == COMPONENT_RUNNING) tr_recovery_reset(s, RESHARDER, fx);
 }

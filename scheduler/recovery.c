@@ -23,6 +23,7 @@ void tr_recovery_reset(tr_scheduler *s, uint32_t component, tr_effects *fx) {
     c->epoch = epoch;
     c->next_id = 1;
     c->state = COMPONENT_RESETTING;
+    if (component == RESHARDER) tr_handoff_lost(s);
     for (uint32_t i = 0; i < c->n; i++) {
         c->acked[i] = false;
         tr_scheduler_send(fx, c->actor[i], TR_MSG_RESET)->as.reset.epoch = epoch;
@@ -51,17 +52,10 @@ static void reset_complete(tr_scheduler *s, uint32_t component) {
         }
         tr_progress_drop_flight(s, f);
     }
-    for (uint32_t i = 0; i < JOBS_MAX && component == RESHARDER; i++) {
-        if (!s->job[i].used) continue;
-        if (c->counted_death && !s->job[i].file) {
-            tr_journal_entry *e = entry_of(s, s->job[i].slot);
-            s->sequence[s->job[i].slot].fell = true;
-            e->suspect_move = max_u32(e->suspect_move, s->job[i].tok1);
-        }
-        tr_handoff_drop_job(s, &s->job[i]);
-    }
+    if (component == RESHARDER) tr_handoff_settled(s, c->counted_death);
     c->counted_death = false;
     c->state = COMPONENT_RUNNING;
+    for (uint32_t i = 0; i < c->n; i++) c->holds[i] = true;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         s->sequence[i].unsettled &= ~(1u << component);
         if (s->sequence[i].fell) count_death(s, i); /* once, however many steps of it were out */
@@ -79,9 +73,16 @@ void tr_recovery_reset_done(tr_scheduler *s, uint32_t actor, const tr_msg_reset_
     tr_component *c = &s->component[index];
     if (c->state != COMPONENT_RESETTING || m->epoch != c->epoch || !c->up[member]) return;
     c->acked[member] = true;
+    c->holds[member] = false;
     for (uint32_t i = 0; i < c->n; i++)
         if (!c->acked[i]) return;
     reset_complete(s, index);
+}
+
+/* Other members may be down before it, and a broken link may have hidden it until it is up again. */
+static void died(tr_component *c, uint32_t member) {
+    if (c->holds[member]) c->counted_death = true;
+    c->holds[member] = false;
 }
 
 void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted) {
@@ -90,10 +91,9 @@ void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted) {
     if (index == COMPONENTS || !s->component[index].up[member]) return;
     tr_component *c = &s->component[index];
     c->up[member] = false;
-    /* Until it has answered a RESET it may still have been at work on what was in flight. */
-    const bool at_work = c->state == COMPONENT_RUNNING || (c->state == COMPONENT_RESETTING && !c->acked[member]);
-    if (at_work && counted) c->counted_death = true;
+    if (counted) died(c, member);
     c->state = COMPONENT_DOWN;
+    if (index == RESHARDER) tr_handoff_lost(s);
 }
 
 static void frontend_up(tr_scheduler *s) {
@@ -105,7 +105,8 @@ static void frontend_up(tr_scheduler *s) {
     }
 }
 
-void tr_recovery_peer_up(tr_scheduler *s, uint32_t actor, uint32_t incarnation, tr_effects *fx) {
+void tr_recovery_peer_up(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
+    const uint32_t actor = event->from, incarnation = event->incarnation;
     uint32_t member, index = tr_recovery_component(s, actor, &member);
     if (actor == s->config.frontend) frontend_up(s);
     if (index == COMPONENTS) return;
@@ -113,6 +114,7 @@ void tr_recovery_peer_up(tr_scheduler *s, uint32_t actor, uint32_t incarnation, 
     if (c->up[member] && c->incarnation[member] == incarnation) return;
     if (c->up[member]) tr_recovery_peer_down(s, actor, false); /* its end was missed */
     c->up[member] = true;
+    if (event->as.counted) died(c, member);
     c->incarnation[member] = incarnation;
     tr_recovery_pump(s, fx);
 }
@@ -193,7 +195,7 @@ static void take_over(tr_scheduler *s, uint32_t slot) {
     if (half) publish(&e->start[0], 0); /* last: until then it is half admitted */
     mend(s, e);
     sound = take_over_rows(s, slot);
-    for (uint32_t c = 0; c < COMPONENTS; c++)
+    for (uint32_t c = 0; c < RESHARDER; c++)
         if (s->component[c].n > 0) q->unsettled |= 1u << c;
     q->issued = load(&e->kv_prefilled);
     q->move_issued = load(&e->kv_moved);
@@ -204,6 +206,7 @@ static void take_over(tr_scheduler *s, uint32_t slot) {
         q->state = SEQUENCE_WAITING;
     else
         q->state = SEQUENCE_RUNNING;
+    tr_handoff_take_over(s, slot);
     measure_again(s, slot);
     if (q->state == SEQUENCE_WAITING) tr_intake_insert(s, s->waiting, &s->n_waiting, slot);
     if (q->state == SEQUENCE_RUNNING) tr_intake_insert(s, s->running, &s->n_running, slot);

@@ -178,7 +178,7 @@ static void on_msg(tr_scheduler *s, const tr_event *ev, tr_effects *fx) {
     else if (m->type == TR_MSG_STEP_LAYERS)
         tr_progress_step_layers(s, ev->from, &m->as.step_layers);
     else if (m->type == TR_MSG_RESHARD_DONE && resharder)
-        tr_progress_reshard_done(s, &m->as.reshard_done, fx);
+        tr_handoff_done(s, &m->as.reshard_done, fx);
     else if (m->type == TR_MSG_RESET_DONE)
         tr_recovery_reset_done(s, ev->from, &m->as.reset_done);
     else
@@ -209,7 +209,7 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
         s->started = true;
         break;
     case TR_EVENT_MSG: on_msg(s, event, fx); break;
-    case TR_EVENT_PEER_UP: tr_recovery_peer_up(s, event->from, event->incarnation, fx); break;
+    case TR_EVENT_PEER_UP: tr_recovery_peer_up(s, event, fx); break;
     case TR_EVENT_PEER_DOWN: tr_recovery_peer_down(s, event->from, event->as.counted); break;
     case TR_EVENT_TIMER: break;
     case TR_EVENT_STOP: s->draining = true; break;
@@ -263,7 +263,8 @@ static uint64_t digest_sequence(const tr_scheduler *s, uint32_t slot, uint64_t h
     h = tr_rng_hash(h, (uint64_t)load(&e->kv_moved) << 32 | load(&e->kv_decoded));
     h = tr_rng_hash(h, (uint64_t)q->issued << 32 | q->move_issued);
     h = tr_rng_hash(h, (uint64_t)q->part_end << 32 | q->part_layers);
-    h = tr_rng_hash(h, (uint64_t)q->steps << 48 | (uint64_t)q->jobs << 32 | q->unsettled << 8 | e->deaths);
+    h = tr_rng_hash(h, (uint64_t)q->steps << 48 | (uint64_t)q->jobs << 32 | (uint64_t)q->transfer << 16 |
+                           q->unsettled << 8 | e->deaths);
     for (uint32_t p = 0; p < 2; p++)
         for (uint32_t g = 0; g < TR_KV_GROUPS_MAX; g++)
             h = tr_rng_hash(h, (uint64_t)q->row[p].first[g] << 32 | q->row[p].end[g]);

@@ -2,7 +2,7 @@
  * scheduler.c   init, dispatch of events, output, stats      intake.c    SUBMIT, CANCEL, RELEASE, admission
  * batcher.c     what runs next: chunks and decode batches    progress.c  STEP_DONE, RESHARD_DONE, end of a request
  * keep.c        sequences to files and back
- * handoff.c     RESHARD jobs                                 recovery.c  peers, resets, poison, own restart
+ * handoff.c     RESHARD jobs, by the table of transfer.h     recovery.c  peers, resets, poison, own restart
  * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known
  * sample.c      n samples of one prompt: the leader is prefilled and draws n tokens, the others fork off its pages
  * Everything is level-triggered: an event changes state, then tr_batcher_pump and the flush of outputs do what the
@@ -10,8 +10,9 @@
  *
  * A component is what is reset as one: a pipeline, or the resharder. Its epoch lives from one reset to the next.
  * I1: issued[phase] >= confirmed (journal). I2: a sequence holds at most what it needs (need). I3: pages are given back
- * only when steps == jobs == 0 and no component is unsettled for it (an earlier scheduler's work may still run there),
- * except pages behind the window and behind what was moved, which nothing unconfirmed can touch. */
+ * only when nothing can touch them: steps == 0, no pipeline unsettled for it (an earlier scheduler's work may still run
+ * there), transfer at rest (transfer.h); until then they are in quarantine. Except pages behind the window and behind
+ * what was moved, which nothing unconfirmed can touch. */
 #ifndef TR_SCHEDULER_STATE_H
 #define TR_SCHEDULER_STATE_H
 #include "kv/crash_point.h"
@@ -20,6 +21,7 @@
 #include "kv/kv_prefix.h"
 #include "kv/kv_table.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/transfer.h"
 
 enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2, SPAN_EDIT = 4, SPAN_HIDDEN = 8 }; /* flags of a span, transport/schema.h */
 enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, COMPONENTS = 3 };
@@ -37,7 +39,8 @@ typedef struct tr_sequence {
     uint32_t part_end, part_layers; /* of positions [move_issued, part_end), in a step that still runs, layers
                                        [0, part_layers) are issued to be moved */
     uint32_t steps, jobs;           /* unconfirmed ones of this scheduler */
-    uint32_t unsettled;             /* bit a component: work of an earlier scheduler may still run there */
+    uint32_t unsettled;             /* bit a pipeline: work of an earlier scheduler may still run there */
+    tr_transfer_state transfer;     /* jobs > 0 in every state that is not at rest, but *_LOST after a restart */
     uint32_t table_version;         /* raised with every change of its tables */
     uint32_t sent;                  /* generated tokens told to the frontend of now */
     bool announce;                  /* tell something in any case */
@@ -60,6 +63,7 @@ typedef struct tr_component {
     uint32_t n_lead; /* the first ones: they get STEPs, the others only live and die with them */
     uint32_t actor[TR_SCHEDULER_STAGES_MAX], incarnation[TR_SCHEDULER_STAGES_MAX];
     bool up[TR_SCHEDULER_STAGES_MAX], acked[TR_SCHEDULER_STAGES_MAX];
+    bool holds[TR_SCHEDULER_STAGES_MAX]; /* it may be at work on what is in flight: until it has answered a RESET */
     uint32_t epoch;
     uint64_t next_id; /* of a step or job in this epoch */
     uint32_t in_flight;
@@ -121,6 +125,8 @@ static inline uint32_t generated(const tr_scheduler *s, uint32_t slot) {
     tr_journal_entry *e = entry_of(s, slot);
     return load(&e->state) == TR_JOURNAL_DONE ? e->kept : load(&e->n_tokens) - e->prompt_len;
 }
+/* No work of an earlier scheduler can touch it, and no job of an unknown fate. */
+static inline bool settled(const tr_sequence *q) { return q->unsettled == 0 && !tr_transfer_lost(q->transfer); }
 /* Pool and pipeline of a phase. */
 static inline uint32_t pool_of(const tr_scheduler *s, uint32_t phase) { return s->config.one_pool ? 0 : phase; }
 static inline uint32_t component_of(const tr_scheduler *s, uint32_t phase) {
@@ -202,7 +208,6 @@ void tr_batcher_pump(tr_scheduler *s, tr_effects *fx);
 /* progress.c */
 void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_done *m, tr_effects *fx);
 void tr_progress_step_layers(tr_scheduler *s, uint32_t from, const tr_msg_step_layers *m);
-void tr_progress_reshard_done(tr_scheduler *s, const tr_msg_reshard_done *m, tr_effects *fx);
 void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end); /* positions [0, end) are handed over */
 void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t keep, uint32_t code, const char *error,
                      uint32_t error_len);
@@ -217,8 +222,12 @@ void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f); /* forget it; posit
 
 /* handoff.c */
 void tr_handoff_pump(tr_scheduler *s, tr_effects *fx);
-void tr_handoff_drop_job(tr_scheduler *s, tr_handoff_job *job);
-tr_handoff_job *tr_handoff_free_job(tr_scheduler *s); /* or NULL */
+void tr_handoff_done(tr_scheduler *s, const tr_msg_reshard_done *m, tr_effects *fx);
+void tr_handoff_end(tr_scheduler *s, uint32_t slot);       /* the request ends */
+void tr_handoff_lost(tr_scheduler *s);                     /* the resharder, or the link to it, is down or is reset */
+void tr_handoff_settled(tr_scheduler *s, bool counted);    /* and now nothing of before runs there */
+void tr_handoff_take_over(tr_scheduler *s, uint32_t slot); /* of an earlier scheduler, whose jobs are unknown */
+tr_handoff_job *tr_handoff_free_job(tr_scheduler *s);      /* or NULL */
 void tr_handoff_issue(tr_scheduler *s, uint32_t slot, tr_handoff_job *job, tr_effects *fx);
 /* Hold the decode pages that positions up to tok1 need; sliding groups begin at tok_min. */
 bool tr_handoff_hold_pages(tr_scheduler *s, uint32_t slot, const uint32_t *tok_min, uint32_t tok1);
@@ -233,7 +242,7 @@ void tr_keep_mend(tr_journal_entry *e); /* a death behind `restored` */
 
 /* recovery.c */
 void tr_recovery_start(tr_scheduler *s);
-void tr_recovery_peer_up(tr_scheduler *s, uint32_t actor, uint32_t incarnation, tr_effects *fx);
+void tr_recovery_peer_up(tr_scheduler *s, const tr_event *event, tr_effects *fx);
 void tr_recovery_pump(tr_scheduler *s, tr_effects *fx); /* reset what is down and whole again */
 void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted);
 void tr_recovery_reset(tr_scheduler *s, uint32_t component, tr_effects *fx);

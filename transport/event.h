@@ -24,7 +24,8 @@ typedef enum tr_actor_state {
 typedef enum tr_event_kind {
     TR_EVENT_START,       /* first event of an incarnation; shared memory may hold what an earlier one left */
     TR_EVENT_MSG,         /* msg, from */
-    TR_EVENT_PEER_UP,     /* from, incarnation: the peer is READY. After START one for every peer that is up */
+    TR_EVENT_PEER_UP,     /* from, incarnation: the peer is READY. After START one for every peer that is up. counted: a
+                             counted death since it was last seen, which no PEER_DOWN has told */
     TR_EVENT_PEER_DOWN,   /* from; counted: the death says something about the work in flight (not an outside SIGKILL).
                              A driver that only sees a new incarnation raises DOWN, then UP */
     TR_EVENT_INPUT,       /* stage: header of the record at the head of the input channel (again after each release) */

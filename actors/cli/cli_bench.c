@@ -1,4 +1,4 @@
-/* troupe bench: model (this file) and kernel (cli_bench_kernel.c).
+/* troupe bench: model (this file), kernel (cli_bench_kernel.c) and serve (cli_bench_serve.c).
  * bench model: prompt (pp) and generation (tg) rates through the real actors, over all sequences of the batch.
  *   pp N: b requests of depth + N tokens at once; time from the first submission to the last first token, less the same
  *         for depth tokens alone where there is a depth.
@@ -288,6 +288,7 @@ static void print_rows(const bench *b, bool csv) {
 
 static tr_status bench_model(bench *b, tr_options *o, tr_error *err) {
     char name[64];
+    TR_TRY(tr_cli_bench_options(o, TR_CLI_BENCH_MODEL, err));
     b->options = o;
     b->depth = tr_options_u32(o, TR_OPTION_BENCH_D);
     b->repeat = tr_options_u32(o, TR_OPTION_BENCH_R);
@@ -324,17 +325,57 @@ static int run_bench_model(tr_options *o) {
     return tr_cli_session_exit(&session, status, &err);
 }
 
+/* Who takes an option; those that are not named are of bench model alone. */
+static unsigned takers(int id) {
+    switch (id) {
+    case TR_OPTION_URL:
+    case TR_OPTION_REQUESTS:
+    case TR_OPTION_RATE:
+    case TR_OPTION_CONCURRENCY:
+    case TR_OPTION_SPREAD:
+    case TR_OPTION_TRACE:
+    case TR_OPTION_LENGTH_SCALE:
+    case TR_OPTION_PROMPT_MAX:
+    case TR_OPTION_GOODPUT:
+    case TR_OPTION_SEED: return TR_CLI_BENCH_SERVE;
+    case TR_OPTION_BENCH_P:
+    case TR_OPTION_BENCH_N: return TR_CLI_BENCH_MODEL | TR_CLI_BENCH_SERVE;
+    case TR_OPTION_THREADS:
+    case TR_OPTION_BENCH_R: return TR_CLI_BENCH_MODEL | TR_CLI_BENCH_KERNEL;
+    case TR_OPTION_BENCH_OUT: return TR_CLI_BENCH_MODEL | TR_CLI_BENCH_KERNEL | TR_CLI_BENCH_SERVE;
+    default: return TR_CLI_BENCH_MODEL;
+    }
+}
+
+tr_status tr_cli_bench_options(const tr_options *o, tr_cli_bench_kind kind, tr_error *err) {
+    static const struct {
+        const char *flag, *key;
+    } name[] = {
+#define X(ID, key, flag, letter, type, min, max, now, dflt, values, arg, commands, help) {flag, key},
+        TR_OPTIONS(X)
+#undef X
+    };
+    for (int id = 0; id < TR_OPTION_COUNT; id++) {
+        if (o->value[id].source != TR_SOURCE_FLAG || (takers(id) & kind)) continue;
+        return tr_error_set(err, TR_USAGE, "%s is not for bench %s, but for bench %s; see troupe bench --help",
+                            name[id].flag[0] ? name[id].flag : name[id].key,
+                            kind == TR_CLI_BENCH_MODEL    ? "model"
+                            : kind == TR_CLI_BENCH_KERNEL ? "kernel"
+                                                          : "serve",
+                            takers(id) & TR_CLI_BENCH_MODEL ? "model" : "serve");
+    }
+    return TR_OK;
+}
+
 int tr_cli_bench(tr_options *o) {
     tr_error err = {0};
     const char *what = o->n_positional ? o->positional[0] : "";
-    bool model = strcmp(what, "model") == 0, kernel = strcmp(what, "kernel") == 0;
-    if (model || kernel) {
+    bool model = strcmp(what, "model") == 0, kernel = strcmp(what, "kernel") == 0, serve = strcmp(what, "serve") == 0;
+    if (model || kernel || (serve && o->n_positional == 1)) {
         memmove(o->positional, o->positional + 1, (--o->n_positional) * sizeof o->positional[0]);
-        return model ? run_bench_model(o) : tr_cli_bench_kernel(o);
+        return model ? run_bench_model(o) : kernel ? tr_cli_bench_kernel(o) : tr_cli_bench_serve(o);
     }
-    if (strcmp(what, "serve") == 0 || strcmp(what, "transport") == 0)
-        return tr_cli_fail(
-            &err, tr_error_set(&err, TR_UNAVAILABLE, "troupe bench %s is not available yet in this version", what));
-    return tr_cli_fail(&err,
-                       tr_error_set(&err, TR_USAGE, "bench what? use: troupe bench model MODEL, troupe bench kernel"));
+    return tr_cli_fail(
+        &err, tr_error_set(&err, TR_USAGE,
+                           "bench what? use: troupe bench model MODEL, troupe bench kernel, troupe bench serve"));
 }

@@ -1,10 +1,20 @@
 /* actors/cli/cli_bench.h - what the benchmarks of the command line share. `bench model` goes through the real actors
- * (cli_bench.c), `bench kernel` calls the operations (cli_bench_kernel.c). */
+ * (cli_bench.c), `bench kernel` calls the operations (cli_bench_kernel.c), `bench serve` asks a server by HTTP
+ * (cli_bench_serve.c). */
 #ifndef TR_CLI_BENCH_H
 #define TR_CLI_BENCH_H
 #include "actors/cli/cli_session.h"
 
+typedef enum tr_cli_bench_kind {
+    TR_CLI_BENCH_MODEL = 1,
+    TR_CLI_BENCH_KERNEL = 2,
+    TR_CLI_BENCH_SERVE = 4
+} tr_cli_bench_kind;
+/* TR_USAGE: a flag was given that is for another kind: nothing is silently ignored. */
+tr_status tr_cli_bench_options(const tr_options *options, tr_cli_bench_kind kind, tr_error *err);
+
 int tr_cli_bench_kernel(tr_options *options);
+int tr_cli_bench_serve(tr_options *options);
 
 /* Memory that stands for the weights of one decode step, read by as many threads, on the same CPUs, as the stages that
  * decode have: what a step could reach. Owns the memory. */

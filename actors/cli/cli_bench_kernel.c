@@ -16,25 +16,6 @@ typedef struct table {
     json_t *rows; /* json only */
 } table;
 
-/* Options of `bench model` are not silently ignored. */
-static tr_status check_options(const tr_options *o, tr_error *err) {
-    static const struct {
-        const char *flag, *key;
-    } name[] = {
-#define X(ID, key, flag, letter, type, min, max, now, dflt, values, arg, commands, help) {flag, key},
-        TR_OPTIONS(X)
-#undef X
-    };
-    for (int id = 0; id < TR_OPTION_COUNT; id++) {
-        if (o->value[id].source != TR_SOURCE_FLAG || id == TR_OPTION_THREADS || id == TR_OPTION_BENCH_R ||
-            id == TR_OPTION_BENCH_OUT)
-            continue;
-        return tr_error_set(err, TR_USAGE, "%s is for bench model: bench kernel takes -t, -r and -o",
-                            *name[id].flag ? name[id].flag : name[id].key);
-    }
-    return TR_OK;
-}
-
 static void print_head(table *t) {
     if (strcmp(t->form, "json") == 0)
         t->rows = json_array();
@@ -72,7 +53,7 @@ static void print_end(table *t) {
 
 static tr_status choose(table *t, const tr_options *o, tr_error *err) {
     static tr_machine machine;
-    TR_TRY(check_options(o, err));
+    TR_TRY(tr_cli_bench_options(o, TR_CLI_BENCH_KERNEL, err));
     TR_TRY(tr_ops_select(&t->want.ops, err));
     TR_TRY(tr_machine_discover(&machine, err));
     t->want.rounds = tr_options_u32(o, TR_OPTION_BENCH_R);

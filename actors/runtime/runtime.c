@@ -124,18 +124,22 @@ static bool pump_peer(tr_runtime *rt, uint32_t i, tr_runtime_handler handler, vo
     bool up = atomic_load(&b->up) != 0;
     uint32_t incarnation = atomic_load(&b->incarnation), deaths = atomic_load(&b->counted_deaths);
     if (up == seen->up && incarnation == seen->incarnation) return false;
-    tr_event e = {.from = i, .now_ns = now};
-    if (seen->up && (!up || incarnation != seen->incarnation)) {
-        e.kind = TR_EVENT_PEER_DOWN;
-        e.incarnation = seen->incarnation;
-        e.as.counted = deaths != seen->counted_deaths;
+    const bool known = seen->incarnation != 0, down = seen->up && (!up || incarnation != seen->incarnation);
+    const bool counted = known && deaths != seen->counted_deaths;
+    if (down) {
+        tr_event e = {.kind = TR_EVENT_PEER_DOWN, .from = i, .incarnation = seen->incarnation, .now_ns = now};
+        e.as.counted = counted;
         handler(self, &e);
     }
     if (up) {
-        e = (tr_event){.kind = TR_EVENT_PEER_UP, .from = i, .incarnation = incarnation, .now_ns = now};
+        tr_event e = {.kind = TR_EVENT_PEER_UP, .from = i, .incarnation = incarnation, .now_ns = now};
+        e.as.counted = counted && !down;
         handler(self, &e);
     }
-    *seen = (tr_runtime_peer){.incarnation = incarnation, .counted_deaths = deaths, .up = up};
+    /* One behind a broken link is told with the next life. */
+    const bool told = up || down || !known;
+    *seen =
+        (tr_runtime_peer){.incarnation = incarnation, .counted_deaths = told ? deaths : seen->counted_deaths, .up = up};
     return true;
 }
 

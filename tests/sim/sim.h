@@ -118,6 +118,13 @@ typedef struct channel { /* activations, to stage i from the one before it; to a
     uint64_t last_at;
 } channel;
 
+/* Pages that a running computation may read or write; while it runs they belong to its sequence. */
+enum { MAX_TOUCHED = 2048 };
+typedef struct touched {
+    uint32_t pool, slot, entry, page; /* entry: index of the page table */
+    uint64_t rid;
+} touched;
+
 typedef enum process_state { GONE, STARTING, ALIVE } process_state;
 typedef struct process {
     process_state state;
@@ -132,6 +139,8 @@ typedef struct process {
     uint64_t compute_no;
     tr_msg compute;
     uint32_t status;
+    uint32_t n_touched;
+    touched touched[MAX_TOUCHED];
     uint32_t sampled[TR_MAX_SPANS];
     record out;
     /* ranks: present as the supervisor knows; aborted is the word that all ranks of a stage see, kept at its rank 0 and
@@ -344,6 +353,8 @@ uint64_t sim_model_reshard(world *w, const tr_msg_reshard *job, uint64_t max_ops
 
 /* sim_check.c */
 void sim_check_pages(world *w);
+void sim_check_begin(world *w, uint32_t actor); /* notes what its computation touches */
+void sim_check_flight(world *w);                /* none of it was given back or to another */
 void sim_check_journal(world *w, bool whole_step);
 void sim_check_end(world *w);
 void sim_check_client_end(world *w, const request *r);

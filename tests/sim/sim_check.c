@@ -1,5 +1,7 @@
 #include "tests/sim/sim.h"
 
+#include "scheduler/scheduler_state.h"
+
 #include <string.h>
 
 /* Nobody writes what several hold: each holder's text is the same up to the end of the page, of one tenant, and all of
@@ -63,6 +65,62 @@ void sim_check_pages(world *w) {
     for (uint32_t p = 0; p < (w->scheduler.one_pool ? 1u : 2u); p++) {
         check_holders(w, p);
         if (stats.pool_cached[p] > stats.pool_free[p]) sim_fail(w, "pool %u: a page is held and cached", p);
+    }
+}
+
+/* ---- quarantine ---- */
+static void touch(world *w, process *p, uint32_t pool, uint32_t slot, uint64_t rid, uint32_t group, uint32_t from,
+                  uint32_t end) {
+    const tr_kv_layout *l = &w->scheduler.layout[pool];
+    for (uint32_t i = from / l->page_tok; i * l->page_tok < end; i++) {
+        const uint32_t entry = (uint32_t)tr_kv_layout_entry(l, slot, group, i), page = w->table[pool][entry];
+        if (page == TR_KV_NO_PAGE) continue;
+        if (p->n_touched == MAX_TOUCHED) sim_fail(w, "a computation touches too many pages");
+        p->touched[p->n_touched++] = (touched){pool, slot, entry, page, rid};
+    }
+}
+
+void sim_check_begin(world *w, uint32_t actor) {
+    process *p = &w->process[actor];
+    const tr_msg_reshard *job = &p->compute.as.reshard;
+    p->n_touched = 0;
+    if (p->compute.type == TR_MSG_STEP) {
+        const tr_msg_step *m = &p->compute.as.step;
+        const uint32_t pool = w->scheduler.one_pool ? 0 : m->phase - 1;
+        const tr_kv_layout *l = &w->scheduler.layout[pool];
+        for (uint32_t i = 0; i < m->spans.len; i++) {
+            const tr_msg_span *span = &m->spans.data[i];
+            for (uint32_t g = 0; g < l->n_groups; g++)
+                touch(w, p, pool, span->slot, span->rid, g, window_begin(&l->group[g], span->pos0),
+                      span->pos0 + span->rows);
+        }
+        return;
+    }
+    for (uint32_t pool = job->file ? job->pool : 0; pool < (job->file ? job->pool + 1 : 2); pool++)
+        for (uint32_t g = 0; g < job->tok_min.len; g++) {
+            const uint32_t min = job->tok_min.data[g], from = !job->file && job->tok0 > min ? job->tok0 : min;
+            touch(w, p, pool, job->dst_slot, job->rid, g, from, job->tok1);
+        }
+}
+
+void sim_check_flight(world *w) {
+    const tr_scheduler *s = w->process[SCHEDULER].core;
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        const tr_sequence *q = &s->sequence[i];
+        if (tr_transfer_ended(q->transfer) != (q->state == SEQUENCE_ENDED) ||
+            (q->jobs > 0 ? !tr_transfer_flies(q->transfer)
+                         : tr_transfer_flies(q->transfer) && !tr_transfer_lost(q->transfer)))
+            sim_fail(w, "slot %u: %u jobs in state %s", i, q->jobs, tr_transfer_state_name(q->transfer));
+    }
+    for (uint32_t a = RESHARDER_ACTOR; a < w->n_actors; a++) {
+        const process *p = &w->process[a];
+        for (uint32_t i = 0; p->state == ALIVE && p->computing && i < p->n_touched; i++) {
+            const touched *t = &p->touched[i];
+            const tr_journal_entry *e = tr_journal_at(w->journal_mem, t->slot);
+            if (w->table[t->pool][t->entry] != t->page || e->rid != t->rid)
+                sim_fail(w, "pool %u page %u of slot %u was given back while actor %u is at work on it", t->pool,
+                         t->page, t->slot, a);
+        }
     }
 }
 

@@ -166,6 +166,7 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
     p->compute_no++;
     p->status = 0;
     p->file_failed = false;
+    sim_check_begin(w, actor);
     sim_publish_state(w, actor);
     bool stage = m->type == TR_MSG_STEP;
     if (stage) {
@@ -309,6 +310,7 @@ static bool step_scheduler(world *w, tr_event *ev) {
     tr_scheduler_step(w->process[SCHEDULER].core, ev, w->fx);
     crashing = NULL;
     sim_check_pages(w);
+    sim_check_flight(w);
     sim_check_journal(w, true);
     sim_faults_look(w);
     w->digest = tr_rng_hash(w->digest, tr_scheduler_digest(w->process[SCHEDULER].core));

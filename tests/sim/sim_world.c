@@ -198,6 +198,7 @@ static void observe(world *w, uint32_t actor, uint32_t peer) {
     }
     if (p->state == ALIVE && now->up && !p->seen_up[peer]) {
         tr_event ev = {.kind = TR_EVENT_PEER_UP, .from = peer, .incarnation = now->incarnation};
+        ev.as.counted = now->counted != p->seen_counted[peer];
         p->seen_up[peer] = 1;
         sim_trace(w, "%u sees %u up, incarnation %u", actor, peer, now->incarnation);
         p->seen_incarnation[peer] = now->incarnation;
