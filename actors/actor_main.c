@@ -13,6 +13,7 @@ static tr_status run_role(tr_runtime *rt, tr_error *err) {
     case TR_ROLE_RESHARDER: return tr_resharder_run(rt, err);
     case TR_ROLE_GATEWAY: return tr_gateway_run(rt, err);
     case TR_ROLE_STAGE: return rt->me->rank ? tr_follower_run(rt, err) : tr_stage_run(rt, err);
+    case TR_ROLE_STORE: return tr_store_run(rt, err);
     case TR_ROLE_NODE: return tr_node_agent_run(rt, err);
     case TR_ROLE_SUPERVISOR: break;
     }

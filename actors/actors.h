@@ -9,5 +9,6 @@ tr_status tr_resharder_run(tr_runtime *rt, tr_error *err);
 tr_status tr_gateway_run(tr_runtime *rt, tr_error *err);
 tr_status tr_stage_run(tr_runtime *rt, tr_error *err);    /* rank 0 of a stage */
 tr_status tr_follower_run(tr_runtime *rt, tr_error *err); /* its other ranks */
+tr_status tr_store_run(tr_runtime *rt, tr_error *err);
 tr_status tr_node_agent_run(tr_runtime *rt, tr_error *err);
 #endif

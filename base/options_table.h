@@ -82,13 +82,28 @@
       "stages and their memory by NUMA node")                                                                          \
     X(UNIFIED_HOSTS, "unified.hosts", "", 0, TEXT, 0, 0, 0, "", "", "NAME", 0,                                         \
       "host of its stages; default: the first")                                                                        \
-    X(HANDOFF_LEASE, "handoff.lease_s", "", 0, U32, 1, 3600, 0, "", "", "S", 0, "not available yet")                   \
+    X(LEASE_ACTOR, "lease.actor_ms", "", 0, U32, 100, 600000, 0, "1000", "", "MS", 0,                                  \
+      "an actor with work that gives no sign of life for this long is killed and started again")                       \
+    X(LEASE_LINK, "lease.link_ms", "", 0, U32, 50, 60000, 0, "250", "", "MS", 0,                                       \
+      "silence between hosts that counts as a broken link; up to four times as much beside busy processes")            \
+    X(LEASE_AWAY, "lease.away_s", "", 0, U32, 1, 3600, 0, "10", "", "S", 0,                                            \
+      "a host that stays away for this long ends the company")                                                         \
     X(HANDOFF_ON_FAILURE, "handoff.on_failure", "", 0, CHOICE, 0, 0, 0, "recompute", "recompute", "HOW", 0,            \
       "what a lost hand-off leads to")                                                                                 \
     X(HANDOFF_SAVE_DIR, "handoff.save_dir", "", 0, TEXT, 0, 0, 0, "", "", "FOLDER", 0,                                 \
       "where clients may save and restore sequences by name; empty: nowhere")                                          \
-    X(POLICY, "scheduler.policy", "", 0, CHOICE, 0, 0, 0, "fcfs", "fcfs;priority|sarathi", "NAME", 0,                  \
-      "order of admission")                                                                                            \
+    X(KV_STORE, "kv.store", "", 0, TEXT, 0, 0, 0, "", "", "ADDRESS", 0,                                                \
+      "server of the Redis protocol that keeps prefixes of prompts: redis://ADDRESS:PORT/DB or unix:///PATH")          \
+    X(KV_STORE_TIMEOUT, "kv.store_timeout_ms", "", 0, U32, 1, 10000, 0, "50", "", "MS", 0,                             \
+      "for a question to it, and for each 4 MiB of an answer; then the prompt is computed")                            \
+    X(KV_STORE_PASSWORD, "kv.store_password_file", "", 0, TEXT, 0, 0, 0, "", "", "FILE", 0,                            \
+      "first line: its password; beyond this machine there must be one")                                               \
+    X(KV_STORE_SECRET, "kv.store_secret_file", "", 0, TEXT, 0, 0, 0, "", "", "FILE", 0,                                \
+      "first line: secret of all companies that share it; what was made without is not believed")                      \
+    X(POLICY, "scheduler.policy", "", 0, CHOICE, 0, 0, 0, "sarathi", "sarathi|prefill-first|decode-first|fcfs|mlfq",   \
+      "NAME", 0, "what runs next: sarathi keeps streams smooth, fcfs takes whole requests; scheduler/policy.h")        \
+    X(FAIR, "scheduler.fair", "", 0, CHOICE, 0, 0, 0, "on", "on|off", "on|off", 0,                                     \
+      "who has had less of the company is let in first, of equal priority")                                            \
     X(CHUNK, "scheduler.chunk", "--chunk", 0, U32, 1, 4096, 0, "256", "", "N", TR_CMD_COMPANY,                         \
       "prompt tokens of one prefill step at most")                                                                     \
     X(MAX_BATCH, "scheduler.max_batch", "", 0, U32, 1, 256, 0, "", "", "N", 0,                                         \
@@ -97,7 +112,9 @@
       "requests that may wait; more are refused")                                                                      \
     X(CORES, "scheduler.cores", "", 0, CHOICE, 0, 0, 0, "auto", "auto|own|shared", "HOW", 0,                           \
       "stages on cores of their own, or all on the same ones in turn")                                                 \
-    X(ITL_SLO, "scheduler.itl_slo_ms", "", 0, U32, 1, 60000, 0, "", "", "MS", 0, "not available yet")                  \
+    X(ITL_SLO, "scheduler.itl_slo_ms", "--itl-slo-ms", 0, F64, 0, 60000, 0, "0", "", "MS", TR_CMD_RUN | TR_CMD_SERVE,  \
+      "longest time between two tokens of a stream that is wanted, fractions too: prompts get what is left of it; "    \
+      "0: prompts and streams share the time by halves")                                                               \
     X(KV_MEMORY, "scheduler.kv_memory", "--kv-memory", 0, SIZE, 4096, 1ull << 50, 0, "", "", "SIZE", TR_CMD_COMPANY,   \
       "KV cache in all, over both pools; default: what the request needs; serve: the smaller of a quarter of the "     \
       "memory and eight full contexts")                                                                                \

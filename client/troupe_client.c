@@ -150,6 +150,9 @@ static tr_status check_params(const tr_client_params *p, tr_error *err) {
         return tr_error_set(err, TR_USAGE, "forced is %u: at most %d are allowed", p->forced, TR_MAX_TOKENS);
     if (p->n > TR_MAX_SAMPLES)
         return tr_error_set(err, TR_USAGE, "n is %u: at most %d samples are possible", p->n, TR_MAX_SAMPLES);
+    if (p->timeout_ms > TR_MAX_TIMEOUT_MS)
+        return tr_error_set(err, TR_USAGE, "timeout of %u ms: at most %d are possible", p->timeout_ms,
+                            TR_MAX_TIMEOUT_MS);
     if (p->cache_salt &&
         (strlen(p->cache_salt) > TR_MAX_SALT_BYTES || !tr_codec_utf8_valid(p->cache_salt, strlen(p->cache_salt))))
         return tr_error_set(err, TR_USAGE, "cache_salt: at most %d bytes of UTF-8 are allowed", TR_MAX_SALT_BYTES);
@@ -202,6 +205,7 @@ tr_status tr_client_add(tr_client *c, const tr_client_params *p, uint64_t *id_ou
                            .top_k = p->top_k,
                            .seed = p->seed,
                            .ignore_eos = p->ignore_eos,
+                           .priority = (uint32_t)p->priority,
                            .stop = {stop, (uint32_t)p->n_stop},
                            .parse_special = p->parse_special,
                            .no_bos = p->no_bos,
@@ -223,6 +227,7 @@ tr_status tr_client_add(tr_client *c, const tr_client_params *p, uint64_t *id_ou
                            .show_special = p->show_special,
                            .logprobs = p->logprobs ? 1 + p->top_logprobs : 0,
                            .marked = p->marked,
+                           .timeout_ms = p->timeout_ms,
                            .cache_salt = {p->cache_salt, p->cache_salt ? (uint32_t)strlen(p->cache_salt) : 0}}};
     tr_client_request r = {.id = c->next_id, .n = p->n > 1 ? p->n : 1, .logprobs = m.as.add.logprobs};
     r.open = (1u << r.n) - 1;

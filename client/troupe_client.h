@@ -64,8 +64,9 @@ typedef struct tr_client_params {
     const char *const *stop; /* NUL-terminated, 1 to TR_MAX_STOP_BYTES bytes each */
     size_t n_stop;           /* at most TR_MAX_STOPS */
     bool ignore_eos, parse_special, no_bos;
-    uint32_t forced; /* tokens at the end of the prompt that the decode path computes */
-    bool logits;     /* send the logits of every position computed */
+    int32_t priority; /* the smaller comes first */
+    uint32_t forced;  /* tokens at the end of the prompt that the decode path computes */
+    bool logits;      /* send the logits of every position computed */
     /* Names of files in the company's folder of saved sequences; NULL: none. restore: the prompt is given as tokens and
      * begins with those of the file, of which restore_end have KV there; forced covers all tokens behind what its
      * prefill path computed. A file that cannot be used costs time only: see note at the end. */
@@ -73,6 +74,7 @@ typedef struct tr_client_params {
     uint32_t restore_end;
     uint32_t n;      /* samples of the prompt, at most TR_MAX_SAMPLES, each with a text and an end of its own; 0: one */
     bool keep_cache; /* with logits: a cached prefix is used and has none; else every position is computed */
+    uint32_t timeout_ms;    /* what has not ended by then ends with error 75; 0: none */
     const char *cache_salt; /* cached prefixes are shared only among requests of the same salt; NULL: none */
     bool hidden;            /* without max_tokens: final hidden states of every position come where logits would */
     float min_p;            /* draw among tokens at least so likely, measured by the likeliest; 0: off */

@@ -1,12 +1,10 @@
 #include "model/chat_source.h"
 
-#include "base/file_map.h"
 #include "model/gguf.h"
+#include "model/json_form.h"
+#include "model/model_folder.h"
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { SPECIAL_BYTES = 256 };
 
@@ -51,36 +49,47 @@ static const char *token_text(const json_t *config, const char *key) {
     return json_is_string(v) ? json_string_value(v) : "";
 }
 
-static tr_status from_folder(const char *path, tr_chat_template **out, tr_error *err) {
-    const char *slash = strrchr(path, '/');
-    const int folder = slash ? (int)(slash - path) + 1 : 0;
-    char *config_path = NULL, *template_path = NULL;
-    tr_file_map map = {NULL, 0};
-    tr_status status = TR_OK;
-    if (asprintf(&config_path, "%.*stokenizer_config.json", folder, path) < 0 ||
-        asprintf(&template_path, "%.*schat_template.jinja", folder, path) < 0)
-        return tr_error_set(err, TR_SYSTEM, "%s: out of memory", path);
-    json_t *config = access(config_path, F_OK) == 0 ? json_load_file(config_path, 0, NULL) : NULL;
-    const json_t *inside = json_object_get(config, "chat_template");
-    const char *text = json_is_string(inside) ? json_string_value(inside) : NULL;
-    size_t bytes = text ? json_string_length(inside) : 0;
-    if (access(template_path, F_OK) == 0) {
-        status = tr_file_map_open(template_path, &map, err);
-        text = (const char *)map.data, bytes = map.size;
+/* The template in tokenizer_config.json: a string, or a list of named ones of which "default" is for chats. */
+static const json_t *inside(const json_t *config) {
+    const json_t *v = json_object_get(config, "chat_template");
+    for (size_t i = 0; json_is_array(v) && i < json_array_size(v); i++) {
+        const json_t *one = json_array_get(v, i);
+        const char *name = json_string_value(json_object_get(one, "name"));
+        if (name && strcmp(name, "default") == 0) return json_object_get(one, "template");
     }
-    if (status == TR_OK && text)
-        status = tr_chat_template_open(text, bytes, token_text(config, "bos_token"), token_text(config, "eos_token"),
+    return v;
+}
+
+static tr_status load_config(const char *weights, json_t **out, tr_error *err) {
+    static const tr_json_form limits = {.depth = 32, .containers = 1 << 18, .values = 1 << 20};
+    static const char name[] = "tokenizer_config.json";
+    tr_file_map map;
+    size_t offset;
+    TR_TRY(tr_model_folder_map(weights, name, TR_MODEL_FOLDER_SIDE_MAX, false, &map, err));
+    if (!map.data) return TR_OK;
+    if (tr_json_form_within((const char *)map.data, map.size, &limits, &offset))
+        *out = json_loadb((const char *)map.data, map.size, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, NULL);
+    tr_file_map_close(&map);
+    return *out ? TR_OK : tr_error_set(err, TR_DATA, "%s beside %s is no JSON, or too large", name, weights);
+}
+
+static tr_status from_folder(const char *weights, tr_chat_template **out, tr_error *err) {
+    json_t *config = NULL;
+    tr_file_map map;
+    TR_TRY(tr_model_folder_map(weights, "chat_template.jinja", TR_MODEL_FOLDER_SIDE_MAX, false, &map, err));
+    tr_status status = load_config(weights, &config, err);
+    const json_t *text = inside(config);
+    const char *data = map.data ? (const char *)map.data : json_string_value(text);
+    const size_t bytes = map.data ? map.size : json_string_length(text);
+    if (status == TR_OK && data)
+        status = tr_chat_template_open(data, bytes, token_text(config, "bos_token"), token_text(config, "eos_token"),
                                        out, err);
     tr_file_map_close(&map);
     json_decref(config);
-    free(config_path);
-    free(template_path);
     return status;
 }
 
 tr_status tr_chat_source_open(const char *path, tr_chat_template **out, tr_error *err) {
-    const size_t n = strlen(path);
     *out = NULL;
-    if (n >= 12 && strcmp(path + n - 12, ".safetensors") == 0) return from_folder(path, out, err);
-    return from_gguf(path, out, err);
+    return tr_model_folder_is(path) ? from_folder(path, out, err) : from_gguf(path, out, err);
 }

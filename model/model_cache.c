@@ -6,6 +6,7 @@
 
 #include "model/model_file.h"
 #include "model/tokenizer_file.h"
+#include "model/tokenizer_source.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -129,9 +130,37 @@ static tr_status hash_weights(const char *path, uint64_t *hash_out, tr_error *er
     return TR_OK;
 }
 
-/* safetensors: the image also holds what the small files beside the weights say. */
+/* Of several parts the hash of their hashes, so that each is remembered by itself. */
+static tr_status hash_parts(const tr_model_file *mf, uint64_t *hash_out, tr_error *err) {
+    const uint32_t n = tr_model_file_parts(mf);
+    if (n == 1) return hash_weights(tr_model_file_part(mf, 0), hash_out, err);
+    uint64_t hash = n;
+    for (uint32_t i = 0; i < n; i++) {
+        uint64_t part;
+        TR_TRY(hash_weights(tr_model_file_part(mf, i), &part, err));
+        hash = XXH3_64bits_withSeed(&part, sizeof part, hash);
+    }
+    *hash_out = hash;
+    return TR_OK;
+}
+
+/* Is there something to remember of every part? */
+static bool parts_known(const tr_model_file *mf) {
+    for (uint32_t i = 0; i < tr_model_file_parts(mf); i++) {
+        struct stat st;
+        uint64_t hash;
+        memo m;
+        if (stat(tr_model_file_part(mf, i), &st) != 0) return false;
+        memo_init(&m, &st);
+        if (!memo_read(&m, &hash)) return false;
+    }
+    return true;
+}
+
+/* safetensors: image and vocabulary also hold what the files beside the weights say. */
 static uint64_t hash_beside(const char *weights, uint64_t hash) {
-    static const char *const names[] = {"config.json", "generation_config.json", "tokenizer_config.json"};
+    static const char *const names[] = {"config.json", "generation_config.json", "tokenizer_config.json",
+                                        "tokenizer.json"};
     const char *slash = strrchr(weights, '/');
     int folder = slash ? (int)(slash - weights + 1) : 0;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -147,7 +176,7 @@ static uint64_t hash_beside(const char *weights, uint64_t hash) {
 
 tr_status tr_model_cache_hash(const tr_model_file *mf, uint64_t *hash_out, tr_error *err) {
     uint64_t hash = 0;
-    TR_TRY(hash_weights(tr_model_file_path(mf), &hash, err));
+    TR_TRY(hash_parts(mf, &hash, err));
     *hash_out = tr_model_file_gguf(mf) ? hash : hash_beside(tr_model_file_path(mf), hash);
     return TR_OK;
 }
@@ -330,8 +359,6 @@ tr_status tr_model_cache_tokenizer(const tr_model_file *mf, tr_tokenizer **token
     char folder[TR_MODEL_CACHE_PATH_MAX + 64];
     const tr_gguf *gguf = tr_model_file_gguf(mf);
     path_out[0] = '\0';
-    if (!gguf)
-        return tr_error_set(err, TR_UNAVAILABLE, "%s: only a GGUF file brings its tokenizer", tr_model_file_path(mf));
     job j = {.mf = mf};
     char path[TR_MODEL_CACHE_PATH_MAX];
     bool named = vocabulary_path(mf, &j.hash, folder, sizeof folder, path, sizeof path), packed = false;
@@ -339,7 +366,8 @@ tr_status tr_model_cache_tokenizer(const tr_model_file *mf, tr_tokenizer **token
         memcpy(path_out, path, sizeof path);
         return TR_OK;
     }
-    TR_TRY(tr_tokenizer_create(gguf, tokenizer_out, err));
+    TR_TRY(gguf ? tr_tokenizer_create(gguf, tokenizer_out, err)
+                : tr_tokenizer_source_open(tr_model_file_path(mf), tokenizer_out, err));
     j.tokenizer = *tokenizer_out;
     if (named && make_file(&j, folder, path, &packed, NULL) == TR_OK) memcpy(path_out, path, sizeof path);
     return TR_OK;
@@ -359,14 +387,9 @@ tr_status tr_model_cache_calibration(uint64_t model_hash, char path_out[TR_MODEL
 
 bool tr_model_cache_has(const tr_model_file *mf, tr_precision precision) {
     char folder[TR_MODEL_CACHE_PATH_MAX + 64], path[TR_MODEL_CACHE_PATH_MAX];
-    const char *weights = tr_model_file_path(mf);
     uint64_t hash;
-    struct stat st;
-    memo m;
-    if (stat(weights, &st) != 0) return false;
-    memo_init(&m, &st);
-    if (!memo_read(&m, &hash) || !sub_folder("images", folder, sizeof folder)) return false;
-    if (!tr_model_file_gguf(mf)) hash = hash_beside(weights, hash);
+    if (!parts_known(mf) || !sub_folder("images", folder, sizeof folder)) return false;
+    if (tr_model_cache_hash(mf, &hash, NULL) != TR_OK) return false;
     return image_path(folder, hash, precision, path, sizeof path) && image_ready(path, precision, hash);
 }
 

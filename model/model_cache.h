@@ -30,9 +30,9 @@ typedef struct tr_model_cache_image {
 tr_status tr_model_cache_get(const char *model_path, tr_precision precision, uint32_t n_threads,
                              tr_pack_progress progress, void *progress_arg, tr_model_cache_image *image_out,
                              tr_error *err);
-/* The tokenizer of a GGUF model, mapped from its packed vocabulary where there is a sound one, else made from the file
+/* The tokenizer of a model, mapped from its packed vocabulary where there is a sound one, else made from the file
  * and packed for the next time. path_out: the packed vocabulary; empty where the cache does not take one.
- * TR_UNAVAILABLE: the model is no GGUF; else the errors of tr_tokenizer_create. */
+ * Errors: those of tr_tokenizer_source_open. */
 tr_status tr_model_cache_tokenizer(const tr_model_file *mf, tr_tokenizer **tokenizer_out,
                                    char path_out[TR_MODEL_CACHE_PATH_MAX], tr_error *err);
 /* Hash of the model's content; reads all of a file that was never met. */

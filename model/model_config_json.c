@@ -282,9 +282,10 @@ static tr_status read_all(const source *s, tr_model_config *c) {
     return tr_model_config_check(c, s->name, s->err);
 }
 
-static tr_status load_object(const char *text, size_t len, const char *name, json_t **root_out, tr_error *err) {
+static tr_status load_object(const char *text, size_t len, size_t flags, const char *name, json_t **root_out,
+                             tr_error *err) {
     json_error_t why;
-    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+    json_t *root = json_loadb(text, len, JSON_REJECT_DUPLICATES | flags, &why);
     if (json_is_object(root)) {
         *root_out = root;
         return TR_OK;
@@ -297,7 +298,7 @@ static tr_status load_object(const char *text, size_t len, const char *name, jso
 tr_status tr_model_config_from_json(const char *text, size_t len, const char *name, tr_model_config *config_out,
                                     tr_error *err) {
     json_t *root = NULL;
-    TR_TRY(load_object(text, len, name, &root, err));
+    TR_TRY(load_object(text, len, 0, name, &root, err));
     source s = {root, name, err};
     tr_model_config c = {.bos_id = TR_MODEL_NO_TOKEN};
     tr_status status = read_all(&s, &c);
@@ -312,7 +313,7 @@ tr_status tr_model_config_from_json(const char *text, size_t len, const char *na
 tr_status tr_model_config_add_generation(tr_model_config *config, const char *text, size_t len, const char *name,
                                          tr_error *err) {
     json_t *root = NULL;
-    TR_TRY(load_object(text, len, name, &root, err));
+    TR_TRY(load_object(text, len, 0, name, &root, err));
     const json_t *eos = value(root, "eos_token_id");
     if (json_is_integer(eos)) tr_model_config_add_eos(config, json_integer_value(eos));
     for (size_t i = 0; i < json_array_size(eos); i++)
@@ -324,7 +325,8 @@ tr_status tr_model_config_add_generation(tr_model_config *config, const char *te
 tr_status tr_model_config_add_tokenizer(tr_model_config *config, const char *text, size_t len, const char *name,
                                         tr_error *err) {
     json_t *root = NULL;
-    TR_TRY(load_object(text, len, name, &root, err));
+    /* Numbers as reals: published files have a model_max_length of 10^30, beyond any integer. */
+    TR_TRY(load_object(text, len, JSON_DECODE_INT_AS_REAL, name, &root, err));
     const json_t *add_bos = value(root, "add_bos_token");
     if (json_is_boolean(add_bos)) config->add_bos = json_is_true(add_bos) && config->bos_id != TR_MODEL_NO_TOKEN;
     if (value(root, "chat_template")) config->is_instruct = true;

@@ -5,21 +5,20 @@
 
 #include "base/file_map.h"
 #include "model/gguf.h"
-#include "model/safetensors.h"
+#include "model/model_folder.h"
+#include "model/shards.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-enum { NAME_BYTES = 128, MAX_SIDE_FILE = 16 << 20 };
+enum { NAME_BYTES = 128 };
 
 struct tr_model_file {
     char *path;
-    tr_gguf *gguf;      /* one of the two */
-    tr_safetensors *st; /* is set */
+    tr_gguf *gguf; /* one of the two */
+    tr_shards *st; /* is set */
     tr_model_config config;
     tr_model_file_view top[TR_TENSOR_ROLE_COUNT]; /* roles outside the layers; data NULL: absent */
     tr_model_file_view *layers;                   /* [n_layers * TR_TENSOR_ROLE_COUNT] roles of layers */
@@ -146,7 +145,7 @@ static bool find(const tr_model_file *mf, const char *name, found *out) {
         *out = (found){t->type, t->dims[1], t->dims[0], t->dims[2] == 1 && t->dims[3] == 1, t->data};
         return true;
     }
-    const tr_safetensors_tensor *t = tr_safetensors_find(mf->st, name);
+    const tr_safetensors_tensor *t = tr_shards_find(mf->st, name);
     if (!t) return false;
     bool vector = t->n_dims < 2;
     *out = (found){t->type, vector ? 1 : t->dims[0], vector ? t->dims[0] : t->dims[1], t->n_dims <= 2, t->data};
@@ -213,7 +212,7 @@ static bool refers_to(const tr_model_file *mf, const uint8_t *data) {
 /* Tensors have bytes of their own (both readers check that), so the address names the tensor. The count is the quick
  * test; the search runs only for files that will be refused or hold a harmless extra. */
 static tr_status check_extras(const tr_model_file *mf, tr_error *err) {
-    uint32_t n = mf->gguf ? tr_gguf_tensor_count(mf->gguf) : tr_safetensors_count(mf->st);
+    uint32_t n = mf->gguf ? tr_gguf_tensor_count(mf->gguf) : tr_shards_count(mf->st);
     if (n == mf->n_used) return TR_OK;
     for (uint32_t i = 0; i < n; i++) {
         const char *name;
@@ -223,7 +222,7 @@ static tr_status check_extras(const tr_model_file *mf, tr_error *err) {
             const tr_gguf_tensor *t = tr_gguf_tensor_at(mf->gguf, i);
             name = t->name.data, len = t->name.len, data = t->data;
         } else {
-            const tr_safetensors_tensor *t = tr_safetensors_at(mf->st, i);
+            const tr_safetensors_tensor *t = tr_shards_at(mf->st, i);
             name = t->name, len = strlen(t->name), data = t->data;
         }
         if (refers_to(mf, data) || harmless(mf, name, len)) continue;
@@ -255,39 +254,19 @@ static tr_status resolve_all(tr_model_file *mf, tr_error *err) {
 
 /* ---- opening ---- */
 
-/* Map the file `name` in the folder of mf->path; *map_out is empty when there is none and it is optional. */
-static tr_status map_beside(const tr_model_file *mf, const char *name, bool required, char **path_out,
-                            tr_file_map *map_out, tr_error *err) {
-    const char *slash = strrchr(mf->path, '/');
-    int folder = slash ? (int)(slash - mf->path) + 1 : 0;
-    char *path;
-    *map_out = (tr_file_map){NULL, 0};
-    *path_out = NULL;
-    if (asprintf(&path, "%.*s%s", folder, mf->path, name) < 0)
-        return tr_error_set(err, TR_SYSTEM, "%s: out of memory", mf->path);
-    tr_status s = TR_OK;
-    if (required || access(path, F_OK) == 0) s = tr_file_map_open(path, map_out, err);
-    if (s == TR_OK && map_out->size > MAX_SIDE_FILE) {
-        s = tr_error_set(err, TR_DATA, "%s: %zu bytes, more than %d are not supported", path, map_out->size,
-                         MAX_SIDE_FILE);
-        tr_file_map_close(map_out);
-    }
-    if (s == TR_OK)
-        *path_out = path;
-    else
-        free(path);
-    return s;
-}
-
 typedef tr_status (*side_reader)(tr_model_config *, const char *, size_t, const char *, tr_error *);
 
 static tr_status read_beside(tr_model_file *mf, const char *name, bool required, side_reader read, tr_error *err) {
     char *path;
     tr_file_map map;
-    TR_TRY(map_beside(mf, name, required, &path, &map, err));
-    tr_status s = map.data ? read(&mf->config, (const char *)map.data, map.size, path, err) : TR_OK;
+    TR_TRY(tr_model_folder_map(mf->path, name, TR_MODEL_FOLDER_SIDE_MAX, required, &map, err));
+    if (!map.data) return TR_OK;
+    tr_status s = tr_model_folder_beside(mf->path, name, &path, err);
+    if (s == TR_OK) {
+        s = read(&mf->config, (const char *)map.data, map.size, path, err);
+        free(path);
+    }
     tr_file_map_close(&map);
-    free(path);
     return s;
 }
 
@@ -302,7 +281,7 @@ static tr_status note_chat_template(tr_model_config *c, const char *text, size_t
 }
 
 static tr_status open_safetensors(tr_model_file *mf, tr_error *err) {
-    TR_TRY(tr_safetensors_open(mf->path, &mf->st, err));
+    TR_TRY(tr_shards_open(mf->path, &mf->st, err));
     TR_TRY(read_beside(mf, "config.json", true, read_config, err));
     TR_TRY(read_beside(mf, "generation_config.json", false, tr_model_config_add_generation, err));
     TR_TRY(read_beside(mf, "tokenizer_config.json", false, tr_model_config_add_tokenizer, err));
@@ -316,33 +295,12 @@ static tr_status open_gguf(tr_model_file *mf, tr_error *err) {
     return resolve_all(mf, err);
 }
 
-/* The path of the weights: the path itself, or model.safetensors in it. */
-static tr_status choose_path(const char *path, char **out, tr_error *err) {
-    struct stat st;
-    bool folder = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-    char *p = NULL;
-    if (asprintf(&p, folder ? "%s/model.safetensors" : "%s", path) < 0)
-        return tr_error_set(err, TR_SYSTEM, "%s: out of memory", path);
-    if (folder && access(p, F_OK) != 0) {
-        free(p);
-        return tr_error_set(err, TR_NO_INPUT,
-                            "no model.safetensors in %s; name a .gguf or .safetensors file (a model in several "
-                            "shards is not supported)",
-                            path);
-    }
-    *out = p;
-    return TR_OK;
-}
-
 static tr_status detect(const char *path, bool *is_gguf, tr_error *err) {
     tr_file_map map;
     TR_TRY(tr_file_map_open(path, &map, err));
-    size_t len = strlen(path);
-    static const char suffix[] = ".safetensors";
-    bool named = len >= sizeof suffix - 1 && strcmp(path + len - (sizeof suffix - 1), suffix) == 0;
     *is_gguf = map.size >= 4 && memcmp(map.data, "GGUF", 4) == 0;
     tr_file_map_close(&map);
-    if (*is_gguf || named) return TR_OK;
+    if (*is_gguf || tr_model_folder_is(path)) return TR_OK;
     return tr_error_set(err, TR_DATA, "%s: offset 0: not a GGUF file, and not named .safetensors", path);
 }
 
@@ -350,7 +308,7 @@ tr_status tr_model_file_open(const char *path, tr_model_file **mf_out, tr_error 
     tr_model_file *mf = calloc(1, sizeof *mf);
     if (!mf) return tr_error_set(err, TR_SYSTEM, "%s: out of memory", path);
     bool is_gguf = false;
-    tr_status s = choose_path(path, &mf->path, err);
+    tr_status s = tr_model_folder_weights(path, &mf->path, err);
     if (s == TR_OK) s = detect(mf->path, &is_gguf, err);
     if (s == TR_OK) s = is_gguf ? open_gguf(mf, err) : open_safetensors(mf, err);
     if (s != TR_OK) {
@@ -366,7 +324,7 @@ void tr_model_file_close(tr_model_file **mf) {
     *mf = NULL;
     if (!m) return;
     tr_gguf_close(&m->gguf);
-    tr_safetensors_close(&m->st);
+    tr_shards_close(&m->st);
     free(m->layers);
     free(m->path);
     free(m);
@@ -377,6 +335,10 @@ void tr_model_file_close(tr_model_file **mf) {
 const tr_model_config *tr_model_file_config(const tr_model_file *mf) { return &mf->config; }
 const char *tr_model_file_path(const tr_model_file *mf) { return mf->path; }
 const tr_gguf *tr_model_file_gguf(const tr_model_file *mf) { return mf->gguf; }
+uint32_t tr_model_file_parts(const tr_model_file *mf) { return mf->gguf ? 1 : tr_shards_files(mf->st); }
+const char *tr_model_file_part(const tr_model_file *mf, uint32_t i) {
+    return mf->gguf ? mf->path : tr_shards_file(mf->st, i);
+}
 
 const char *tr_model_file_role_name(tr_tensor_role role) {
     return (unsigned)role < TR_TENSOR_ROLE_COUNT ? role_names[role] : "unknown";

@@ -1,4 +1,5 @@
-/* model/model_file.h - one door to a model on disk: a GGUF file, or a .safetensors file with config.json beside it.
+/* model/model_file.h - one door to a model on disk: a GGUF file, or a Hugging Face folder (config.json, and weights in
+ *      one .safetensors file or in shards with an index).
  * Why: the two formats name, order and offset the same weights differently; consumers see one convention:
  *      - rows are output features, columns input features; row r of a matrix gives output element r;
  *      - q and k rows are in rotate-half (NEOX) order, also where the file has interleaved pairs (llama in GGUF);
@@ -55,14 +56,18 @@ typedef struct tr_model_file_view {
 
 typedef struct tr_model_file tr_model_file;
 
-/* path: a GGUF file (told by its first bytes), a .safetensors file, or a folder that holds model.safetensors. */
+/* path: a GGUF file (told by its first bytes), a .safetensors file, an index of shards (*.safetensors.index.json), or a
+ * folder that holds model.safetensors or model.safetensors.index.json. */
 tr_status tr_model_file_open(const char *path, tr_model_file **mf_out, tr_error *err);
 void tr_model_file_close(tr_model_file **mf); /* idempotent, sets NULL */
 
 const tr_model_config *tr_model_file_config(const tr_model_file *mf);
-const char *tr_model_file_path(const tr_model_file *mf); /* of the file with the weights */
+const char *tr_model_file_path(const tr_model_file *mf); /* of the file with the weights, or of the index of shards */
 /* The GGUF reader (tokenizer, chat template), or NULL for safetensors, whose tokenizer lies in the same folder. */
 const tr_gguf *tr_model_file_gguf(const tr_model_file *mf);
+/* Files that hold the weights: 1, or the shards. */
+uint32_t tr_model_file_parts(const tr_model_file *mf);
+const char *tr_model_file_part(const tr_model_file *mf, uint32_t i); /* path */
 
 /* View of one tensor; layer is ignored for roles outside the layers. TR_UNAVAILABLE when this model has no such
  * tensor (Q_NORM of llama); TR_INVALID for a layer out of range. */

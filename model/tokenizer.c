@@ -47,14 +47,26 @@ typedef struct job {
     tr_tokenizer_sink sink;
     bool marked;        /* TR_TOKENIZE_MARKED */
     bool after_special; /* SentencePiece puts its blank only here */
+    bool at_start;      /* nothing of the text has been encoded yet */
 } job;
+
+static bool takes_prefix(job *j, const char *text, size_t len) {
+    const bool after_special = j->after_special, at_start = j->at_start;
+    const bool blank = text[0] == ' ' || (len >= 3 && memcmp(text, "\xe2\x96\x81", 3) == 0);
+    j->after_special = j->at_start = false;
+    if (!j->t->add_space_prefix) return false;
+    switch (j->t->prefix_rule) {
+    case TR_TOKENIZER_PREFIX_EACH: return after_special;
+    case TR_TOKENIZER_PREFIX_UNLESS_BLANK: return !blank;
+    case TR_TOKENIZER_PREFIX_FIRST: return at_start && !blank;
+    }
+    return false;
+}
 
 static tr_status encode_fragment(job *j, const char *text, size_t len) {
     if (len == 0) return TR_OK;
     if (j->t->kind == TR_TOKENIZER_BPE) return tr_tokenizer_bpe_encode(j->t, &j->scratch, text, len, &j->sink);
-    bool prefix = j->t->add_space_prefix && j->after_special;
-    j->after_special = false;
-    return tr_tokenizer_spm_encode(j->t, &j->scratch, text, len, prefix, &j->sink);
+    return tr_tokenizer_spm_encode(j->t, &j->scratch, text, len, takes_prefix(j, text, len), &j->sink);
 }
 
 /* The text without its marks; two in a row are one of the text. */
@@ -88,6 +100,7 @@ static tr_status encode_all(job *j, const char *text, size_t len, bool parse_spe
         status = encode_marked(j, text + pos, cuts[i].begin - pos);
         tr_tokenizer_emit(&j->sink, cuts[i].id);
         j->after_special = true;
+        j->at_start = false;
         pos = cuts[i].end;
     }
     if (status == TR_OK) status = encode_marked(j, text + pos, len - pos);
@@ -101,7 +114,11 @@ tr_status tr_tokenizer_encode_counted(const tr_tokenizer *t, const char *text, s
         return tr_error_set(err, TR_DATA, "text of %zu bytes; at most %d can be tokenized at once, split it", len,
                             TR_TOKENIZER_MAX_TEXT);
     }
-    job j = {.t = t, .sink = {ids, cap, 0}, .after_special = true, .marked = (flags & TR_TOKENIZE_MARKED) != 0};
+    job j = {.t = t,
+             .sink = {ids, cap, 0},
+             .after_special = true,
+             .at_start = true,
+             .marked = (flags & TR_TOKENIZE_MARKED) != 0};
     if ((flags & TR_TOKENIZE_BOS) != 0 && t->add_bos) tr_tokenizer_emit(&j.sink, t->bos);
     tr_status status = encode_all(&j, text, len, (flags & TR_TOKENIZE_PARSE_SPECIAL) != 0);
     if (work_out != NULL) *work_out = j.scratch.lookups + j.scratch.queue.moves;
@@ -160,7 +177,7 @@ tr_status tr_tokenizer_piece(const tr_tokenizer *t, uint32_t id, bool special, c
     writer w = {buf, cap, 0};
     if ((attr & (TR_TOKENIZER_CONTROL | TR_TOKENIZER_UNKNOWN)) != 0) {
         if (special) put(&w, text, len);
-    } else if ((attr & TR_TOKENIZER_USER) != 0) {
+    } else if ((attr & (TR_TOKENIZER_USER | TR_TOKENIZER_NORMAL)) == TR_TOKENIZER_USER) {
         put(&w, text, len);
     } else if ((attr & TR_TOKENIZER_NORMAL) != 0) {
         if (t->kind == TR_TOKENIZER_SPM)

@@ -2,6 +2,7 @@
 #include "model/tokenizer_bpe.h"
 #include "base/rng.h"
 #include "model/unicode.h"
+#include "model/unicode_nfc.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -46,8 +47,8 @@ bool tr_tokenizer_bpe_rule(tr_tokenizer *t, tr_tokenizer_rule rule) {
     return false;
 }
 
-static bool join(const void *ctx, const tr_tokenizer_symbol *left, const tr_tokenizer_symbol *right,
-                 uint32_t *priority_out, uint32_t *result_out) {
+bool tr_tokenizer_bpe_join(const void *ctx, const tr_tokenizer_symbol *left, const tr_tokenizer_symbol *right,
+                           uint32_t *priority_out, uint32_t *result_out) {
     const tr_tokenizer *t = ctx;
     if (left->id == TR_TOKENIZER_NONE || right->id == TR_TOKENIZER_NONE) return false;
     uint64_t slot = rule_slot(left->id, right->id);
@@ -80,10 +81,14 @@ static tr_status encode_word(const tr_tokenizer *t, tr_tokenizer_scratch *s, con
         return TR_OK;
     }
     TR_TRY(tr_tokenizer_scratch_symbols(s, len));
+    size_t n = 0;
     for (size_t i = 0; i < len; i++) {
-        s->symbols[i] = (tr_tokenizer_symbol){.start = (uint32_t)i, .len = 1, .id = t->byte_ids[(uint8_t)word[i]]};
+        const uint32_t id = t->byte_ids[(uint8_t)word[i]];
+        if (id == TR_TOKENIZER_NONE && t->declared) continue;
+        s->symbols[n++] = (tr_tokenizer_symbol){.start = (uint32_t)i, .len = 1, .id = id};
     }
-    tr_tokenizer_merge_run(s, len, join, t);
+    if (n == 0) return TR_OK;
+    tr_tokenizer_merge_run(s, n, tr_tokenizer_bpe_join, t);
     for (uint32_t i = 0; i != TR_TOKENIZER_MERGE_END; i = s->symbols[i].next) {
         /* A byte that the vocabulary lacks leaves nothing. */
         if (s->symbols[i].id != TR_TOKENIZER_NONE) tr_tokenizer_emit(sink, s->symbols[i].id);
@@ -97,6 +102,11 @@ tr_status tr_tokenizer_bpe_encode(const tr_tokenizer *t, tr_tokenizer_scratch *s
         TR_TRY(tr_tokenizer_scratch_text(s, 3 * len));
         len = tr_unicode_repair(text, len, s->text);
         text = s->text;
+    }
+    if (t->nfc) {
+        TR_TRY(tr_tokenizer_scratch_normal(s, 3 * len));
+        TR_TRY(tr_unicode_nfc(text, len, s->normal, &len));
+        text = s->normal;
     }
     if (t->ignore_merges) TR_TRY(tr_tokenizer_scratch_word(s, t->max_len + TR_UNICODE_MAX_BYTES));
     tr_pretokenize words;

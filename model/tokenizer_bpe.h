@@ -11,6 +11,9 @@ tr_status tr_tokenizer_bpe_encode(const tr_tokenizer *t, tr_tokenizer_scratch *s
 void tr_tokenizer_bpe_alphabet(tr_tokenizer *t);
 /* Empty merge table with room for n rules. */
 tr_status tr_tokenizer_bpe_rules(tr_tokenizer *t, uint64_t n);
+/* The rule of two symbols, for tr_tokenizer_merge_run; ctx: the tokenizer. */
+bool tr_tokenizer_bpe_join(const void *ctx, const tr_tokenizer_symbol *left, const tr_tokenizer_symbol *right,
+                           uint32_t *priority_out, uint32_t *result_out);
 /* Add a rule; of two for the same pair the first stays. False when the table is crowded (a file made to collide). */
 bool tr_tokenizer_bpe_rule(tr_tokenizer *t, tr_tokenizer_rule rule);
 #endif

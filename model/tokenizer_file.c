@@ -30,10 +30,11 @@ typedef struct header {
     uint64_t max_len;
     uint64_t n_bytes; /* of the arena */
     uint64_t n_slots; /* of the index by text */
-    uint64_t n_rules; /* of the merge table; 0: SentencePiece */
+    uint64_t n_rules; /* of the merge table; 0: SentencePiece by scores */
     uint32_t n_tokens;
     uint32_t role[N_ROLES];
     uint32_t byte_ids[256];
+    uint32_t prefix_rule, declared, nfc;
 } header;
 
 enum section { BYTES, SPANS, ATTRS, PRIORITIES, SLOTS, RULES, N_SECTIONS };
@@ -52,7 +53,7 @@ static bool lay_out(const header *h, layout *out) {
         [BYTES] = {h->n_bytes, sizeof *t->bytes},
         [SPANS] = {h->n_tokens, sizeof *t->spans},
         [ATTRS] = {h->n_tokens, sizeof *t->attrs},
-        [PRIORITIES] = {h->kind == TR_TOKENIZER_SPM ? h->n_tokens : 0, sizeof *t->priorities},
+        [PRIORITIES] = {h->n_rules == 0 ? h->n_tokens : 0, sizeof *t->priorities},
         [SLOTS] = {h->n_slots, sizeof *t->map.slots},
         [RULES] = {h->n_rules, sizeof *t->rules},
     };
@@ -93,11 +94,14 @@ static header header_of(const tr_tokenizer *t, uint64_t model_hash) {
                 .add_bos = t->add_bos,
                 .add_space_prefix = t->add_space_prefix,
                 .ignore_merges = t->ignore_merges,
+                .prefix_rule = t->prefix_rule,
+                .declared = t->declared,
+                .nfc = t->nfc,
                 .model_hash = model_hash,
                 .max_len = t->max_len,
                 .n_bytes = (uint64_t)last.offset + last.len,
                 .n_slots = t->map.mask + 1,
-                .n_rules = t->kind == TR_TOKENIZER_BPE ? t->rules_mask + 1 : 0,
+                .n_rules = t->rules ? t->rules_mask + 1 : 0,
                 .n_tokens = t->n_tokens};
     tr_tokenizer copy = *t;
     for (size_t i = 0; i < N_ROLES; i++) h.role[i] = *role(&copy, i);
@@ -142,7 +146,8 @@ static bool header_sound(const header *h) {
     if (h->max_len > h->n_bytes || h->add_bos > 1 || h->add_space_prefix > 1 || h->ignore_merges > 1) return false;
     if (h->kind != TR_TOKENIZER_SPM && h->kind != TR_TOKENIZER_BPE) return false;
     if (h->pre > TR_PRETOKENIZE_QWEN2 || !power_of_two(h->n_slots)) return false;
-    if (h->kind == TR_TOKENIZER_SPM ? h->n_rules != 0 : !power_of_two(h->n_rules)) return false;
+    if (h->prefix_rule > TR_TOKENIZER_PREFIX_FIRST || h->declared > 1 || h->nfc > 1) return false;
+    if (!power_of_two(h->n_rules) && (h->kind == TR_TOKENIZER_BPE || h->n_rules != 0)) return false;
     for (size_t i = 0; i < N_ROLES; i++)
         if (h->role[i] >= h->n_tokens && h->role[i] != TR_TOKENIZER_NONE) return false;
     if (h->add_bos && h->role[0] == TR_TOKENIZER_NONE) return false;
@@ -207,6 +212,9 @@ static void take_header(tr_tokenizer *t, const header *h) {
     t->add_bos = h->add_bos != 0;
     t->add_space_prefix = h->add_space_prefix != 0;
     t->ignore_merges = h->ignore_merges != 0;
+    t->prefix_rule = (tr_tokenizer_prefix)h->prefix_rule;
+    t->declared = h->declared != 0;
+    t->nfc = h->nfc != 0;
     t->n_tokens = h->n_tokens;
     t->max_len = h->max_len;
     t->rules_mask = h->n_rules ? h->n_rules - 1 : 0;

@@ -8,9 +8,9 @@
 #define TR_TOKENIZER_FILE_H
 #include "model/tokenizer.h"
 
-enum { TR_TOKENIZER_FILE_VERSION = 1 };
+enum { TR_TOKENIZER_FILE_VERSION = 2 };
 
-/* Write the tables to fd, from its position on. model_hash: of the model file that they come from. */
+/* Write the tables to fd, from its position on. model_hash: of the model that they come from. */
 tr_status tr_tokenizer_file_write(const tr_tokenizer *t, uint64_t model_hash, int fd, tr_error *err);
 /* The tokenizer owns the mapping. */
 tr_status tr_tokenizer_file_open(const char *path, uint64_t model_hash, tr_tokenizer **tokenizer_out, tr_error *err);

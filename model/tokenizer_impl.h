@@ -1,7 +1,7 @@
 /* model/tokenizer_impl.h - the tables of a tokenizer, seen by the files model/tokenizer*.c only (and their tests).
- * Files: tokenizer_load (GGUF -> tables), tokenizer_file (tables <-> a file that is mapped), tokenizer_names (roles by
- * text), tokenizer_special (tokens found in the raw text), tokenizer_spm and tokenizer_bpe (one fragment -> ids),
- * tokenizer_merge (their common loop). */
+ * Files: tokenizer_load (GGUF -> tables), tokenizer_json (tokenizer.json -> tables), tokenizer_file (tables <-> a file
+ * that is mapped), tokenizer_names (roles by text), tokenizer_special (tokens found in the raw text), tokenizer_spm and
+ * tokenizer_bpe (one fragment -> ids), tokenizer_merge (their common loop). */
 #ifndef TR_TOKENIZER_IMPL_H
 #define TR_TOKENIZER_IMPL_H
 #include "base/file_map.h"
@@ -26,6 +26,13 @@ enum { TR_TOKENIZER_ALPHABET = 324 }; /* code points that stand for the 256 byte
 
 typedef enum tr_tokenizer_kind { TR_TOKENIZER_SPM, TR_TOKENIZER_BPE } tr_tokenizer_kind;
 
+/* Fragments (of a text cut at special tokens) that get a blank in front, where add_space_prefix says so. */
+typedef enum tr_tokenizer_prefix {
+    TR_TOKENIZER_PREFIX_EACH,
+    TR_TOKENIZER_PREFIX_UNLESS_BLANK, /* each that does not begin with one */
+    TR_TOKENIZER_PREFIX_FIRST,        /* the one at the start of the text, unless it begins with one */
+} tr_tokenizer_prefix;
+
 /* Entry of the merge table; rank TR_TOKENIZER_NONE is free. */
 typedef struct tr_tokenizer_rule {
     uint32_t left, right, rank, result; /* tokens; rank is the place in the merge list */
@@ -41,7 +48,11 @@ typedef struct tr_tokenizer_node {
 struct tr_tokenizer {
     tr_tokenizer_kind kind;
     tr_pretokenize_kind pre;
+    tr_tokenizer_prefix prefix_rule;
     bool add_bos, add_space_prefix, ignore_merges;
+    bool nfc;      /* BPE: a fragment is brought into Unicode normalization form C first */
+    bool declared; /* from a tokenizer.json: special tokens are what it declares, not what their names say, and are
+                      found in raw text leftmost first; byte symbols that are no token leave nothing to merge across */
     uint32_t n_tokens;
     uint32_t bos, eos, eot, eom, unk;
     uint32_t fim_prefix, fim_suffix, fim_middle, fim_pad, fim_repo, fim_sep;
@@ -53,13 +64,13 @@ struct tr_tokenizer {
     char *bytes;              /* arena of all texts, in id order without gaps */
     tr_tokenizer_span *spans; /* [n_tokens] */
     uint8_t *attrs;           /* [n_tokens] */
-    uint32_t *priorities;     /* [n_tokens] SPM: order-preserving image of the score, best is lowest */
+    uint32_t *priorities;     /* [n_tokens] SPM without rules: order-preserving image of the score, best is lowest */
     tr_tokenizer_map map;
     uint32_t byte_ids[256]; /* token of a byte that no other token covers, or TR_TOKENIZER_NONE */
 
     uint16_t byte_point[256];                  /* BPE: code point that stands for a byte */
     int16_t point_byte[TR_TOKENIZER_ALPHABET]; /* the inverse; -1 for none */
-    tr_tokenizer_rule *rules;                  /* [rules_mask + 1] BPE */
+    tr_tokenizer_rule *rules;                  /* [rules_mask + 1] BPE, and SPM of a tokenizer.json */
     uint64_t rules_mask;
 
     uint32_t *order; /* [n_special] tokens looked for in raw text: longest first, then lowest id */

@@ -115,10 +115,15 @@ tr_status tr_tokenizer_scratch_word(tr_tokenizer_scratch *s, size_t bytes) {
     return grow_bytes(&s->word, &s->word_cap, bytes);
 }
 
+tr_status tr_tokenizer_scratch_normal(tr_tokenizer_scratch *s, size_t bytes) {
+    return grow_bytes(&s->normal, &s->normal_cap, bytes);
+}
+
 void tr_tokenizer_scratch_fini(tr_tokenizer_scratch *s) {
     free(s->symbols);
     free(s->queue.items);
     free(s->text);
+    free(s->normal);
     free(s->word);
     *s = (tr_tokenizer_scratch){0};
 }

@@ -50,6 +50,8 @@ typedef struct tr_tokenizer_scratch {
     tr_tokenizer_queue queue;
     char *text; /* [text_cap] escaped or repaired copy of the input */
     size_t text_cap;
+    char *normal; /* [normal_cap] normalized copy of the input */
+    size_t normal_cap;
     char *word; /* [word_cap] one word in the byte alphabet */
     size_t word_cap;
     int64_t lookups; /* pairs looked up so far */
@@ -66,6 +68,7 @@ tr_tokenizer_pair tr_tokenizer_queue_pop(tr_tokenizer_queue *q);             /* 
 /* Room for n symbols and their pairs; contents are not kept. */
 tr_status tr_tokenizer_scratch_symbols(tr_tokenizer_scratch *s, size_t n);
 tr_status tr_tokenizer_scratch_text(tr_tokenizer_scratch *s, size_t bytes);
+tr_status tr_tokenizer_scratch_normal(tr_tokenizer_scratch *s, size_t bytes);
 tr_status tr_tokenizer_scratch_word(tr_tokenizer_scratch *s, size_t bytes);
 void tr_tokenizer_scratch_fini(tr_tokenizer_scratch *s);
 

@@ -111,7 +111,12 @@ static void exceptions(tr_tokenizer *t) {
 
 void tr_tokenizer_names_apply(tr_tokenizer *t) {
     uint32_t ids[N_NAMES];
-    for (size_t i = 0; i < N_NAMES; i++) ids[i] = tr_tokenizer_find(t, names[i].text);
+    for (size_t i = 0; i < N_NAMES; i++) {
+        ids[i] = tr_tokenizer_find(t, names[i].text);
+        if (t->declared && ids[i] != TR_TOKENIZER_NONE &&
+            (t->attrs[ids[i]] & (TR_TOKENIZER_CONTROL | TR_TOKENIZER_USER)) == 0)
+            ids[i] = TR_TOKENIZER_NONE; /* a word of the vocabulary */
+    }
     choose(t, ids, EOT, &t->eot);
     choose(t, ids, EOM, &t->eom);
     choose(t, ids, PREFIX, &t->fim_prefix);

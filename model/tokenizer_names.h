@@ -5,7 +5,8 @@
 #include "model/tokenizer_impl.h"
 
 /* Fill eot, eom and the fill-in-the-middle ids where the file left them open, set TR_TOKENIZER_EOG and the control and
- * user bits that follow from names. Needs map, attrs and the ids from the file. */
+ * user bits that follow from names; with t->declared only those of tokens that are special already. Needs map, attrs
+ * and the ids from the file. */
 void tr_tokenizer_names_apply(tr_tokenizer *t);
 /* Phi-3: special tokens take the white space behind them. model_name is "general.name" of the file. */
 void tr_tokenizer_names_strip(tr_tokenizer *t, const char *model_name, size_t len);

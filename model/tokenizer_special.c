@@ -3,6 +3,7 @@
  * come first, and once a part of it is taken it never becomes free again, so the next one is the longest that ends
  * before the taken part. */
 #include "model/tokenizer_special.h"
+#include "model/unicode.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -105,11 +106,7 @@ static uint32_t longest_at(search *s, size_t pos, size_t limit) {
     return best;
 }
 
-static tr_status take(search *s, size_t pos, size_t size, uint32_t id) {
-    size_t end = pos + size;
-    if ((s->t->attrs[id] & TR_TOKENIZER_RSTRIP) != 0) {
-        while (end < s->len && s->taken[end] == 0 && strchr(" \t\n\v\f\r", s->text[end]) && s->text[end] != 0) end++;
-    }
+static tr_status cut(search *s, size_t pos, size_t end, uint32_t id) {
     if (s->n == s->cap) {
         size_t cap = s->cap > 0 ? 2 * s->cap : 64;
         tr_tokenizer_cut *cuts = realloc(s->cuts, cap * sizeof *cuts);
@@ -118,7 +115,40 @@ static tr_status take(search *s, size_t pos, size_t size, uint32_t id) {
         s->cap = cap;
     }
     s->cuts[s->n++] = (tr_tokenizer_cut){pos, end, id};
+    return TR_OK;
+}
+
+static tr_status take(search *s, size_t pos, size_t size, uint32_t id) {
+    size_t end = pos + size;
+    if ((s->t->attrs[id] & TR_TOKENIZER_RSTRIP) != 0) {
+        while (end < s->len && s->taken[end] == 0 && strchr(" \t\n\v\f\r", s->text[end]) && s->text[end] != 0) end++;
+    }
     memset(s->taken + pos, 1, end - pos);
+    return cut(s, pos, end, id);
+}
+
+/* End of the white space at pos. */
+static size_t space_end(const search *s, size_t pos) {
+    for (size_t size; pos < s->len; pos += size) {
+        const uint32_t point = tr_unicode_decode(s->text + pos, s->len - pos, &size);
+        if (tr_unicode_class_of(point) != TR_UNICODE_SPACE) break;
+    }
+    return pos;
+}
+
+static tr_status search_leftmost(search *s) {
+    for (size_t pos = 0; pos < s->len;) {
+        const uint32_t rank = longest_at(s, pos, s->len - pos);
+        if (rank == TR_TOKENIZER_NONE) {
+            pos++;
+            continue;
+        }
+        const uint32_t id = s->t->order[rank];
+        size_t end = pos + s->t->spans[id].len;
+        if ((s->t->attrs[id] & TR_TOKENIZER_RSTRIP) != 0) end = space_end(s, end);
+        TR_TRY(cut(s, pos, end, id));
+        pos = end;
+    }
     return TR_OK;
 }
 
@@ -166,8 +196,8 @@ tr_status tr_tokenizer_special_split(const tr_tokenizer *t, const char *text, si
     if (hits == 0) return TR_OK;
     search s = {.t = t, .text = text, .len = len, .parse_special = parse_special};
     tr_tokenizer_queue q = {0};
-    tr_status status = tr_tokenizer_queue_reserve(&q, hits);
-    if (status == TR_OK) status = search_all(&s, &q);
+    tr_status status = t->declared ? search_leftmost(&s) : tr_tokenizer_queue_reserve(&q, hits);
+    if (status == TR_OK && !t->declared) status = search_all(&s, &q);
     *steps_out += s.steps + q.moves;
     free(q.items);
     free(s.taken);

@@ -1,7 +1,8 @@
 /* model/tokenizer_special.h - tokens that are found in the raw text before anything else: user-defined ones always,
  * control and unknown ones when the caller asks.
- * Rule (llama.cpp): the longest token takes its occurrences from left to right, then the next one takes what is left.
- * Here in one pass over a trie plus a heap of one candidate a position: O(len * longest + len log len). */
+ * Rule of a tokenizer.json: the text is read from left to right, at each place the longest token is taken.
+ * Rule of a GGUF (llama.cpp): the longest token takes its occurrences from left to right, then the next one takes what
+ * is left. Here in one pass over a trie plus a heap of one candidate a position: O(len * longest + len log len). */
 #ifndef TR_TOKENIZER_SPECIAL_H
 #define TR_TOKENIZER_SPECIAL_H
 #include "model/tokenizer_impl.h"

@@ -1,5 +1,6 @@
 /* model/tokenizer_spm.c - see the header. */
 #include "model/tokenizer_spm.h"
+#include "model/tokenizer_bpe.h"
 #include "model/unicode.h"
 
 #include <string.h>
@@ -63,7 +64,10 @@ tr_status tr_tokenizer_spm_encode(const tr_tokenizer *t, tr_tokenizer_scratch *s
         s->symbols[n].id = tr_tokenizer_map_find(&t->map, s->text + i, bytes);
         i += bytes;
     }
-    tr_tokenizer_merge_run(s, n, join, &(join_ctx){t, s->text});
+    if (t->rules != NULL)
+        tr_tokenizer_merge_run(s, n, tr_tokenizer_bpe_join, t);
+    else
+        tr_tokenizer_merge_run(s, n, join, &(join_ctx){t, s->text});
     for (uint32_t i = 0; i != TR_TOKENIZER_MERGE_END; i = s->symbols[i].next) {
         const tr_tokenizer_symbol *symbol = &s->symbols[i];
         if (symbol->id != TR_TOKENIZER_NONE) {

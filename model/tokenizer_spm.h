@@ -1,5 +1,6 @@
 /* model/tokenizer_spm.h - SentencePiece-style BPE over one fragment of text.
- * Blanks become U+2581; symbols start as characters; the pair whose text is the token of highest score is joined first.
+ * Blanks become U+2581; symbols start as characters; the pair whose text is the token of highest score is joined first,
+ * or, where there is a merge list, the pair that stands first in it.
  * What no token covers is written as byte tokens. */
 #ifndef TR_TOKENIZER_SPM_H
 #define TR_TOKENIZER_SPM_H

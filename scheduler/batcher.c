@@ -1,21 +1,23 @@
-#include "scheduler/scheduler_state.h"
+#include "scheduler/order.h"
+#include "scheduler/pace.h"
+#include "scheduler/reuse.h"
 
 #include <string.h>
+
+enum { PROMPT_ROWS = 16 }; /* of a mixed step that decode rows leave, if it has so many */
 
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 static bool suspect(const tr_scheduler *s, uint32_t slot) { return entry_of(s, slot)->deaths > 0; }
 
+/* Without feedback all are on one level. */
+static uint32_t levels(const tr_scheduler *s) { return s->policy->feedback ? TR_POLICY_LEVELS : 1; }
+static bool on_level(const tr_scheduler *s, uint32_t slot, uint32_t level) { return tr_order_level(s, slot) == level; }
+
 static bool prefill_ready(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
     return (q->unsettled & 1u << component_of(s, PREFILL)) == 0 && q->issued < q->prefill_end &&
-           !tr_keep_restoring(s, slot);
-}
-
-/* In the decode phase: all handed over, something left to compute. */
-static bool decoding(const tr_scheduler *s, uint32_t slot) {
-    const tr_sequence *q = &s->sequence[slot];
-    return q->decode_end > q->prefill_end && load(&entry_of(s, slot)->kv_moved) == q->prefill_end;
+           !tr_keep_restoring(s, slot) && q->fetch == TR_STORED_NO;
 }
 
 static bool decode_ready(const tr_scheduler *s, uint32_t slot) {
@@ -67,7 +69,8 @@ static uint32_t flags_of(const tr_journal_entry *e, uint32_t end, bool sample) {
 
 static void add_span(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t pos0, uint32_t rows, bool sample) {
     tr_journal_entry *e = entry_of(s, slot);
-    uint32_t draws = sample && f->phase == PREFILL && e->n_samples > 1 && e->sample == 0 ? e->n_samples : 1;
+    const bool prompt = pos0 < s->sequence[slot].prefill_end;
+    uint32_t draws = sample && prompt && e->n_samples > 1 && e->sample == 0 ? e->n_samples : 1;
     f->n_draws += draws;
     f->spans[f->n_spans++] = (tr_msg_span){
         .rid = e->rid,
@@ -88,32 +91,41 @@ static void add_span(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t pos0
     memcpy(f->tokens + f->n_rows, e->tokens + pos0, rows * sizeof *f->tokens);
     if (pos0 >= load(&e->n_tokens)) f->tokens[f->n_rows] = TR_TOKEN_OF_STEP;
     f->n_rows += rows;
+    if (prompt) f->prefill_rows += rows;
+    tr_pace_add(s, &f->work, pos0, rows);
     s->sequence[slot].steps++;
+    s->sequence[slot].issued_ns = s->now_ns;
 }
 
 static void add_prefill(tr_scheduler *s, tr_flight *f, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
-    uint32_t rows = min_u32(q->prefill_end - q->issued, s->config.chunk - f->n_rows);
+    uint32_t room = min_u32(s->config.chunk - f->prefill_rows, s->config.max_rows - f->n_rows);
+    uint32_t rows = tr_pace_rows(s, f, q->issued, min_u32(q->prefill_end - q->issued, room));
     tr_progress_tidy(s, slot);
-    if (!hold_pages(s, slot, PREFILL, load(&e->kv_prefilled), q->issued + rows)) return;
+    if (rows == 0 || !hold_pages(s, slot, PREFILL, load(&e->kv_prefilled), q->issued + rows)) return;
     bool last = q->issued + rows == q->prefill_end;
     bool sample = last && e->forced == 0 && e->max_tokens > 0 && load(&e->n_tokens) == e->prompt_len;
     add_span(s, f, slot, q->issued, rows, sample);
     q->issued += rows;
 }
 
-static void add_decode(tr_scheduler *s, tr_flight *f, uint32_t slot) {
+/* Whose turn in decode steps has been. */
+static void served(tr_scheduler *s, const tr_journal_entry *e) {
+    s->last_decoded = e->order;
+    s->last_priority = e->priority;
+}
+
+static void add_decode(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t most_rows) {
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
     uint32_t pos = load(&e->kv_decoded), known = load(&e->n_tokens) - pos;
-    uint32_t rows =
-        min_u32(min_u32(known, q->decode_end - pos), min_u32(s->config.chunk, s->config.max_rows - f->n_rows));
+    uint32_t rows = min_u32(min_u32(known, q->decode_end - pos), min_u32(s->config.chunk, most_rows - f->n_rows));
     tr_progress_tidy(s, slot);
     if (rows == 0 || !hold_pages(s, slot, DECODE, pos, pos + rows)) return;
     f->n_copies += tr_sample_copies(s, slot, f->copies + f->n_copies);
     add_span(s, f, slot, pos, rows, rows == known && e->max_tokens > 0);
-    s->last_decoded = e->order;
+    served(s, e);
 }
 
 /* The row behind the one that `span` samples. Copies that a fork begins with are of the step before, or older. */
@@ -123,35 +135,67 @@ static void add_ahead(tr_scheduler *s, tr_flight *f, uint32_t slot, const tr_msg
     tr_progress_tidy(s, slot);
     if (!hold_pages(s, slot, DECODE, load(&e->kv_decoded), pos + 1)) return;
     add_span(s, f, slot, pos, 1, true);
-    s->last_decoded = e->order;
+    served(s, e);
 }
 
 /* Sequences of one decode step: an even share for every micro-batch that can be in flight. */
 static uint32_t decode_share(const tr_scheduler *s) {
-    uint32_t n = 0, parts = s->config.exclusive ? 1 : s->component[component_of(s, DECODE)].max_in_flight;
+    uint32_t n = 0;
     for (uint32_t i = 0; i < s->n_running; i++) n += decoding(s, s->running[i]);
-    return min_u32((n + parts - 1) / parts, s->config.max_batch);
+    return tr_pace_share(s, n);
+}
+
+/* Who was served has another level than before. */
+static bool holds(const tr_flight *f, uint32_t slot) {
+    for (uint32_t i = 0; i < f->n_spans; i++)
+        if (f->spans[i].slot == slot) return true;
+    return false;
 }
 
 static void fill_prefill(tr_scheduler *s, tr_flight *f) {
-    for (uint32_t i = 0; i < s->n_running && f->n_rows < s->config.chunk && f->n_spans < s->config.max_batch &&
-                         f->n_draws + TR_MAX_SAMPLES <= TR_MAX_SPANS;
-         i++)
-        if (prefill_ready(s, s->running[i])) add_prefill(s, f, s->running[i]);
+    f->slot_ns = tr_pace_slot_ns(s);
+    for (uint32_t level = 0; level < levels(s); level++)
+        for (uint32_t i = 0; i < s->n_running && f->prefill_rows < s->config.chunk && f->n_rows < s->config.max_rows &&
+                             f->n_spans < spans_max(&s->config) && f->n_draws + TR_MAX_SAMPLES <= TR_MAX_SPANS;
+             i++)
+            if (prefill_ready(s, s->running[i]) && on_level(s, s->running[i], level) && !holds(f, s->running[i]))
+                add_prefill(s, f, s->running[i]);
 }
 
-/* source: flight that this one is issued ahead of, or NULL. */
-static void fill_decode(tr_scheduler *s, tr_flight *f, const tr_flight *source) {
-    uint32_t share = decode_share(s), at = 0;
-    while (at < s->n_running && entry_of(s, s->running[at])->order <= s->last_decoded) at++;
-    for (uint32_t i = 0; i < s->n_running && f->n_spans < share && f->n_rows < s->config.max_rows; i++) {
-        uint32_t slot = s->running[(at + i) % s->n_running];
-        const tr_msg_span *span = followed(s, source, slot);
-        if (span)
-            add_ahead(s, f, slot, span);
-        else if (decode_ready(s, slot))
-            add_decode(s, f, slot);
+/* First of the running ones behind the one that was served last. */
+static uint32_t first_turn(const tr_scheduler *s) {
+    uint32_t at = 0;
+    for (; at < s->n_running; at++) {
+        const tr_journal_entry *e = entry_of(s, s->running[at]);
+        if (e->priority != s->last_priority ? e->priority > s->last_priority : e->order > s->last_decoded) break;
     }
+    return at;
+}
+
+/* source: flight that this one is issued ahead of, or NULL. most_*: in all, with what the flight holds. */
+static void fill_decode(tr_scheduler *s, tr_flight *f, const tr_flight *source, uint32_t most_spans,
+                        uint32_t most_rows) {
+    const uint32_t share = min_u32(decode_share(s), most_spans), at = first_turn(s);
+    for (uint32_t level = 0; level < levels(s); level++)
+        for (uint32_t i = 0; i < s->n_running && f->n_spans < share && f->n_rows < most_rows; i++) {
+            uint32_t slot = s->running[(at + i) % s->n_running];
+            if (!on_level(s, slot, level)) continue;
+            const tr_msg_span *span = followed(s, source, slot);
+            if (span)
+                add_ahead(s, f, slot, span);
+            else if (decode_ready(s, slot))
+                add_decode(s, f, slot, most_rows);
+        }
+}
+
+/* Decode rows, then as much of the prompts as the slot has room for. */
+static void fill_mixed(tr_scheduler *s, tr_flight *f) {
+    bool prompts = false;
+    for (uint32_t i = 0; i < s->n_running && !prompts; i++) prompts = prefill_ready(s, s->running[i]);
+    if (!prompts) return;
+    const uint32_t rows = s->config.max_rows, spans = min_u32(spans_max(&s->config) - 1, TR_MAX_SPANS - TR_MAX_SAMPLES);
+    fill_decode(s, f, NULL, spans, rows - min_u32(PROMPT_ROWS, (rows + 1) / 2));
+    fill_prefill(s, f);
 }
 
 /* Send the flight to rank 0 of every stage of its pipeline. */
@@ -162,7 +206,9 @@ static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
     c->in_flight++;
     s->last_phase = f->phase;
     s->stats.steps[f->phase]++;
-    s->stats.rows[f->phase] += f->n_rows;
+    s->stats.rows[PREFILL] += f->prefill_rows;
+    s->stats.rows[DECODE] += f->n_rows - f->prefill_rows;
+    f->issued_ns = s->now_ns;
     for (uint32_t i = 0; i < f->n_spans; i++) {
         tr_journal_entry *e = entry_of(s, f->spans[i].slot);
         if (e->first_step_ns == 0) e->first_step_ns = s->now_ns;
@@ -185,18 +231,22 @@ static tr_flight *new_flight(tr_scheduler *s, uint32_t phase) {
     f->suspect = false;
     f->component = component_of(s, phase);
     f->phase = phase;
-    f->n_spans = f->n_rows = f->n_draws = f->n_copies = f->layers = 0;
+    f->n_spans = f->n_rows = f->n_draws = f->n_copies = f->layers = f->prefill_rows = 0;
     f->source = 0;
+    f->work = (tr_cost_work){0};
+    f->slot_ns = TR_POLICY_NO_LIMIT;
     return f;
 }
 
 static bool try_phase(tr_scheduler *s, uint32_t phase, tr_effects *fx) {
     tr_flight *f = new_flight(s, phase);
     if (f == NULL) return false;
-    if (phase == PREFILL)
-        fill_prefill(s, f);
+    if (phase == DECODE)
+        fill_decode(s, f, NULL, s->config.max_batch, s->config.max_rows);
+    else if (tr_pace_mixes(s))
+        fill_mixed(s, f);
     else
-        fill_decode(s, f, NULL);
+        fill_prefill(s, f);
     if (f->n_spans == 0) return false;
     issue(s, f, fx);
     return true;
@@ -230,7 +280,7 @@ static bool try_suspect(tr_scheduler *s, uint32_t component, bool *issued_out, t
     if (phase == PREFILL)
         add_prefill(s, f, slot);
     else
-        add_decode(s, f, slot);
+        add_decode(s, f, slot, s->config.max_rows);
     if (f->n_spans == 0) return true;
     f->suspect = true;
     issue(s, f, fx);
@@ -246,7 +296,7 @@ static bool flying_suspect(const tr_scheduler *s, uint32_t component) {
 
 static bool may_issue(tr_scheduler *s, uint32_t component, tr_effects *fx) {
     const tr_component *c = &s->component[component];
-    if (c->state != COMPONENT_RUNNING || c->in_flight >= c->max_in_flight) return false;
+    if (c->state != COMPONENT_RUNNING || c->in_flight >= c->max_in_flight || c->drains) return false;
     if (s->config.exclusive && s->component[PREFILL].in_flight + s->component[DECODE].in_flight > 0) return false;
     return !flying_suspect(s, component) && room(s, fx, c->n);
 }
@@ -269,11 +319,14 @@ static const tr_flight *last_flight(const tr_scheduler *s, uint32_t component) {
     return NULL;
 }
 
-/* Somebody else would have the next turn: a prompt, or who runs alone. */
+/* Somebody else would have the turn after a decode step: a prompt, or who runs alone. */
 static bool turn_taken(const tr_scheduler *s) {
+    tr_policy_look look = tr_pace_look(s);
+    look.last_phase = DECODE;
+    const bool meet = s->config.n_pipelines == 1 || s->config.exclusive, prompts = s->policy->first(&look) == PREFILL;
     for (uint32_t i = 0; i < s->n_running; i++) {
         if (suspect(s, s->running[i])) return true;
-        if ((s->config.n_pipelines == 1 || s->config.exclusive) && prefill_ready(s, s->running[i])) return true;
+        if (meet && prompts && prefill_ready(s, s->running[i])) return true;
     }
     return false;
 }
@@ -291,16 +344,25 @@ static void issue_ahead(tr_scheduler *s, tr_effects *fx) {
     tr_flight *f = new_flight(s, DECODE);
     if (f == NULL) return;
     f->source = source->step;
-    fill_decode(s, f, source);
+    fill_decode(s, f, source, s->config.max_batch, s->config.max_rows);
     if (f->n_spans > 0) issue(s, f, fx);
 }
 
+/* A policy that fills and drains: what has something under way is full now, what is empty may be filled. */
+static void drain(tr_scheduler *s, bool filled) {
+    for (uint32_t i = 0; i < RESHARDER && s->policy->drains; i++)
+        s->component[i].drains = s->component[i].in_flight > 0 && (filled || s->component[i].drains);
+}
+
+/* The phases take turns wherever they meet: on one pipeline, or on the same cores. */
 void tr_batcher_pump(tr_scheduler *s, tr_effects *fx) {
-    /* the phases take turns wherever they meet: on one pipeline, or on the same cores */
+    drain(s, false);
     for (;;) {
-        uint32_t first = s->last_phase == DECODE ? PREFILL : DECODE;
+        const tr_policy_look look = tr_pace_look(s);
+        const uint32_t first = s->policy->first(&look);
         if (try_issue(s, first, fx)) continue;
         if (!try_issue(s, 1 - first, fx)) break;
     }
     issue_ahead(s, fx);
+    drain(s, true);
 }

@@ -1,4 +1,6 @@
-#include "scheduler/scheduler_state.h"
+#include "kv/kv_block.h"
+#include "scheduler/order.h"
+#include "scheduler/reuse.h"
 
 #include <string.h>
 
@@ -10,7 +12,7 @@ uint32_t tr_intake_find(const tr_scheduler *s, uint64_t rid) {
 
 void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot) {
     uint32_t i = (*n)++;
-    for (; i > 0 && entry_of(s, list[i - 1])->order > entry_of(s, slot)->order; i--) list[i] = list[i - 1];
+    for (; i > 0 && tr_order_before(s, slot, list[i - 1]); i--) list[i] = list[i - 1];
     list[i] = slot;
 }
 
@@ -69,7 +71,7 @@ static uint32_t check(tr_scheduler *s, const tr_msg_submit *m) {
     tr_error *err = &s->refusal;
     bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > TR_LOGITS_HIDDEN ||
                m->cache_salt.len > TR_MAX_SALT_BYTES || m->save.len > TR_MAX_FILE_NAME_BYTES ||
-               m->restore.len > TR_MAX_FILE_NAME_BYTES;
+               m->restore.len > TR_MAX_FILE_NAME_BYTES || m->timeout_ms > TR_MAX_TIMEOUT_MS;
     bad = bad || (m->restore.len > 0 && (m->restore_end >= m->tokens.len || m->logits ||
                                          m->restore_end + (uint64_t)m->forced < m->tokens.len));
     bad = bad || (m->save.len + m->restore.len > 0 && (m->n > 1 || m->sample > 0));
@@ -143,6 +145,7 @@ static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submi
     e->prompt_len = m->tokens.len;
     e->forced = m->forced;
     e->max_tokens = min_u32(m->max_tokens, left);
+    e->priority = (int32_t)m->priority; /* two's complement, as it was sent */
     e->temperature = m->temperature;
     e->top_p = m->top_p;
     e->top_k = m->top_k;
@@ -161,7 +164,9 @@ static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submi
     const tr_kv_prefix_tenant tenant =
         tr_kv_prefix_tenant_of(s->config.prefix_key, m->cache_salt.data, m->cache_salt.len);
     memcpy(e->tenant, tenant.h, sizeof e->tenant);
+    tr_kv_block_tenant(m->cache_salt.data, m->cache_salt.len, e->store_tenant);
     e->accepted_ns = s->now_ns;
+    if (m->timeout_ms > 0) e->deadline_ns = s->now_ns + m->timeout_ms * 1000000ull;
     memcpy(e->tokens, m->tokens.data, m->tokens.len * sizeof *e->tokens);
     atomic_store_explicit(&e->n_tokens, m->tokens.len, memory_order_relaxed);
 }
@@ -178,6 +183,7 @@ static void open_entries(tr_scheduler *s, uint32_t n, const uint32_t *slots) {
     for (uint32_t k = n; k-- > 0;) {
         publish(&entry_of(s, slots[k])->state, TR_JOURNAL_OPEN);
         s->sequence[slots[k]].state = SEQUENCE_WAITING;
+        tr_order_open(s, slots[k]);
     }
     for (uint32_t k = 0; k < n; k++) {
         if (k > 0) publish(&entry_of(s, slots[k])->whole, 1);
@@ -251,28 +257,34 @@ static bool admit(tr_scheduler *s, uint32_t slot, tr_kv_budget *budget) {
     tr_kv_budget_need need = q->need;
     tr_reuse reuse;
     tr_reuse_find(s, slot, &reuse);
+    const bool asks = reuse.leader == NO_SLOT && tr_stored_asks(s, slot, reuse.start[0]);
+    if (asks) reuse = (tr_reuse){.leader = NO_SLOT};
     if (reuse.leader != NO_SLOT && !s->config.one_pool) memset(need.pages[0], 0, sizeof need.pages[0]);
     if (!tr_kv_budget_admit(budget, &need, &reuse.known, &reuse.parked)) return false;
     q->need = need;
-    tr_reuse_take(s, slot, &reuse);
+    if (asks)
+        q->fetch = TR_STORED_ASK;
+    else
+        tr_reuse_take(s, slot, &reuse);
     q->state = SEQUENCE_RUNNING;
+    q->issued_ns = s->now_ns;
+    tr_order_charge(s, slot, q->prefill_end - q->issued, 0);
     tr_intake_insert(s, s->running, &s->n_running, slot);
     return true;
 }
 
-/* In order of arrival; samples that wait for their leader keep nobody waiting. */
+/* Who comes first is let in first: one that does not fit keeps all behind it waiting. Samples that wait for their
+ * leader keep nobody waiting. Until something changes that could make room, nobody is looked at again. */
 void tr_intake_admit(tr_scheduler *s) {
     tr_kv_budget budget;
-    uint32_t stay = 0;
-    bool full = false;
-    if (s->n_waiting == 0) return;
+    const bool closed = s->policy->whole && s->n_running > 0;
+    if (s->n_waiting == 0 || !s->admission_due) return;
+    s->admission_due = false;
     tr_check(tr_intake_claims(s, &budget));
-    for (uint32_t i = 0; i < s->n_waiting; i++) {
-        uint32_t slot = s->waiting[i];
-        bool waits = full || tr_sample_waits(s, slot);
-        if (!waits && admit(s, slot, &budget)) continue;
-        full |= !waits;
-        s->waiting[stay++] = slot;
+    for (;;) {
+        const uint32_t next = tr_order_next(s, closed);
+        if (next == NO_SLOT || !admit(s, s->waiting[next], &budget)) return;
+        s->n_waiting--;
+        memmove(s->waiting + next, s->waiting + next + 1, (s->n_waiting - next) * sizeof *s->waiting);
     }
-    s->n_waiting = stay;
 }

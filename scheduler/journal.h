@@ -39,6 +39,7 @@ typedef struct tr_journal_entry {
     uint32_t suspect_compute, suspect_move; /* positions computed / moved up to here clear it; 0: not under suspicion */
     uint64_t rid, id;
     uint32_t client_len, prompt_len, forced, max_tokens, top_k, ignore_eos, logits, n_stops;
+    int32_t priority; /* the smaller comes first */
     float temperature, top_p, min_p;
     uint64_t seed;
     float presence_penalty, frequency_penalty, repetition_penalty; /* repetition: 1 is off */
@@ -55,9 +56,13 @@ typedef struct tr_journal_entry {
     _Atomic uint32_t whole;     /* sample > 0: all samples were accepted, the leader last */
     _Atomic uint32_t fork;      /* 1 + slot of the leader whose last page is to be copied with the first decode step */
     uint64_t tenant[2];         /* whose cached prefixes it may use */
+    uint8_t store_tenant[32];   /* the same for every company: tr_kv_block_tenant */
+    /* Pages are held for a prefix that the store lays down, and hold nothing before kv_prefilled reaches this. */
+    _Atomic uint32_t fetch_end;
     uint32_t finish, code;
     uint32_t kept;  /* with DONE: generated tokens that count; n_tokens is cut to prompt_len + kept right after DONE */
     uint64_t order; /* of arrival */
+    uint64_t deadline_ns; /* it ends then at the latest, with an error; 0: none */
     uint64_t accepted_ns, first_step_ns, first_token_ns, last_token_ns, handoff_ns, handoff_bytes;
     uint64_t prefilled_ns, visible_ns; /* end of the prefill; from there to the end of the hand-off */
     /* saved sequences: names in the company's folder; restored: restore_end positions are there, kv_* follow */
@@ -72,12 +77,24 @@ typedef struct tr_journal_entry {
     uint32_t tokens[]; /* [context] */
 } tr_journal_entry;
 
+/* What became of the store, since the start. */
+typedef struct tr_journal_store {
+    _Atomic uint32_t up;                       /* the server answers */
+    _Atomic uint64_t asked, hits, hit_tokens;  /* requests; prompt tokens */
+    _Atomic uint64_t stored, stored_bytes;     /* blocks */
+    _Atomic uint64_t refused, failed, dropped; /* as in STORE_STATE */
+} tr_journal_store;
+
 typedef struct tr_journal {
     _Alignas(64) uint32_t n_slots, context;
     uint64_t entry_bytes;
     _Atomic uint32_t epoch;     /* of pipelines and resharder together: raised at every reset, survives the scheduler */
     _Atomic uint32_t cached[2]; /* pages of each pool that nobody holds and in which a prefix is known */
+    /* Pages of each pool that are held although their request has ended, or whose content nobody knows: until what
+     * could still touch them is confirmed. A page of several such sequences counts for each. */
+    _Atomic uint32_t quarantined[2];
     _Atomic uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests, tokens; since the start */
+    tr_journal_store store;
 } tr_journal;
 
 /* Log-probabilities of generated token i: [e->logprobs] ids, and as many values TR_MAX_LOGPROB_ENTRIES behind. Those of

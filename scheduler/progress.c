@@ -1,4 +1,6 @@
-#include "scheduler/scheduler_state.h"
+#include "scheduler/order.h"
+#include "scheduler/pace.h"
+#include "scheduler/reuse.h"
 
 #include <string.h>
 
@@ -28,6 +30,7 @@ void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t 
     publish(&e->state, TR_JOURNAL_DONE);
     publish(&e->n_tokens, e->prompt_len + e->kept);
     q->state = SEQUENCE_ENDED;
+    s->admission_due = true;
     tr_handoff_end(s, slot);
     s->stats.finished++;
     if (finish == TR_FINISH_ERROR) s->stats.failed++;
@@ -49,17 +52,19 @@ static void drop_pool(tr_scheduler *s, uint32_t slot, uint32_t p) {
     tr_kv_table_drop_all(&s->config.layout[p], s->config.table[p], slot, &q->row[p], &s->pool[p]);
     memset(q->need.pages[p], 0, sizeof q->need.pages[p]);
     q->table_version++;
+    s->admission_due = true;
 }
 
 static void tidy_ended(tr_scheduler *s, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
     if (q->steps > 0 || q->unsettled != 0 || tr_transfer_flies(q->transfer) || tr_keep_saving(s, slot) ||
-        tr_sample_is_source(s, slot))
+        tr_sample_is_source(s, slot) || tr_stored_holds(s, slot))
         return;
     for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2); p++) drop_pool(s, slot, p);
     tr_sample_copied(s, slot); /* or never needed any more */
     if (!q->released) return;
     publish(&entry_of(s, slot)->state, TR_JOURNAL_FREE);
+    tr_fair_close(&s->fair, q->client);
     *q = (tr_sequence){.table_version = q->table_version};
 }
 
@@ -72,14 +77,15 @@ static void tidy_running(tr_scheduler *s, uint32_t slot) {
     bool moved = load(&e->kv_moved) == q->prefill_end;
     if (tr_sample_is_source(s, slot)) return;
     if (s->config.one_pool) {
-        if (settled(q)) drop_behind(s, slot, 0, moved && decoded > prefilled ? decoded : prefilled);
+        uint32_t done = moved && decoded > prefilled ? decoded : prefilled;
+        if (settled(q)) drop_behind(s, slot, 0, tr_stored_floor(s, slot, done));
         return;
     }
     if (moved && q->unsettled == 0 && !tr_transfer_flies(q->transfer)) {
-        if (q->need.pages[0][0] + q->need.pages[0][1] > 0) drop_pool(s, slot, 0);
+        if (q->need.pages[0][0] + q->need.pages[0][1] > 0 && !tr_stored_holds(s, slot)) drop_pool(s, slot, 0);
         drop_behind(s, slot, 1, decoded);
-    } else if (!(q->unsettled & 1u << PREFILL)) {
-        drop_behind(s, slot, 0, prefilled);
+    } else if (!(q->unsettled & (1u << PREFILL | 1u << STORE))) {
+        drop_behind(s, slot, 0, tr_stored_floor(s, slot, prefilled));
     }
 }
 
@@ -134,6 +140,7 @@ bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, const
         memcpy(kept + TR_MAX_LOGPROB_ENTRIES, t->logprobs, e->logprobs * sizeof *t->logprobs);
     }
     publish(&e->n_tokens, position + 1);
+    tr_order_charge(s, slot, 0, 1);
     return true;
 }
 
@@ -145,14 +152,15 @@ void tr_progress_clear_suspect(tr_journal_entry *e) {
 }
 
 /* The token first, then the count of what was computed: a death in between only computes rows again. */
-static void apply_span(tr_scheduler *s, uint32_t phase, const tr_msg_span *span, const tr_progress_token *token) {
+static void apply_span(tr_scheduler *s, const tr_msg_span *span, const tr_progress_token *token) {
     tr_journal_entry *e = entry_of(s, span->slot);
     uint32_t end = span->pos0 + span->rows;
     if (s->sequence[span->slot].state == SEQUENCE_ENDED) return;
     if ((span->flags & SPAN_SAMPLE) && !tr_progress_append(s, span->slot, end, token)) return;
-    if (phase == PREFILL) {
+    if (phase_of(s, span) == PREFILL) {
         if (end == s->sequence[span->slot].prefill_end && e->prefilled_ns == 0) e->prefilled_ns = s->now_ns;
         publish(&e->kv_prefilled, end);
+        s->admission_due |= e->n_samples > 1; /* others may wait for it */
         if (s->config.one_pool) {
             publish(&e->kv_moved, end);
             publish(&e->kv_decoded, end);
@@ -177,7 +185,8 @@ static bool in_order(const tr_scheduler *s, const tr_flight *f) {
     for (uint32_t i = 0; i < f->n_spans; i++) {
         tr_journal_entry *e = entry_of(s, f->spans[i].slot);
         if (s->sequence[f->spans[i].slot].state == SEQUENCE_ENDED) continue;
-        if (f->spans[i].pos0 != load(f->phase == PREFILL ? &e->kv_prefilled : &e->kv_decoded)) return false;
+        if (f->spans[i].pos0 != load(phase_of(s, &f->spans[i]) == PREFILL ? &e->kv_prefilled : &e->kv_decoded))
+            return false;
     }
     return true;
 }
@@ -231,13 +240,14 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
     }
     f->used = false;
     c->in_flight--;
+    tr_pace_learn(s, f, m->total_ns);
     for (uint32_t i = 0, at = 0, logprob_at = 0; i < f->n_spans; i++) {
         const tr_msg_span *span = &f->spans[i];
         tr_progress_token tokens[TR_MAX_SAMPLES];
         take_tokens(m, span, &at, &logprob_at, tokens);
         s->sequence[span->slot].steps--;
         if (span->draws > 1) tr_sample_drawn(s, span->slot, span->pos0 + span->rows, tokens);
-        apply_span(s, f->phase, span, tokens);
+        apply_span(s, span, tokens);
         tr_progress_tidy(s, span->slot);
     }
 }
@@ -263,8 +273,9 @@ void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f) {
         uint32_t slot = f->spans[i].slot;
         tr_sequence *q = &s->sequence[slot];
         q->steps--;
-        if (f->phase == PREFILL && q->state != SEQUENCE_ENDED) q->issued = load(&entry_of(s, slot)->kv_prefilled);
-        if (f->phase == PREFILL) q->part_layers = 0;
+        const bool prompt = phase_of(s, &f->spans[i]) == PREFILL;
+        if (prompt && q->state != SEQUENCE_ENDED) q->issued = load(&entry_of(s, slot)->kv_prefilled);
+        if (prompt) q->part_layers = 0;
         tr_progress_tidy(s, slot);
     }
 }
@@ -274,6 +285,23 @@ void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end) {
     if (end == s->sequence[slot].prefill_end) e->visible_ns = s->now_ns - e->prefilled_ns;
     publish(&e->kv_moved, end);
     publish(&e->kv_decoded, end);
+    s->admission_due |= e->n_samples > 1;
     tr_reuse_learn(s, slot);
     tr_progress_clear_suspect(e);
+}
+
+uint64_t tr_progress_expire(tr_scheduler *s) {
+    enum { TIMEOUT = 75 };
+    static const char text[] = "the timeout of this request has passed";
+    uint64_t next = UINT64_MAX;
+    for (uint32_t i = 0; i < s->n_slots; i++) {
+        const tr_sequence_state state = s->sequence[i].state;
+        const uint64_t at = entry_of(s, i)->deadline_ns;
+        if (state == SEQUENCE_NONE || state == SEQUENCE_ENDED || at == 0) continue;
+        if (s->now_ns >= at)
+            tr_progress_end(s, i, TR_FINISH_ERROR, UINT32_MAX, TIMEOUT, text, sizeof text - 1);
+        else if (at < next)
+            next = at;
+    }
+    return next;
 }

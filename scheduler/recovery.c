@@ -1,4 +1,4 @@
-#include "scheduler/scheduler_state.h"
+#include "scheduler/order.h"
 
 #include <string.h>
 
@@ -53,6 +53,7 @@ static void reset_complete(tr_scheduler *s, uint32_t component) {
         tr_progress_drop_flight(s, f);
     }
     if (component == RESHARDER) tr_handoff_settled(s, c->counted_death);
+    if (component == STORE) tr_stored_reset(s);
     c->counted_death = false;
     c->state = COMPONENT_RUNNING;
     for (uint32_t i = 0; i < c->n; i++) c->holds[i] = true;
@@ -91,6 +92,7 @@ void tr_recovery_peer_down(tr_scheduler *s, uint32_t actor, bool counted) {
     if (index == COMPONENTS || !s->component[index].up[member]) return;
     tr_component *c = &s->component[index];
     c->up[member] = false;
+    if (index == STORE) atomic_store_explicit(&s->config.journal->store.up, 0, memory_order_relaxed);
     if (counted) died(c, member);
     c->state = COMPONENT_DOWN;
     if (index == RESHARDER) tr_handoff_lost(s);
@@ -206,8 +208,10 @@ static void take_over(tr_scheduler *s, uint32_t slot) {
         q->state = SEQUENCE_WAITING;
     else
         q->state = SEQUENCE_RUNNING;
+    tr_stored_take_over(s, slot);
     tr_handoff_take_over(s, slot);
     measure_again(s, slot);
+    tr_order_open(s, slot);
     if (q->state == SEQUENCE_WAITING) tr_intake_insert(s, s->waiting, &s->n_waiting, slot);
     if (q->state == SEQUENCE_RUNNING) tr_intake_insert(s, s->running, &s->n_running, slot);
     if (!sound && q->state == SEQUENCE_RUNNING) damaged(s, slot);

@@ -2,7 +2,7 @@
  * one, generated ones too. A page is known from the moment on at which its last position is confirmed; from then on
  * nobody writes it. At least one position of a prompt is always computed, and a request that wants the logits of every
  * position computes them all. */
-#include "scheduler/scheduler_state.h"
+#include "scheduler/reuse.h"
 
 static tr_kv_prefix_tenant tenant_of(const tr_journal_entry *e) {
     return (tr_kv_prefix_tenant){{e->tenant[0], e->tenant[1]}};
@@ -29,13 +29,16 @@ static void find_in(tr_scheduler *s, uint32_t slot, uint32_t p, uint32_t most, u
         }
 }
 
+bool tr_reuse_allowed(const tr_scheduler *s, uint32_t slot) {
+    const tr_journal_entry *e = entry_of(s, slot);
+    return s->config.prefix_cache && e->logits != TR_LOGITS_ALL && e->logits != TR_LOGITS_HIDDEN && !e->restore[0];
+}
+
 void tr_reuse_find(tr_scheduler *s, uint32_t slot, tr_reuse *r) {
     const tr_sequence *q = &s->sequence[slot];
     *r = (tr_reuse){.leader = NO_SLOT};
     if (tr_sample_find_fork(s, slot, r)) return;
-    if (!s->config.prefix_cache || entry_of(s, slot)->logits == TR_LOGITS_ALL ||
-        entry_of(s, slot)->logits == TR_LOGITS_HIDDEN || entry_of(s, slot)->restore[0])
-        return;
+    if (!tr_reuse_allowed(s, slot)) return;
     find_in(s, slot, 0, q->prefill_end - 1, 0, r);
     if (s->config.one_pool)
         r->start[1] = r->start[0];
@@ -68,6 +71,7 @@ void tr_reuse_take(tr_scheduler *s, uint32_t slot, const tr_reuse *r) {
     tr_sequence *q = &s->sequence[slot];
     if (s->config.prefix_cache && r->leader == NO_SLOT) count(s, q->prefill_end, r->start[0]);
     e->cached = r->leader == NO_SLOT ? r->start[0] : 0;
+    q->put_end = r->start[0] - r->start[0] % s->config.layout[0].page_tok;
     if (r->start[0] == 0) return;
     publish(&e->start[0], r->start[0]);
     publish(&e->start[1], r->start[1]);
@@ -82,8 +86,7 @@ void tr_reuse_take(tr_scheduler *s, uint32_t slot, const tr_reuse *r) {
     q->table_version++;
 }
 
-/* Positions [0, n) of the pool are complete and may be known. */
-static uint32_t complete(const tr_scheduler *s, uint32_t slot, uint32_t p) {
+uint32_t tr_reuse_complete(const tr_scheduler *s, uint32_t slot, uint32_t p) {
     tr_journal_entry *e = entry_of(s, slot);
     if (p == 1) return load(&e->kv_moved);
     return s->config.one_pool && s->config.one_path ? load(&e->kv_decoded) : load(&e->kv_prefilled);
@@ -93,7 +96,7 @@ static void learn_in(tr_scheduler *s, uint32_t slot, uint32_t p) {
     const tr_kv_layout *l = &s->config.layout[p];
     tr_journal_entry *e = entry_of(s, slot);
     tr_sequence *q = &s->sequence[slot];
-    uint32_t end = complete(s, slot, p) / l->page_tok;
+    uint32_t end = tr_reuse_complete(s, slot, p) / l->page_tok;
     for (; q->known[p].pages < end && !q->known[p].ends; q->known[p].pages++) {
         uint32_t at = q->known[p].pages, page[TR_KV_GROUPS_MAX] = {TR_KV_NO_PAGE, TR_KV_NO_PAGE};
         for (uint32_t g = 0; g < l->n_groups; g++) {

@@ -4,7 +4,7 @@
  * its pages. A sample that finds its leader gone, cancelled or without the pages is a sequence like any other: its
  * draws are keyed by its index, so its text is the same. So is one of a prompt that fills the context: a fork is made
  * for its first decode step, and it has none. */
-#include "scheduler/scheduler_state.h"
+#include "scheduler/reuse.h"
 
 #include <string.h>
 

@@ -20,14 +20,16 @@
  * every OUTPUT with finish is answered by RELEASE (also for a rid that it does not know, and for a refusal); OUTPUT
  * without finish of a rid that it does not know by CANCEL; tokens below the index that it has are repeats; an OUTPUT
  * whose index lies beyond what it has was meant for its predecessor and is ignored (all is told again from 0 after
- * PEER_UP). After PEER_UP of the scheduler it repeats SUBMITs without ACCEPTED and CANCELs without end. Numbers: no
- * float arithmetic decides anything here; no clock. Cost of a step: O(slots). */
+ * PEER_UP). After PEER_UP of the scheduler it repeats SUBMITs without ACCEPTED and CANCELs without end. Order and
+ * size of steps: policy.h, by times that the events tell (cost.h); no clock. Cost of a step: O(running), of an event
+ * that lets somebody in O(slots). */
 #ifndef TR_SCHEDULER_H
 #define TR_SCHEDULER_H
 #include "base/siphash.h"
 #include "base/status.h"
 #include "kv/kv_layout.h"
 #include "scheduler/journal.h"
+#include "scheduler/policy.h"
 #include "transport/event.h"
 
 #include <stdbool.h>
@@ -51,13 +53,18 @@ typedef struct tr_scheduler_config {
     uint32_t frontend, resharder; /* actor indices */
     uint32_t resharder_to;        /* with two_resharders: the one that writes the decode pool, on another node */
     uint32_t two_resharders;
-    uint32_t chunk;        /* prompt tokens of one prefill step at most */
-    uint32_t max_rows;     /* rows of any step at most (>= chunk) */
-    uint32_t max_batch;    /* sequences of one decode step at most */
-    uint32_t max_waiting;  /* SUBMITs beyond are refused (code 69) */
-    uint32_t one_pool;     /* 1: prefill and decode use the same pool; hand-off is a change of owner */
-    uint32_t prefix_cache; /* 1: a prompt uses what earlier ones with the same beginning left in the pools */
-    uint32_t one_path;     /* 1: both phases have one precision: pages of generated tokens are such a beginning too */
+    tr_policy_id policy;
+    uint64_t slo_ns;           /* wanted between two tokens of a stream; 0: see policy.c */
+    uint32_t fair;             /* 1: clients are admitted by what they have had, not by arrival alone */
+    uint32_t has_store, store; /* has_store 1: store is the actor of a store of prefixes outside of the company */
+    uint32_t store_least;      /* it is asked where it could save that many prompt tokens or more */
+    uint32_t chunk;            /* prompt tokens of one prefill step at most */
+    uint32_t max_rows;         /* rows of any step at most (>= chunk) */
+    uint32_t max_batch;        /* sequences of one decode step at most */
+    uint32_t max_waiting;      /* SUBMITs beyond are refused (code 69) */
+    uint32_t one_pool;         /* 1: prefill and decode use the same pool; hand-off is a change of owner */
+    uint32_t prefix_cache;     /* 1: a prompt uses what earlier ones with the same beginning left in the pools */
+    uint32_t one_path; /* 1: both phases have one precision: pages of generated tokens are such a beginning too */
     tr_siphash_key prefix_key; /* random, of this start of the company */
     uint32_t watermark;        /* per cent of the pages that stay unpromised while anything runs */
     uint32_t context, vocab;
@@ -80,6 +87,7 @@ typedef struct tr_scheduler_stats {
     uint32_t running, waiting, draining;  /* draining: 1 after DRAIN or STOP */
     uint32_t pool_pages[2], pool_free[2]; /* over all groups */
     uint32_t pool_cached[2];              /* of the free ones, those in which a prefix is known */
+    uint32_t pool_quarantined[2];         /* as in the journal */
     uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests; prompt tokens */
     uint64_t steps[2], rows[2], handoffs, handoff_bytes, handoff_ns, replays, protocol_errors, finished, failed;
 } tr_scheduler_stats;

@@ -1,18 +1,19 @@
 /* scheduler/scheduler_state.h - private state of the scheduler, shared by its files only.
  * scheduler.c   init, dispatch of events, output, stats      intake.c    SUBMIT, CANCEL, RELEASE, admission
  * batcher.c     what runs next: chunks and decode batches    progress.c  STEP_DONE, RESHARD_DONE, end of a request
+ * pace.c        how long a step may be, what steps took      order.c     who comes first
  * keep.c        sequences to files and back
  * handoff.c     RESHARD jobs, by the table of transfer.h     recovery.c  peers, resets, poison, own restart
- * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known
+ * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known; stored.c: those of a store
  * sample.c      n samples of one prompt: the leader is prefilled and draws n tokens, the others fork off its pages
  * Everything is level-triggered: an event changes state, then tr_batcher_pump and the flush of outputs do what the
  * state allows. So a lost moment (no room for effects, a peer away) is made up for at the next event.
  *
- * A component is what is reset as one: a pipeline, or the resharder. Its epoch lives from one reset to the next.
- * I1: issued[phase] >= confirmed (journal). I2: a sequence holds at most what it needs (need). I3: pages are given back
- * only when nothing can touch them: steps == 0, no pipeline unsettled for it (an earlier scheduler's work may still run
- * there), transfer at rest (transfer.h); until then they are in quarantine. Except pages behind the window and behind
- * what was moved, which nothing unconfirmed can touch. */
+ * A component is what is reset as one: a pipeline, the resharder, or the store. Its epoch lives from one reset to the
+ * next. I1: issued[phase] >= confirmed (journal). I2: a sequence holds at most what it needs (need). I3: pages are
+ * given back only when nothing can touch them: steps == 0, no pipeline and no store unsettled for it (an earlier
+ * scheduler's work may still run there), no store job out, transfer at rest (transfer.h); until then they are in
+ * quarantine. Except pages behind the window and behind what was moved, which nothing unconfirmed can touch. */
 #ifndef TR_SCHEDULER_STATE_H
 #define TR_SCHEDULER_STATE_H
 #include "kv/crash_point.h"
@@ -20,11 +21,14 @@
 #include "kv/kv_pool.h"
 #include "kv/kv_prefix.h"
 #include "kv/kv_table.h"
+#include "scheduler/cost.h"
+#include "scheduler/fair.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/stored.h"
 #include "scheduler/transfer.h"
 
 enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2, SPAN_EDIT = 4, SPAN_HIDDEN = 8 }; /* flags of a span, transport/schema.h */
-enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, COMPONENTS = 3 };
+enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, STORE = 3, COMPONENTS = 4 };
 enum { JOBS_MAX = 16, POISON_DEATHS = 2, NO_SLOT = UINT32_MAX };
 enum { COPIES_A_SPAN = TR_MAX_COPIES / TR_MAX_SPANS };
 
@@ -39,15 +43,19 @@ typedef struct tr_sequence {
     uint32_t part_end, part_layers; /* of positions [move_issued, part_end), in a step that still runs, layers
                                        [0, part_layers) are issued to be moved */
     uint32_t steps, jobs;           /* unconfirmed ones of this scheduler */
-    uint32_t unsettled;             /* bit a pipeline: work of an earlier scheduler may still run there */
+    uint32_t unsettled;             /* bit a pipeline or store: work of an earlier scheduler may still run there */
     tr_transfer_state transfer;     /* jobs > 0 in every state that is not at rest, but *_LOST after a restart */
     uint32_t table_version;         /* raised with every change of its tables */
+    uint32_t client;                /* in the counters of clients */
+    uint64_t issued_ns;             /* when a step of it was issued last, or it was let in */
     uint32_t sent;                  /* generated tokens told to the frontend of now */
     bool announce;                  /* tell something in any case */
     bool finish_sent, released;
-    bool fell;              /* scratch of a reset: was in flight at a counted death */
-    tr_kv_table_row row[2]; /* one_pool: only row[0] */
-    tr_kv_budget_need need; /* pages that it may come to hold */
+    bool fell;                    /* scratch of a reset: was in flight at a counted death */
+    uint32_t fetch, found;        /* TR_STORED_*; positions that the store has */
+    uint32_t put_end, store_jobs; /* positions [0, put_end) need not be stored any more; jobs of it that are out */
+    tr_kv_table_row row[2];       /* one_pool: only row[0] */
+    tr_kv_budget_need need;       /* pages that it may come to hold */
     struct {
         uint64_t node;  /* of the last page that is known of it */
         uint32_t pages; /* that are known */
@@ -67,19 +75,23 @@ typedef struct tr_component {
     uint32_t epoch;
     uint64_t next_id; /* of a step or job in this epoch */
     uint32_t in_flight;
+    bool drains;        /* filled; nothing more before it is empty */
+    uint64_t done_ns;   /* when its last step was confirmed */
     bool counted_death; /* it went down while running by a death that counts */
 } tr_component;
 
 typedef struct tr_flight { /* a STEP that is out */
     bool used, suspect;
-    uint32_t component, phase; /* phase: PREFILL or DECODE */
+    uint32_t component, phase; /* phase: PREFILL or DECODE; PREFILL: there may be decode rows among them */
     uint64_t step;
     uint64_t source; /* step that this one was issued ahead of, or 0 */
-    uint32_t n_spans, n_rows, n_draws, n_copies;
-    uint32_t layers;    /* prefill: K and V of layers [0, layers) are complete */
-    tr_msg_span *spans; /* [max_batch] */
+    uint32_t n_spans, n_rows, n_draws, n_copies, prefill_rows;
+    uint32_t layers;             /* prefill: K and V of layers [0, layers) are complete */
+    uint64_t issued_ns, slot_ns; /* slot_ns: time that it may take, while it is filled */
+    tr_cost_work work;
+    tr_msg_span *spans; /* [spans_max] */
     uint32_t *tokens;   /* [max_rows] */
-    uint32_t *copies;   /* [COPIES_A_SPAN * max_batch] */
+    uint32_t *copies;   /* [COPIES_A_SPAN * spans_max] */
 } tr_flight;
 
 enum { TR_HANDOFF_SAVE = 1, TR_HANDOFF_RESTORE = 2 };
@@ -98,13 +110,19 @@ struct tr_scheduler {
     tr_kv_prefix *prefix[2]; /* by pool; NULL: off */
     tr_component component[COMPONENTS];
     tr_sequence *sequence; /* [n_slots] */
-    uint32_t *running;     /* slots in order of arrival */
+    uint32_t *running;     /* slots, as tr_order_before */
     uint32_t *waiting;
     uint32_t n_slots, n_running, n_waiting, n_flights;
     tr_flight *flight; /* [n_flights] */
     tr_handoff_job job[JOBS_MAX];
+    const tr_policy *policy;
+    tr_cost cost[2]; /* by phase */
+    tr_fair fair;
+    bool admission_due; /* something changed that could let somebody in */
+    tr_stored_job store_job[STORE_JOBS];
     uint64_t now_ns, next_order;
-    uint64_t last_decoded; /* order of the sequence served last: round robin */
+    uint64_t last_decoded; /* order of the sequence served last: round robin, */
+    int32_t last_priority; /* and its priority */
     uint32_t last_phase;
     bool started, frontend_up, draining, more; /* more: something had to wait for room in the effects */
     tr_error refusal;                          /* text of the refusal in the effects */
@@ -160,22 +178,7 @@ void tr_intake_admit(tr_scheduler *s);
 bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b);
 /* Spans of positions and pages that an entry's life needs. */
 void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q);
-void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot); /* by order of arrival */
-
-/* reuse.c */
-typedef struct tr_reuse {
-    uint32_t start[2]; /* positions that need not be computed, or moved */
-    uint32_t pages[2]; /* the same in pages of the pool */
-    uint64_t node[2];
-    uint32_t leader;                 /* slot; NO_SLOT: the pages come from the cache */
-    tr_kv_budget_need known, parked; /* pages that come with it; of those the ones that nobody holds now */
-} tr_reuse;
-/* What the pools know of the prompt. Valid until the next page is taken. */
-void tr_reuse_find(tr_scheduler *s, uint32_t slot, tr_reuse *r);
-/* It becomes the beginning of the sequence. */
-void tr_reuse_take(tr_scheduler *s, uint32_t slot, const tr_reuse *r);
-/* What is confirmed of the sequence can be found from now on. */
-void tr_reuse_learn(tr_scheduler *s, uint32_t slot);
+void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot); /* as tr_order_before */
 
 /* A token that was drawn, with log-probabilities where its request asks for them. */
 typedef struct tr_progress_token {
@@ -183,24 +186,6 @@ typedef struct tr_progress_token {
     const uint32_t *logprob_ids; /* [logprobs of the request] */
     const float *logprobs;
 } tr_progress_token;
-
-/* sample.c */
-uint32_t tr_sample_leader(const tr_scheduler *s, uint32_t slot);             /* slot, NO_SLOT: none, or itself */
-uint32_t tr_sample_find(const tr_scheduler *s, uint32_t leader, uint32_t k); /* slot of sample k, or NO_SLOT */
-/* Its leader is still about to do what it need not do itself. */
-bool tr_sample_waits(const tr_scheduler *s, uint32_t slot);
-/* What it shares with its leader; false: nothing, it goes its own way. */
-bool tr_sample_find_fork(tr_scheduler *s, uint32_t slot, tr_reuse *r);
-void tr_sample_share(tr_scheduler *s, uint32_t slot, const tr_reuse *r);
-/* Copies that its first decode step carries: entries added to copies. */
-uint32_t tr_sample_copies(const tr_scheduler *s, uint32_t slot, uint32_t *copies);
-void tr_sample_copied(tr_scheduler *s, uint32_t slot);
-/* A page of it is still to be copied: it gives nothing back. */
-bool tr_sample_is_source(const tr_scheduler *s, uint32_t slot);
-/* Tokens that a span of the leader drew, one a sample. */
-void tr_sample_drawn(tr_scheduler *s, uint32_t leader, uint32_t position, const tr_progress_token *tokens);
-/* What cannot be computed for the leader cannot be for those that wait for it. */
-void tr_sample_failed(tr_scheduler *s, uint32_t leader);
 
 /* batcher.c */
 void tr_batcher_pump(tr_scheduler *s, tr_effects *fx);
@@ -218,6 +203,7 @@ void tr_progress_clear_suspect(tr_journal_entry *e);
 /* Give back what nothing can touch any more; frees the slot of a released request. */
 void tr_progress_check_end(tr_scheduler *s, uint32_t slot); /* all tokens there, or all positions computed */
 void tr_progress_tidy(tr_scheduler *s, uint32_t slot);
+uint64_t tr_progress_expire(tr_scheduler *s); /* ends what is past its deadline; the next one, or UINT64_MAX */
 void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f); /* forget it; positions are issued again */
 
 /* handoff.c */

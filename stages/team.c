@@ -120,13 +120,13 @@ static bool spin(tr_team *t, _Atomic uint32_t *word, uint32_t seen, uint64_t beg
     return false;
 }
 
-/* Once a second one looks up: a rank whose workers all wait is not the one that hangs. */
+/* Now and then one looks up: a rank whose workers all wait is not the one that hangs. */
 static void sleep_at_barrier(tr_team *t, uint32_t seen) {
-    const struct timespec second = {.tv_sec = 1};
+    const struct timespec soon = {.tv_nsec = 25 * TR_NS_PER_MS}; /* a quarter of the shortest lease of an actor */
     atomic_fetch_add(&t->waiting, 1);
     atomic_fetch_add(&t->m->sleepers, 1);
     while (atomic_load(&t->m->generation) == seen) {
-        futex_wait(t, &t->m->generation, seen, t->beat ? &second : NULL);
+        futex_wait(t, &t->m->generation, seen, t->beat ? &soon : NULL);
         if (t->beat && atomic_load(&t->waiting) == t->n) atomic_fetch_add_explicit(t->beat, 1, memory_order_relaxed);
     }
     atomic_fetch_sub(&t->m->sleepers, 1);

@@ -31,7 +31,7 @@ typedef enum tr_event_kind {
     TR_EVENT_INPUT,       /* stage: header of the record at the head of the input channel (again after each release) */
     TR_EVENT_TOKENS,      /* first stage: what a step sampled, from the last one; tokens */
     TR_EVENT_OUTPUT_ROOM, /* stage: the output channel has room for a record */
-    TR_EVENT_COMPUTED,    /* stage, resharder: the COMPUTE effect ended; computed */
+    TR_EVENT_COMPUTED,    /* stage, resharder, store: the COMPUTE effect ended; computed */
     TR_EVENT_LAYERS,      /* stage, while it computes: K and V of these layers of the step are complete; layers */
     TR_EVENT_TIMER,       /* timer set by TR_EFFECT_TIMER has passed */
     TR_EVENT_CHILD_EXIT,  /* supervisor: from = child, exit status in child */
@@ -61,6 +61,7 @@ typedef struct tr_event {
             const uint32_t *logprob_ids; /* of the spans that ask, in turn; valid during the step; NULL: none */
             const float *logprobs;
             uint64_t kernel_ns, total_ns, bytes;
+            uint32_t positions; /* store: that are there */
         } computed;
         struct {
             uint32_t lo, hi;
@@ -72,7 +73,8 @@ typedef struct tr_event {
         } child_exit;
         struct {
             uint32_t state;    /* tr_actor_state */
-            uint32_t busy;     /* 1: has work now; progress must move while this stays */
+            uint32_t busy;     /* 1: has work now; progress must move while this stays. 2: work on files */
+            bool runs;         /* a thread of it runs, or waits for a core or a disk */
             uint64_t progress; /* steps, jobs or turns completed, in all lives */
         } child_state;
     } as;
@@ -80,8 +82,8 @@ typedef struct tr_event {
 
 typedef enum tr_effect_kind {
     TR_EFFECT_SEND,    /* msg to actor `to` */
-    TR_EFFECT_COMPUTE, /* stage: run msg (a STEP); resharder: run msg (a RESHARD). One at a time; COMPUTED follows, msg
-                          is valid until then */
+    TR_EFFECT_COMPUTE, /* stage: run msg (a STEP); resharder: a RESHARD; store: a STORE_GET or STORE_PUT. One at a time;
+                          COMPUTED follows, msg is valid until then */
     TR_EFFECT_RELEASE_INPUT, /* stage: drop the record at the head of the input channel */
     TR_EFFECT_PUBLISH,       /* stage: commit the output record that the computation filled */
     TR_EFFECT_FEED,          /* last stage: send what the computation sampled to the first stage */

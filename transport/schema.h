@@ -32,6 +32,7 @@ enum {
     TR_MAX_FILE_NAME_BYTES = 64, /* of a saved sequence */
     TR_MAX_NOTE_BYTES = 255,
     TR_MAX_SALT_BYTES = 256,
+    TR_MAX_TIMEOUT_MS = 86400000,
     TR_MAX_CLIENT_ID_BYTES = 255 /* ZeroMQ routing id */
 };
 
@@ -67,7 +68,9 @@ enum {
     F(u32v, stop_tokens, TR_MAX_STOP_TOKENS, "end the output as the end token does")                                   \
     F(u32, include_stop, 1, "a stop text that ends the output is part of it")                                          \
     F(u32, show_special, 1, "special tokens have their text in the output")                                            \
-    F(u32, logprobs, TR_MAX_LOGPROBS + 1, "0, or 1 + k: tell each token's log-probability and those of the k likeliest")
+    F(u32, logprobs, TR_MAX_LOGPROBS + 1,                                                                              \
+      "0, or 1 + k: tell each token's log-probability and those of the k likeliest")                                   \
+    F(u32, priority, 0, "signed, two's complement: the smaller is let in and prefilled first; 0: as all")
 #define TR_FIELDS_FILES(F)                                                                                             \
     F(str, save, TR_MAX_FILE_NAME_BYTES, "name of a file in the company's folder that the sequence is saved to")       \
     F(str, restore, TR_MAX_FILE_NAME_BYTES, "name of a saved sequence whose tokens the prompt begins with")            \
@@ -93,7 +96,8 @@ enum {
       "send a logits frame: 1 for every position, 2 for those that no cached prefix holds; 3: hidden states instead, " \
       "of every position")                                                                                             \
     F(str, cache_salt, TR_MAX_SALT_BYTES, "cached prefixes are shared only among requests of the same salt")           \
-    F(u32, n, TR_MAX_SAMPLES, "samples of the prompt, each with a text and an end of its own; 0: one")
+    F(u32, n, TR_MAX_SAMPLES, "samples of the prompt, each with a text and an end of its own; 0: one")                 \
+    F(u32, timeout_ms, TR_MAX_TIMEOUT_MS, "from its acceptance; then what has not ended ends with error 75; 0: none")
 #define TR_FIELDS_TEXT(F)                                                                                              \
     F(u64, id, 0, "")                                                                                                  \
     F(u32, index, 0, "of the first token in this message, counted from the first generated one")                       \
@@ -114,7 +118,7 @@ enum {
     TR_FIELDS_LOGPROBS(F)
 #define TR_FIELDS_ERROR(F)                                                                                             \
     F(u64, id, 0, "of the request that ends with this")                                                                \
-    F(u32, code, 0, "exit-code style class: 64 usage, 65 data, 69 unavailable or full, 70 internal")                   \
+    F(u32, code, 0, "exit-code style class: 64 usage, 65 data, 69 unavailable or full, 70 internal, 75 timeout")       \
     F(str, text, TR_MAX_ERROR_BYTES, "one line: what, where, what to do")                                              \
     F(u32, sample, TR_MAX_SAMPLES, "which sample ends with this; TR_MAX_SAMPLES: all that are open")
 #define TR_FIELDS_ABORT(F)        F(u64, id, 0, "")
@@ -137,7 +141,8 @@ enum {
     F(str, cache_salt, TR_MAX_SALT_BYTES, "")                                                                          \
     F(u32, n, TR_MAX_SAMPLES,                                                                                          \
       "samples, 0: one; sample k is request rid + k from then on, the last 4 bits of rid are 0")                       \
-    F(u32, sample, TR_MAX_SAMPLES, "with n up to 1: which sample of a prompt it is; rid + sample is its rid")
+    F(u32, sample, TR_MAX_SAMPLES, "with n up to 1: which sample of a prompt it is; rid + sample is its rid")          \
+    F(u32, timeout_ms, TR_MAX_TIMEOUT_MS, "as in ADD")
 #define TR_FIELDS_ACCEPTED(F) F(u64, rid, 0, "now in the journal") F(u32, slot, 0, "")
 #define TR_FIELDS_CANCEL(F)                                                                                            \
     F(u64, rid, 0, "")                                                                                                 \
@@ -229,6 +234,36 @@ enum {
     F(u64, ns, 0, "")                                                                                                  \
     F(str, note, TR_MAX_NOTE_BYTES, "why not, or what is to be known of it")
 
+/* ---- scheduler <-> store ---- */
+#define TR_FIELDS_STORE_GET(F)                                                                                         \
+    F(u32, epoch, 0, "")                                                                                               \
+    F(u64, job, 0, "")                                                                                                 \
+    F(u64, rid, 0, "")                                                                                                 \
+    F(u32, slot, 0, "")                                                                                                \
+    F(u32, fetch, 1, "0: how many of positions [0, tok1) does the store have? 1: lay them into the pages of the slot") \
+    F(u32, tok1, TR_MAX_TOKENS, "")                                                                                    \
+    F(u32v, tok_min, 8, "with fetch, per group: first position that has a page")
+#define TR_FIELDS_STORE_PUT(F)                                                                                         \
+    F(u32, epoch, 0, "")                                                                                               \
+    F(u64, job, 0, "")                                                                                                 \
+    F(u64, rid, 0, "")                                                                                                 \
+    F(u32, slot, 0, "")                                                                                                \
+    F(u32, tok1, TR_MAX_TOKENS, "")                                                                                    \
+    F(u32v, tok_min, 8, "per group: positions [tok_min, tok1) are complete, and stay so until STORE_DONE")
+#define TR_FIELDS_STORE_DONE(F)                                                                                        \
+    F(u32, epoch, 0, "")                                                                                               \
+    F(u64, job, 0, "")                                                                                                 \
+    F(u32, status, 0, "0, or it cannot be had: what pages hold is of no use")                                          \
+    F(u32, tok1, TR_MAX_TOKENS, "positions that are there; of a STORE_PUT: nothing of it is read any more")            \
+    F(u64, bytes, 0, "")
+#define TR_FIELDS_STORE_STATE(F)                                                                                       \
+    F(u32, up, 1, "the server answers")                                                                                \
+    F(u64, stored, 0, "blocks; this and what follows: since the last one")                                             \
+    F(u64, stored_bytes, 0, "")                                                                                        \
+    F(u64, refused, 0, "values that were not what they should be")                                                     \
+    F(u64, failed, 0, "questions that the server did not answer, or not in time")                                      \
+    F(u64, dropped, 0, "blocks that were not stored")
+
 /* ---- between nodes ---- */
 /* A program that would run a node, to the command that starts the company. */
 #define TR_FIELDS_NODE_HELLO(F)                                                                                        \
@@ -310,6 +345,10 @@ enum {
     M(RESHARD, reshard, 40, "scheduler -> resharder: move KV of a token range to the decode pool")                     \
     M(RESHARD_DONE, reshard_done, 41, "resharder -> scheduler")                                                        \
     M(STEP_LAYERS, step_layers, 60, "stage -> scheduler: layers of a running prefill step that may be moved already")  \
+    M(STORE_GET, store_get, 100, "scheduler -> store: what is known of a prompt outside of the company")               \
+    M(STORE_PUT, store_put, 101, "scheduler -> store: pages of a prompt that others may use")                          \
+    M(STORE_DONE, store_done, 102, "store -> scheduler")                                                               \
+    M(STORE_STATE, store_state, 103, "store -> scheduler: how it does")                                                \
     M(NODE_HELLO, node_hello, 70, "node -> starting command: here is a machine")                                       \
     M(NODE_PLAN, node_plan, 71, "starting command -> node: compute this plan and prepare for it")                      \
     M(NODE_PREPARED, node_prepared, 72, "node -> starting command: weights are packed, or why not")                    \

@@ -2,6 +2,7 @@
  * cli_verify.h. */
 #include "actors/cli/cli_session.h"
 #include "actors/cli/cli_verify.h"
+#include "base/clock.h"
 #include "model/pack.h"
 
 #include <inttypes.h>
@@ -78,6 +79,18 @@ static void print_stage(const tr_company *c, const tr_company_actor *a, const tr
     putchar('\n');
 }
 
+/* How prompts and streams share the time, and what two precisions cost there. */
+static void print_policy(const tr_company *c) {
+    const tr_policy *p = &tr_policy_table[c->policy];
+    printf("policy     %s", p->name);
+    if (c->slo_ns > 0) printf(", %g ms between tokens wanted", (double)c->slo_ns / TR_NS_PER_MS);
+    if (c->unified && p->mixes)
+        fputs(c->one_path ? "; chunks and decode rows share a step"
+                          : "; two precisions: chunks and decode steps alternate, each reads weights of its own",
+              stdout);
+    puts("");
+}
+
 static void print_text(const tr_cli_session *s, const tr_placement *placement, const memory *m) {
     const tr_company *c = &s->company;
     const tr_model_config *config = tr_model_file_config(s->model);
@@ -96,6 +109,7 @@ static void print_text(const tr_cli_session *s, const tr_placement *placement, c
         printf("  micro-batches in flight: %u\n", c->max_in_flight[0]);
     else
         printf("  micro-batches in flight: prefill %u, decode %u\n", c->max_in_flight[0], c->max_in_flight[1]);
+    print_policy(c);
     uint64_t sum = m->kv[0] + m->kv[1] + m->other;
     for (int p = 1; p < TR_PRECISION_END; p++) {
         if (!m->weights[p]) continue;

@@ -68,12 +68,6 @@ tr_status tr_cli_session_load(tr_cli_session *s, tr_options *options, tr_error *
     return tr_machine_discover(&s->machine, err);
 }
 
-tr_status tr_cli_session_no_tokenizer(const char *path, tr_error *err) {
-    return tr_error_set(err, TR_UNAVAILABLE,
-                        "%.300s: tokenizers of safetensors models are not available yet in this version, use a GGUF",
-                        path);
-}
-
 /* Hashing a model that was never met takes its time. */
 static tr_status open_tokenizer(tr_cli_session *s, tr_error *err) {
     if (s->tokenizer) return TR_OK;
@@ -85,7 +79,6 @@ static tr_status open_tokenizer(tr_cli_session *s, tr_error *err) {
 
 tr_status tr_cli_session_tokenize(tr_cli_session *s, const char *text, size_t len, unsigned flags, uint32_t **ids_out,
                                   uint32_t *n_out, tr_error *err) {
-    if (!tr_model_file_gguf(s->model)) return tr_cli_session_no_tokenizer(s->topology.model, err);
     TR_TRY(open_tokenizer(s, err));
     size_t cap = tr_tokenizer_bound(len), n = 0;
     uint32_t *ids = malloc(cap * sizeof *ids);
@@ -145,6 +138,7 @@ tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err) {
     /* Of a folder: the file in it. */
     snprintf(c->model_path, sizeof c->model_path, "%s", tr_model_file_path(s->model));
     snprintf(c->model_name, sizeof c->model_name, "%s", t->model_name);
+    c->store = t->store;
     snprintf(c->save_dir, sizeof c->save_dir, "%s", t->save_dir);
     snprintf(c->http_host, sizeof c->http_host, "%s", t->http_host);
     snprintf(c->api_key_file, sizeof c->api_key_file, "%s", t->api_key_file);
@@ -219,8 +213,9 @@ static tr_status get_calibration(tr_cli_session *s, tr_error *err) {
 
 /* For the frontend; a model without a tokenizer is served by token ids. */
 static tr_status get_vocabulary(tr_cli_session *s, tr_error *err) {
-    if (!tr_model_file_gguf(s->model)) return TR_OK;
-    TR_TRY(open_tokenizer(s, err));
+    const tr_status status = open_tokenizer(s, err);
+    if (status == TR_UNAVAILABLE) return TR_OK;
+    TR_TRY(status);
     snprintf(s->company.vocabulary_path, sizeof s->company.vocabulary_path, "%s", s->vocabulary);
     return TR_OK;
 }

@@ -56,8 +56,6 @@ void tr_cli_session_stop(tr_cli_session *s);
 /* After stop: exit code of a command that ended with status. Prints the one line of whatever went wrong, unless the
  * company has printed it. */
 int tr_cli_session_exit(const tr_cli_session *s, tr_status status, const tr_error *err);
-/* TR_UNAVAILABLE for a model whose tokenizer we do not read. */
-tr_status tr_cli_session_no_tokenizer(const char *path, tr_error *err);
 void tr_cli_session_fini(tr_cli_session *s);
 /* --name, else run-PID. */
 void tr_cli_session_name(const tr_options *options, char out[64]);

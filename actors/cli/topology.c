@@ -1,5 +1,7 @@
 #include "actors/cli/topology.h"
 
+#include "actors/cli/store_url.h"
+#include "base/clock.h"
 #include "base/file_map.h"
 #include "transport/zmq_socket.h"
 
@@ -260,12 +262,12 @@ tr_status tr_topology_find_model(const char *text, const char *base, char *path_
     return TR_OK;
 }
 
-/* "gemma3-270m" of /x/gemma3-270m.gguf; name of the folder for .../NAME/model.safetensors. */
+/* "gemma3-270m" of /x/gemma3-270m.gguf; name of the folder for .../NAME/model.safetensors and its index. */
 static void name_of(const char *path, char *out, size_t cap) {
     char copy[PATH_MAX];
     snprintf(copy, sizeof copy, "%s", path);
     char *last = basename(copy);
-    if (strcmp(last, "model.safetensors") == 0) {
+    if (strncmp(last, "model.safetensors", 17) == 0) {
         snprintf(copy, sizeof copy, "%s", path);
         last = basename(dirname(copy));
     }
@@ -364,6 +366,12 @@ static tr_placement_cores cores_of(const char *text) {
     return strcmp(text, "shared") == 0 ? TR_PLACEMENT_SHARED : TR_PLACEMENT_AUTO;
 }
 
+static tr_policy_id policy_of(const char *name) {
+    tr_policy_id p = TR_POLICY_SARATHI;
+    while (p + 1 < TR_POLICY_END && strcmp(tr_policy_table[p].name, name) != 0) p++;
+    return p;
+}
+
 static tr_status find_save_dir(const char *text, tr_topology *t, tr_error *err) {
     char full[PATH_MAX];
     struct stat st;
@@ -405,6 +413,36 @@ static tr_status read_http(const tr_options *o, tr_topology *t, tr_error *err) {
     return TR_OK;
 }
 
+static tr_status whole_path(const char *key, const char *text, char out[TR_COMPANY_PATH_MAX], tr_error *err) {
+    char full[PATH_MAX];
+    if (!text[0]) return TR_OK;
+    if (!realpath(text, full) || strlen(full) >= TR_COMPANY_PATH_MAX)
+        return tr_error_set(err, TR_NO_INPUT, "%s: '%.200s': %s", key, text, strerror(errno));
+    memcpy(out, full, strlen(full) + 1);
+    return TR_OK;
+}
+
+static tr_status read_store(const tr_options *o, tr_topology *t, tr_error *err) {
+    const char *url = tr_options_text(o, TR_OPTION_KV_STORE);
+    tr_company_store *s = &t->store;
+    if (!url[0]) return TR_OK;
+    TR_TRY(tr_store_url_parse(url, s, err));
+    s->timeout_ms = tr_options_u32(o, TR_OPTION_KV_STORE_TIMEOUT);
+    TR_TRY(
+        whole_path("kv.store_password_file", tr_options_text(o, TR_OPTION_KV_STORE_PASSWORD), s->password_file, err));
+    TR_TRY(whole_path("kv.store_secret_file", tr_options_text(o, TR_OPTION_KV_STORE_SECRET), s->secret_file, err));
+    t->want.store = true;
+    if (!t->want.prefix_cache)
+        return tr_error_set(err, TR_CONFIG, "kv.store needs the prefix cache: leave --prefix-cache on");
+    if (t->want.side_node[0] != 0)
+        return tr_error_set(err, TR_CONFIG, "kv.store needs the prefill pipeline on the first host");
+    if (tr_store_url_is_local(s) || s->password_file[0]) return TR_OK;
+    return tr_error_set(err, TR_CONFIG,
+                        "kv.store: %s is another machine: that needs a password, see "
+                        "kv.store_password_file",
+                        s->host);
+}
+
 tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology *t, tr_error *err) {
     char folder[PATH_MAX] = "";
     memset(t, 0, sizeof *t);
@@ -421,9 +459,16 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     w->max_waiting = tr_options_u32(o, TR_OPTION_MAX_WAITING);
     w->prefix_cache = strcmp(tr_options_text(o, TR_OPTION_PREFIX_CACHE), "on") == 0;
     w->watermark = tr_options_u32(o, TR_OPTION_WATERMARK);
+    w->policy = policy_of(tr_options_text(o, TR_OPTION_POLICY));
+    w->slo_ns = (uint64_t)(tr_options_f64(o, TR_OPTION_ITL_SLO) * TR_NS_PER_MS);
+    w->fair = strcmp(tr_options_text(o, TR_OPTION_FAIR), "on") == 0;
+    w->lease = (tr_company_lease){.actor_ms = tr_options_u32(o, TR_OPTION_LEASE_ACTOR),
+                                  .link_ms = tr_options_u32(o, TR_OPTION_LEASE_LINK),
+                                  .away_s = tr_options_u32(o, TR_OPTION_LEASE_AWAY)};
     w->kv_memory = tr_options_u64(o, TR_OPTION_KV_MEMORY);
     TR_TRY(find_save_dir(tr_options_text(o, TR_OPTION_HANDOFF_SAVE_DIR), t, err));
     snprintf(t->kv_calibration, sizeof t->kv_calibration, "%s", tr_options_text(o, TR_OPTION_KV_CALIBRATION));
+    TR_TRY(read_store(o, t, err));
     snprintf(t->endpoint, sizeof t->endpoint, "%s", tr_options_text(o, TR_OPTION_ENDPOINT));
     TR_TRY(read_http(o, t, err));
     if (file && o->value[TR_OPTION_MODEL].source == TR_SOURCE_FILE) {

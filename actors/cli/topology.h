@@ -20,6 +20,7 @@ typedef struct tr_topology {
     char keys_dir[TR_COMPANY_PATH_MAX]; /* empty: loopback without keys */
     char http_host[64], api_key_file[TR_COMPANY_PATH_MAX];
     uint32_t http_port;
+    tr_company_store store;                   /* host empty: none */
     char kv_calibration[TR_COMPANY_PATH_MAX]; /* empty: the one in the cache */
     tr_company_build_want want;               /* without what the request adds */
 } tr_topology;

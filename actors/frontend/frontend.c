@@ -3,8 +3,8 @@
 #include "actors/actors.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "model/gguf.h"
 #include "model/tokenizer_file.h"
+#include "model/tokenizer_source.h"
 #include "transport/zmq_socket.h"
 
 #include <stdlib.h>
@@ -16,19 +16,13 @@
 
 static tr_status open_tokenizer(tr_frontend *f, tr_error *err) {
     const tr_company *c = f->rt->company;
-    const char *path = c->model_path;
-    size_t n = strlen(path);
-    if (n >= 12 && strcmp(path + n - 12, ".safetensors") == 0) return TR_OK; /* token ids only */
     if (c->vocabulary_path[0]) {
         tr_error why = {0};
         if (tr_tokenizer_file_open(c->vocabulary_path, c->model_hash, &f->tokenizer, &why) == TR_OK) return TR_OK;
         tr_log(TR_LOG_WARN, "vocabulary_unusable", "%s", why.text);
     }
-    tr_gguf *gguf = NULL;
-    TR_TRY(tr_gguf_open(path, &gguf, err));
-    tr_status status = tr_tokenizer_create(gguf, &f->tokenizer, err);
-    tr_gguf_close(&gguf);
-    return status;
+    const tr_status status = tr_tokenizer_source_open(c->model_path, &f->tokenizer, err);
+    return status == TR_UNAVAILABLE ? TR_OK : status; /* token ids only */
 }
 
 static tr_status open_frontend(tr_frontend *f, tr_error *err) {

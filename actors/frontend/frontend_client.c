@@ -272,6 +272,7 @@ static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids
                               .include_stop = m->include_stop,
                               .show_special = m->show_special,
                               .logprobs = m->logprobs,
+                              .priority = m->priority,
                               .stop = m->stop,
                               .logits = m->logits,
                               .save = m->save,
@@ -279,7 +280,8 @@ static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids
                               .restore_end = m->restore_end,
                               .cache_salt = m->cache_salt,
                               .n = n,
-                              .sample = first}};
+                              .sample = first,
+                              .timeout_ms = m->timeout_ms}};
     tr_status status = add_requests(f, from, m, rid, first, n, ids.len) ? TR_OK : TR_EXHAUSTED;
     if (status == TR_OK) {
         tr_request *r = tr_request_find(&f->requests, rid + first);

@@ -59,7 +59,26 @@ static json_t *pool_json(tr_runtime *rt, uint32_t pool) {
     json_object_set_new(j, "pages", json_integer(pages));
     json_object_set_new(j, "free", json_integer(free_pages)); /* the cached ones with them */
     json_object_set_new(j, "cached", json_integer(atomic_load(&journal->cached[pool])));
+    json_object_set_new(j, "quarantined", json_integer(atomic_load(&journal->quarantined[pool])));
     return j;
+}
+
+/* The head's links to the other nodes. */
+static json_t *links_json(tr_runtime *rt) {
+    const tr_company *c = rt->company;
+    json_t *links = json_array();
+    for (uint32_t n = 1; n < c->n_nodes; n++) {
+        tr_control_link *l = &rt->control->link[n];
+        char name[2 * TR_COMPANY_NODE_NAME_BYTES + 2];
+        snprintf(name, sizeof name, "%s-%s", c->node[0].name, c->node[n].name);
+        json_t *j = json_object();
+        json_object_set_new(j, "name", json_string(name));
+        json_object_set_new(j, "up", json_boolean(atomic_load(&l->up)));
+        json_object_set_new(j, "outages", json_integer((json_int_t)atomic_load(&l->outages)));
+        json_object_set_new(j, "noticed_ms", json_real((double)atomic_load(&l->silent_ns) / 1e6));
+        json_array_append_new(links, j);
+    }
+    return links;
 }
 
 static json_t *requests_json(tr_runtime *rt) {
@@ -88,6 +107,27 @@ static json_t *prefix_json(tr_runtime *rt) {
     return j;
 }
 
+static json_t *store_json(tr_runtime *rt) {
+    tr_journal *journal = rt->segment[TR_SEGMENT_JOURNAL];
+    tr_journal_store *s = &journal->store;
+    const struct {
+        const char *name;
+        uint64_t value;
+    } count[] = {{"asked", atomic_load(&s->asked)},
+                 {"hits", atomic_load(&s->hits)},
+                 {"hit_tokens", atomic_load(&s->hit_tokens)},
+                 {"stored", atomic_load(&s->stored)},
+                 {"stored_bytes", atomic_load(&s->stored_bytes)},
+                 {"refused", atomic_load(&s->refused)},
+                 {"failed", atomic_load(&s->failed)},
+                 {"dropped", atomic_load(&s->dropped)}};
+    json_t *j = json_object();
+    json_object_set_new(j, "up", json_boolean(atomic_load(&s->up)));
+    for (size_t i = 0; i < sizeof count / sizeof *count; i++)
+        json_object_set_new(j, count[i].name, json_integer((json_int_t)count[i].value));
+    return j;
+}
+
 char *tr_status_json(tr_runtime *rt) {
     json_t *root = json_object(), *actors = json_array(), *pools = json_array();
     for (uint32_t a = 0; a < rt->company->n_actors; a++) json_array_append_new(actors, actor_json(rt, a));
@@ -98,7 +138,9 @@ char *tr_status_json(tr_runtime *rt) {
     json_object_set_new(root, "actors", actors);
     json_object_set_new(root, "pools", pools);
     json_object_set_new(root, "requests", requests_json(rt));
+    if (rt->company->n_nodes > 1) json_object_set_new(root, "links", links_json(rt));
     if (rt->company->prefix_cache) json_object_set_new(root, "prefix_cache", prefix_json(rt));
+    if (rt->company->store_actor != TR_NOBODY) json_object_set_new(root, "store", store_json(rt));
     char *text = json_dumps(root, JSON_COMPACT);
     json_decref(root);
     return text;

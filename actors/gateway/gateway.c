@@ -4,8 +4,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "model/chat_source.h"
-#include "model/gguf.h"
 #include "model/tokenizer_file.h"
+#include "model/tokenizer_source.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,16 +48,11 @@ static tr_status read_keys(tr_gateway *g, const char *path, tr_error *err) {
 
 static tr_status open_tokenizer(tr_gateway *g, tr_error *err) {
     const tr_company *c = g->rt->company;
-    const size_t n = strlen(c->model_path);
-    if (n >= 12 && strcmp(c->model_path + n - 12, ".safetensors") == 0) return TR_OK; /* token ids only */
     if (c->vocabulary_path[0] &&
         tr_tokenizer_file_open(c->vocabulary_path, c->model_hash, &g->tokenizer, NULL) == TR_OK)
         return TR_OK;
-    tr_gguf *gguf = NULL;
-    TR_TRY(tr_gguf_open(c->model_path, &gguf, err));
-    tr_status status = tr_tokenizer_create(gguf, &g->tokenizer, err);
-    tr_gguf_close(&gguf);
-    return status;
+    const tr_status status = tr_tokenizer_source_open(c->model_path, &g->tokenizer, err);
+    return status == TR_UNAVAILABLE ? TR_OK : status; /* token ids only */
 }
 
 static tr_status open_gateway(tr_gateway *g, tr_error *err) {

@@ -3,6 +3,7 @@
 #include "actors/gateway/gateway.h"
 
 #include "kv/kv_pool.h"
+#include "scheduler/journal.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -47,6 +48,11 @@ char *tr_gateway_metrics(tr_gateway *g, size_t *len_out) {
     family(f, "vllm:kv_cache_usage_perc", "gauge", "Share of the decode pool's pages that are taken.");
     uint32_t used = in_use(g, g->rt->company->one_pool ? 0 : 1, &pages);
     fprintf(f, "vllm:kv_cache_usage_perc{model_name=\"%s\"} %.6f\n", model, pages ? (double)used / pages : 0.0);
+    family(f, "troupe:kv_pages_quarantined", "gauge",
+           "Pages that something unconfirmed could still touch, over both pools.");
+    tr_journal *journal = g->rt->segment[TR_SEGMENT_JOURNAL];
+    fprintf(f, "troupe:kv_pages_quarantined %u\n",
+            atomic_load(&journal->quarantined[0]) + atomic_load(&journal->quarantined[1]));
     family(f, "troupe:http_requests_refused_total", "counter", "Requests answered with an error.");
     fprintf(f, "troupe:http_requests_refused_total %" PRIu64 "\n", g->count.refused);
     family(f, "troupe:http_clients_left_total", "counter", "Clients that left before their answer was complete.");

@@ -33,7 +33,7 @@ bool tr_openai_refuse(tr_openai_refusal *r, int status, const char *param, const
 
 /* ---- parameters ---- */
 
-typedef enum type { U32, U64, F32, BOOL } type;
+typedef enum type { U32, U64, I32, F32, BOOL } type;
 
 #define PARAM(field) offsetof(tr_openai_request, field)
 
@@ -60,6 +60,7 @@ static const struct parameter {
     {"ignore_eos", C | H, BOOL, 0, 1, PARAM(params.ignore_eos)},
     {"skip_special_tokens", C | H, BOOL, 0, 1, PARAM(skip_special)},
     {"include_stop_str_in_output", C | H, BOOL, 0, 1, PARAM(params.include_stop)},
+    {"priority", C | H, I32, -1e6, 1e6, PARAM(params.priority)},
     {"stream", C | H, BOOL, 0, 1, PARAM(stream)},
     {"echo", C, BOOL, 0, 1, PARAM(echo)},
     {"logprobs", H, BOOL, 0, 1, PARAM(params.logprobs)},
@@ -85,6 +86,7 @@ static bool number(const struct parameter *p, const json_t *v, tr_openai_request
         return tr_openai_refuse(refusal, 400, p->name, "invalid_value", "%s: %g is not between %g and %g", p->name, d,
                                 p->low, p->high);
     if (p->type == U32) *(uint32_t *)at = (uint32_t)d;
+    if (p->type == I32) *(int32_t *)at = (int32_t)d;
     if (p->type == U64) *(uint64_t *)at = (uint64_t)json_integer_value(v);
     if (p->type == F32) *(float *)at = (float)d;
     return true;

@@ -13,16 +13,17 @@
 #include <sys/random.h>
 #include <zmq.h>
 
-#define PING_NS        (100 * TR_NS_PER_MS)
-#define SILENT_NS      (800 * TR_NS_PER_MS)
-#define LOST_HEAD_NS   (5 * TR_NS_PER_S)  /* without the head a node ends */
-#define LOST_NODE_NS   (10 * TR_NS_PER_S) /* without a node the company ends */
 #define FIRST_JOIN_NS  (30 * TR_NS_PER_S) /* after its start */
 #define JOIN_NS        (200 * TR_NS_PER_MS)
 #define RECONNECT_NS   (1 * TR_NS_PER_S)
 #define STATES_NS      (500 * TR_NS_PER_MS)
 #define SYSTEM_PING_MS 1000 /* libzmq's own, which closes dead connections */
-enum { LEAVE_MS = 200, RECEIVE_TURN = 64, EXIT_GONE = 69 };
+enum { LEAVE_MS = 200, RECEIVE_TURN = 64, EXIT_GONE = 69, PINGS_A_LEASE = 5 };
+
+static uint64_t silent_ns(const tr_node_agent *a) { return a->company->lease.link_ms * TR_NS_PER_MS; }
+static uint64_t ping_ns(const tr_node_agent *a) { return silent_ns(a) / PINGS_A_LEASE; }
+/* Without a node the company ends. Without the head a node does, and sooner, so that a new company finds it ready. */
+static uint64_t away_ns(const tr_node_agent *a) { return a->company->lease.away_s * TR_NS_PER_S / (a->head ? 1 : 2); }
 
 static const char *name_of(const tr_node_agent *a, uint32_t node) { return a->company->node[node].name; }
 
@@ -76,18 +77,27 @@ static void request_stop(tr_node_agent *a, int code) {
 
 static void end_session(tr_node_peer *p, const char *why) {
     tr_node_agent *a = p->agent;
+    tr_control_link *l = &a->rt->control->link[p->node];
+    const uint64_t now = tr_clock_now_ns(), limit = tr_node_core_limit(&p->core);
+    const uint64_t silent = now > p->core.heard_ns ? now - p->core.heard_ns : 0;
     tr_carrier_end(p->carrier);
-    tr_node_core_down(&p->core, tr_clock_now_ns());
+    tr_node_core_down(&p->core, now);
+    atomic_store(&l->up, 0);
+    atomic_store(&l->outages, p->core.outages);
+    atomic_store(&l->silent_ns, silent);
     p->nonce = random_u64();
     p->joined_ns = 0;
     if (a->head) tr_node_peers_down(a, p->node);
-    tr_log(TR_LOG_WARN, "link_down", "node=%s because=\"%s\" outages=%" PRIu64, name_of(a, p->node), why,
-           p->core.outages);
+    tr_log(TR_LOG_WARN, "link_down",
+           "node=%s link=%s-%s because=\"%s\" silent_ms=%" PRIu64 " limit_ms=%" PRIu64 " outages=%" PRIu64,
+           name_of(a, p->node), name_of(a, a->company->self), name_of(a, p->node), why,
+           (uint64_t)(silent / TR_NS_PER_MS), (uint64_t)(limit / TR_NS_PER_MS), p->core.outages);
 }
 
 static void begin_session(tr_node_peer *p, uint32_t session) {
     tr_node_agent *a = p->agent;
     tr_node_core_up(&p->core, tr_clock_now_ns());
+    atomic_store(&a->rt->control->link[p->node].up, 1);
     tr_carrier_begin(p->carrier, session);
     if (a->head) {
         tr_node_tables_forget(&p->tables);
@@ -307,7 +317,7 @@ static tr_status open_peers(tr_node_agent *a, tr_error *err) {
         p->agent = a;
         p->node = a->head ? i + 1 : 0;
         p->nonce = random_u64();
-        tr_node_core_init(&p->core, PING_NS, SILENT_NS, a->head ? FIRST_JOIN_NS : LOST_HEAD_NS, now);
+        tr_node_core_init(&p->core, ping_ns(a), silent_ns(a), a->head ? FIRST_JOIN_NS : away_ns(a), now);
         TR_TRY(open_carrier(a, p, err));
         if (!a->head) continue;
         TR_TRY(tr_node_tables_init(&p->tables, c, a->rt->segment[TR_SEGMENT_TABLES], err));
@@ -423,7 +433,7 @@ static bool pump_peer(tr_node_agent *a, tr_node_peer *p, uint64_t now) {
 
 static void be_ready(tr_node_agent *a) {
     if (atomic_load(&a->rt->block->state) == TR_ACTOR_READY || (a->head && !tr_node_peers_complete(a))) return;
-    for (uint32_t i = 0; a->head && i < a->n_peers; i++) a->peer[i].core.lost_ns = LOST_NODE_NS;
+    for (uint32_t i = 0; a->head && i < a->n_peers; i++) a->peer[i].core.lost_ns = away_ns(a);
     tr_runtime_ready(a->rt);
 }
 
@@ -440,7 +450,7 @@ static void loop(tr_node_agent *a) {
         }
         be_ready(a);
         atomic_fetch_add_explicit(&rt->block->beat, 1, memory_order_relaxed);
-        if (!any) tr_runtime_wait(rt, seen, PING_NS / 2, a->socket);
+        if (!any) tr_runtime_wait(rt, seen, ping_ns(a) / 2, a->socket);
     }
 }
 

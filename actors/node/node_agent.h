@@ -7,12 +7,12 @@
  *   session begins              <-  WELCOME{session}
  *   STATE of every actor        ->  control blocks of the remote actors, which the local ones watch: PEER_UP
  *   records of links            <-> records of links (transport/carrier.h); page tables go before what needs them
- *   PING                        <-> PING; silence for SILENT_NS or a broken connection ends the session: PEER_DOWN
+ *   PING                        <-> PING; silence for lease.link_ms or a broken connection ends the session: PEER_DOWN
  *   BYE                         <-> this node ends; answered by BYE, so that the one that leaves knows it was heard
  *
  * A session that ends takes what was under way with it. Its actors go down and come up again for all that watch them,
  * so the scheduler resets what they compute and issues it again; no request is lost. A node that stays away for
- * LOST_NS ends the company, a head that stays away ends the node.
+ * lease.away_s ends the company, a head that stays away ends the node.
  *
  * node_agent.c: sockets, loop, sessions · node_peers.c: control blocks of remote actors · node_core.c: liveness (pure)
  * node_tables.c: page tables. */

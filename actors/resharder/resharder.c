@@ -136,7 +136,7 @@ static void compute(driver *d) {
     tr_error err = {0};
     tr_event done = {.kind = TR_EVENT_COMPUTED, .from = TR_NOBODY};
     d->pending = false;
-    atomic_store(&d->rt->block->busy, 1);
+    atomic_store(&d->rt->block->busy, d->job.file ? 2 : 1);
     if (d->job.file)
         run_file(d, &d->job, &done, &err);
     else

@@ -34,7 +34,8 @@ typedef enum tr_role {
     TR_ROLE_RESHARDER,
     TR_ROLE_STAGE,
     TR_ROLE_GATEWAY,
-    TR_ROLE_NODE /* carries the links between this node and the others */
+    TR_ROLE_STORE, /* prefixes of prompts in a store outside of the company */
+    TR_ROLE_NODE   /* carries the links between this node and the others */
 } tr_role;
 
 /* What a stage runs for one phase (index TR_PHASE_* - 1). */
@@ -45,10 +46,10 @@ typedef struct tr_company_phase {
 } tr_company_phase;
 
 typedef struct tr_company_actor {
-    char name[32];     /* "supervisor", "frontend", "scheduler", "resharder", "gateway", "prefill.0", "decode.2",
-                          "unified.0";     rank 1 of a stage: "decode.2.1" */
-    uint32_t role;     /* tr_role */
-    uint32_t node;     /* where it runs: index into node[] */
+    char name[32]; /* "supervisor", "frontend", "scheduler", "resharder", "store", "gateway", "prefill.0", "decode.2",
+                      "unified.0";     rank 1 of a stage: "decode.2.1" */
+    uint32_t role; /* tr_role */
+    uint32_t node; /* where it runs: index into node[] */
     uint32_t pipeline; /* stage: 0 or 1, index of the scheduler's pipeline */
     uint32_t stage, n_stages;
     uint32_t rank,
@@ -101,6 +102,22 @@ typedef struct tr_company_segment {
     uint64_t sparse; /* of these: holes, which have no memory before somebody writes there */
 } tr_company_segment;
 
+/* A server outside that keeps prefixes of prompts. */
+typedef struct tr_company_store {
+    char host[128]; /* address, or path of a socket; empty: none */
+    uint32_t port, db;
+    uint32_t timeout_ms;
+    /* first line: what lets us in; what values are sealed with. Absolute paths; empty: none */
+    char password_file[TR_COMPANY_PATH_MAX], secret_file[TR_COMPANY_PATH_MAX];
+} tr_company_store;
+
+/* How long silence is borne. */
+typedef struct tr_company_lease {
+    uint32_t actor_ms; /* of an actor that has work */
+    uint32_t link_ms;  /* of another node, before the link to it counts as broken */
+    uint32_t away_s;   /* of a broken link, before the company ends */
+} tr_company_lease;
+
 /* One machine of the company. Node 0 is the head: frontend and scheduler run there, the others connect to it. */
 typedef struct tr_company_node {
     char name[TR_COMPANY_NODE_NAME_BYTES];
@@ -126,8 +143,10 @@ typedef struct tr_company {
     char ops[16];           /* kernel set, tr_ops_find */
     uint32_t transport_zmq; /* 1: transport.local: zmq */
     uint32_t unified, exclusive, one_pool;
-    uint32_t prefix_cache, one_path, watermark; /* as in tr_scheduler_config */
-    tr_siphash_key prefix_key;                  /* random, of this start */
+    uint32_t prefix_cache, one_path, watermark, policy, fair; /* as in tr_scheduler_config */
+    uint64_t slo_ns;
+    tr_company_lease lease;
+    tr_siphash_key prefix_key; /* random, of this start */
     uint32_t context, chunk, max_rows, max_batch, max_waiting, n_slots;
     uint32_t max_in_flight[2];
     uint32_t vocab, hidden, instruct;
@@ -137,8 +156,10 @@ typedef struct tr_company {
     uint64_t table_offset[2], bitmap_offset[2]; /* inside TR_SEGMENT_TABLES */
     uint32_t n_actors, n_links;
     uint32_t frontend, scheduler;
-    uint32_t resharder, resharder_to;   /* reads the prefill pool, writes the decode pool: one actor where one node has
-                                           both; TR_NOBODY: one pool, no files */
+    uint32_t resharder, resharder_to; /* reads the prefill pool, writes the decode pool: one actor where one node has
+                                         both; TR_NOBODY: one pool, no files */
+    uint32_t store_actor;             /* on the head; TR_NOBODY: there is none */
+    tr_company_store store;
     uint32_t n_nodes, self;             /* self: the node that this copy of the plan is for */
     uint32_t pool_node[2];              /* where the pool of each phase lies */
     uint64_t plan_hash;                 /* of all that every node computes alike */

@@ -1,5 +1,6 @@
 #include "actors/runtime/company_build.h"
 
+#include "actors/runtime/company_kv.h"
 #include "actors/runtime/company_links.h"
 #include "actors/runtime/control.h"
 #include "base/checked.h"
@@ -22,52 +23,6 @@ enum {
     SPIN_NS = 5000,        /* of an actor with cores of its own, before it sleeps */
     KV_RECORDS = 8         /* of a hand-off between nodes, under way at once */
 };
-
-/* ---- what the KV bookkeeping knows of the model
- * ---------------------------------------------------------------------- */
-
-static tr_status kv_model(const tr_model_config *m, tr_kv_model *out, tr_error *err) {
-    memset(out, 0, sizeof *out);
-    if (m->n_layers > TR_KV_LAYERS_MAX)
-        return tr_error_set(err, TR_UNAVAILABLE, "a model of %u layers is not available yet in this version, %d are",
-                            m->n_layers, TR_KV_LAYERS_MAX);
-    out->n_layers = m->n_layers;
-    out->n_kv_heads = m->n_kv_heads;
-    out->head_dim = m->head_dim;
-    out->window = m->sliding_window;
-    for (uint32_t i = 0; i < m->n_layers; i++)
-        out->layer_is_global[i] = m->sliding_window == 0 || m->layer_is_global[i];
-    return TR_OK;
-}
-
-/* Group windows in the order of kv_layout: global first. */
-static uint32_t group_windows(const tr_kv_model *m, uint32_t window[TR_KV_GROUPS_MAX],
-                              uint32_t layers[TR_KV_GROUPS_MAX]) {
-    uint32_t global = 0, n = 0;
-    for (uint32_t i = 0; i < m->n_layers; i++) global += m->layer_is_global[i] != 0;
-    if (global) {
-        window[n] = 0;
-        layers[n++] = global;
-    }
-    if (global < m->n_layers) {
-        window[n] = m->window;
-        layers[n++] = m->n_layers - global;
-    }
-    return n;
-}
-
-uint64_t tr_company_build_kv_bytes(const tr_model_config *model, const tr_company_build_side *side, uint32_t tokens,
-                                   uint32_t chunk) {
-    tr_kv_model m;
-    uint32_t window[TR_KV_GROUPS_MAX], layers[TR_KV_GROUPS_MAX];
-    if (kv_model(model, &m, NULL) != TR_OK) return 0;
-    uint64_t bytes = 0, page = tr_kv_page_bytes(side->kv, m.head_dim, side->page);
-    uint32_t n = group_windows(&m, window, layers);
-    for (uint32_t g = 0; g < n; g++)
-        bytes += (uint64_t)tr_kv_layout_pages_needed(&m, window[g], side->page, tokens, chunk) * layers[g] *
-                 m.n_kv_heads * page;
-    return bytes;
-}
 
 /* ---- context, slots, pools ------------------------------------------------------------------------------------------
  */
@@ -94,8 +49,8 @@ static uint64_t pool_memory(const build *b) {
 
 /* Bytes of one sequence over the pools. */
 static uint64_t sequence_bytes(const build *b, uint32_t tokens) {
-    uint64_t bytes = tr_company_build_kv_bytes(b->model, &b->want->side[0], tokens, b->c->chunk);
-    if (!b->c->one_pool) bytes += tr_company_build_kv_bytes(b->model, &b->want->side[1], tokens, b->c->chunk);
+    uint64_t bytes = tr_company_kv_bytes(b->model, &b->want->side[0], tokens, b->c->chunk);
+    if (!b->c->one_pool) bytes += tr_company_kv_bytes(b->model, &b->want->side[1], tokens, b->c->chunk);
     return bytes;
 }
 
@@ -140,12 +95,13 @@ static void choose_batch(build *b) {
     /* Entries that ended keep their slot until the client has its end. */
     c->n_slots = w->n_requests ? 2 * w->n_requests + 2 : 2 * c->max_batch + c->max_waiting;
     c->max_rows = c->chunk > c->max_batch ? c->chunk : c->max_batch;
+    if (c->unified && c->one_path) c->max_rows = min_u32(c->chunk + c->max_batch, TR_MAX_STEP_ROWS); /* in one step */
 }
 
 /* Pages for exactly n sequences of that length; pipelined chunks of sliding groups have room to run ahead. */
 static void pages_for(const build *b, const tr_company_build_side *side, uint32_t n, uint32_t depth,
                       uint32_t pages[TR_KV_GROUPS_MAX]) {
-    uint32_t window[TR_KV_GROUPS_MAX], layers[TR_KV_GROUPS_MAX], groups = group_windows(&b->kv, window, layers);
+    uint32_t window[TR_KV_GROUPS_MAX], layers[TR_KV_GROUPS_MAX], groups = tr_company_kv_windows(&b->kv, window, layers);
     for (uint32_t g = 0; g < groups; g++) {
         uint64_t all = (uint64_t)n * tr_kv_layout_pages_needed(&b->kv, window[g], side->page, b->want->request_tokens,
                                                                b->c->chunk * depth);
@@ -178,8 +134,7 @@ static tr_status size_pools(build *b, tr_error *err) {
     uint64_t share[2] = {budget, 0};
     if (budget && !c->one_pool) {
         uint64_t one[2];
-        for (int p = 0; p < 2; p++)
-            one[p] = tr_company_build_kv_bytes(b->model, &b->want->side[p], c->context, c->chunk);
+        for (int p = 0; p < 2; p++) one[p] = tr_company_kv_bytes(b->model, &b->want->side[p], c->context, c->chunk);
         uint64_t n = budget / (one[0] + one[1]), rest = budget - n * (one[0] + one[1]);
         for (int p = 0; p < 2; p++)
             share[p] = n * one[p] + (uint64_t)((double)rest * (double)one[p] / (double)(one[0] + one[1]));
@@ -296,6 +251,7 @@ static tr_status add_actors(build *b, tr_error *err) {
         if (c->pool_node[1] != c->pool_node[0])
             c->resharder_to = add_service(b, TR_ROLE_RESHARDER, "resharder", c->pool_node[1]);
     }
+    c->store_actor = b->want->store ? add_service(b, TR_ROLE_STORE, "store", 0) : TR_NOBODY;
     if (b->want->http) add_service(b, TR_ROLE_GATEWAY, "gateway", 0);
     if (b->want->unified) return add_pipeline(b, 0, "unified", err);
     TR_TRY(add_pipeline(b, 0, "prefill", err));
@@ -478,12 +434,13 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     c->transport_zmq = want->zmq;
     c->chunk = want->chunk;
     TR_TRY(check_want(want, model, err));
-    TR_TRY(kv_model(model, &b.kv, err));
+    TR_TRY(tr_company_kv_model(model, &b.kv, err));
     copy_nodes(&b);
     c->one_pool = same_pool(&b);
     c->prefix_cache = want->prefix_cache;
     c->one_path = want->side[0].dtype == want->side[1].dtype && want->side[0].kv == want->side[1].kv;
-    c->watermark = want->watermark;
+    c->watermark = want->watermark, c->policy = want->policy, c->slo_ns = want->slo_ns, c->fair = want->fair;
+    c->lease = want->lease;
     copy_model(model, c);
     TR_TRY(place_stages(&b, err));
     choose_batch(&b);

@@ -8,6 +8,7 @@
 #include "affinity/placement.h"
 #include "base/status.h"
 #include "model/model_config.h"
+#include "scheduler/policy.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -42,17 +43,18 @@ typedef struct tr_company_build_want {
     uint32_t n_nodes;                                            /* 0 and 1: all here */
     char node[TR_COMPANY_NODES_MAX][TR_COMPANY_NODE_NAME_BYTES]; /* names; 0 is the head */
     uint32_t side_node[2];                                       /* index of the node of each side */
-    bool prefix_cache;  /* prompts use what earlier ones with the same beginning left */
+    bool prefix_cache; /* prompts use what earlier ones with the same beginning left */
+    tr_policy_id policy;
+    uint64_t slo_ns; /* as in tr_scheduler_config */
+    bool fair;
     uint32_t watermark; /* per cent of the KV pages that stay unpromised while anything runs */
     bool files;         /* sequences may be saved and restored */
+    bool store;         /* prefixes go to a store outside and come from there */
+    tr_company_lease lease;
 } tr_company_build_want;
 
 /* machine: one a node, the head's first. The plan is made for the head (self 0); every node computes the same one, but
  * for self and paths: plan_hash covers what must agree. */
 tr_status tr_company_build(const tr_company_build_want *want, const tr_model_config *model, const tr_machine *machine,
                            tr_company *company_out, tr_error *err);
-
-/* Bytes of KV of one sequence of that many tokens on one side. */
-uint64_t tr_company_build_kv_bytes(const tr_model_config *model, const tr_company_build_side *side, uint32_t tokens,
-                                   uint32_t chunk);
 #endif

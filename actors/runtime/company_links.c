@@ -30,7 +30,7 @@ static void add_control_links(tr_company *c) {
     uint64_t output = tr_codec_type_bound(TR_MSG_OUTPUT, c->context, 0);
     uint64_t small = max_u64(tr_codec_type_bound(TR_MSG_CANCEL, 0, 0), tr_codec_type_bound(TR_MSG_ACCEPTED, 0, 0));
     uint64_t flights = (uint64_t)c->max_in_flight[0] + c->max_in_flight[1] + 1; /* one may be issued ahead */
-    uint64_t step = tr_codec_type_bound(TR_MSG_STEP, c->max_rows, min_u32(c->max_batch, TR_MAX_SPANS));
+    uint64_t step = tr_codec_type_bound(TR_MSG_STEP, c->max_rows, min_u32(c->max_batch + 1, TR_MAX_SPANS));
     uint64_t done = tr_codec_type_bound(TR_MSG_STEP_DONE, TR_MAX_SPANS, 0);
     uint64_t reset = tr_codec_type_bound(TR_MSG_RESET, 0, 0); /* and its answer: all that a follower gets */
     uint64_t reset_done = tr_codec_type_bound(TR_MSG_RESET_DONE, 0, 0);
@@ -44,6 +44,14 @@ static void add_control_links(tr_company *c) {
         const bool follows = c->actor[a].rank > 0;
         add_link(c, TR_LINK_CONTROL, c->scheduler, a, 2 * flights + 8, follows ? reset : step);
         add_link(c, TR_LINK_CONTROL, a, c->scheduler, 2 * flights + 8, follows ? reset_done : done);
+    }
+    if (c->store_actor != TR_NOBODY) {
+        const uint64_t get =
+            max_u64(tr_codec_type_bound(TR_MSG_STORE_GET, 8, 0), tr_codec_type_bound(TR_MSG_STORE_PUT, 8, 0));
+        const uint64_t told =
+            max_u64(tr_codec_type_bound(TR_MSG_STORE_DONE, 0, 0), tr_codec_type_bound(TR_MSG_STORE_STATE, 0, 0));
+        add_link(c, TR_LINK_CONTROL, c->scheduler, c->store_actor, 64, get);
+        add_link(c, TR_LINK_CONTROL, c->store_actor, c->scheduler, 64, told);
     }
     if (c->resharder == TR_NOBODY) return;
     add_link(c, TR_LINK_CONTROL, c->scheduler, c->resharder, 2 * (uint64_t)c->n_slots + 64, job);

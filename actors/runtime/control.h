@@ -12,9 +12,9 @@
 typedef struct tr_control_block {
     /* written by the actor itself */
     _Alignas(64) _Atomic uint32_t state; /* tr_actor_state; INIT is set by the supervisor before each spawn */
-    _Atomic uint32_t busy;               /* 1 while it computes: progress is expected, as while it is awake */
-    _Atomic uint64_t progress;           /* steps, jobs or turns completed in all lives */
-    _Atomic uint64_t beat;               /* raised inside a long step: it is slow, it does not hang */
+    _Atomic uint32_t busy;     /* 1 while it computes: progress is expected, as while it is awake; 2 on files */
+    _Atomic uint64_t progress; /* steps, jobs or turns completed in all lives */
+    _Atomic uint64_t beat;     /* raised inside a long step: it is slow, it does not hang */
     _Atomic uint64_t kernel_ns, step_ns; /* sums over steps: inside kernels, received to published */
     _Atomic uint32_t port;               /* gateway: where it listens */
     _Atomic uint32_t placed;             /* 1: pinned and bound as planned and verified; 2: refused, runs unbound */
@@ -27,6 +27,13 @@ typedef struct tr_control_block {
     tr_bell bell;                              /* rung by everybody */
 } tr_control_block;
 
+/* The link to another node, written by the agent of this one. */
+typedef struct tr_control_link {
+    _Alignas(64) _Atomic uint32_t up;
+    _Atomic uint64_t outages;   /* since the agent's start */
+    _Atomic uint64_t silent_ns; /* before the last one was noticed */
+} tr_control_link;
+
 typedef struct tr_control {
     /* written by the supervisor */
     _Alignas(64) _Atomic uint32_t ready; /* 1: every actor has been READY */
@@ -36,6 +43,7 @@ typedef struct tr_control {
     _Alignas(64) _Atomic uint32_t drain; /* 1: nothing new is accepted; 2: and the company ends with its last request */
     /* written by the frontend, the node's agent or the command line's signals */
     _Alignas(64) _Atomic uint32_t stop_requested; /* 1 + exit code: the supervisor shall stop the company in order */
+    tr_control_link link[TR_COMPANY_NODES_MAX];   /* by the other node */
     tr_control_block actor[TR_COMPANY_ACTORS_MAX];
 } tr_control;
 #endif

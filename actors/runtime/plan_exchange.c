@@ -45,7 +45,9 @@ tr_status tr_plan_exchange_want(const void *bytes, size_t n, tr_company_build_wa
         !is_bool(bytes, offsetof(tr_company_build_want, zmq)) ||
         !is_bool(bytes, offsetof(tr_company_build_want, logits)) ||
         !is_bool(bytes, offsetof(tr_company_build_want, http)) ||
-        !is_bool(bytes, offsetof(tr_company_build_want, prefix_cache)))
+        !is_bool(bytes, offsetof(tr_company_build_want, prefix_cache)) ||
+        !is_bool(bytes, offsetof(tr_company_build_want, fair)) ||
+        !is_bool(bytes, offsetof(tr_company_build_want, store)))
         return bad("flags", err);
     tr_company_build_want w;
     memcpy(&w, bytes, sizeof w);
@@ -53,8 +55,10 @@ tr_status tr_plan_exchange_want(const void *bytes, size_t n, tr_company_build_wa
     TR_TRY(check_nodes(&w, err));
     if ((uint32_t)w.cores > TR_PLACEMENT_SHARED || w.threads > 1024) return bad("cores", err);
     if (w.max_batch > TR_MAX_SPANS || w.max_waiting > 4096 || w.n_requests > 4096) return bad("requests", err);
+    if ((uint32_t)w.policy >= TR_POLICY_END) return bad("policy", err);
     if (w.context > TR_MAX_TOKENS || w.request_tokens > TR_MAX_TOKENS || w.chunk > TR_MAX_STEP_ROWS)
         return bad("tokens", err);
+    if (w.lease.actor_ms > 600000 || w.lease.link_ms > 60000 || w.lease.away_s > 3600) return bad("leases", err);
     if (w.watermark > 100 || w.kv_memory > 1ull << 50) return bad("memory", err);
     *out = w;
     return TR_OK;

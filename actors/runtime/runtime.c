@@ -69,12 +69,14 @@ static tr_status open_links(tr_runtime *rt, tr_error *err) {
         l->producer = producer;
         rt->n_links++;
     }
-    rt->polls = c->transport_zmq || rt->me->role == TR_ROLE_FRONTEND || rt->me->role == TR_ROLE_NODE;
+    rt->polls = c->transport_zmq || rt->me->role == TR_ROLE_FRONTEND || rt->me->role == TR_ROLE_NODE ||
+                rt->me->role == TR_ROLE_STORE;
     return TR_OK;
 }
 
 tr_status tr_runtime_open(const char *name, tr_runtime *rt, tr_error *err) {
     memset(rt, 0, sizeof *rt);
+    rt->poll_fd = -1;
     TR_TRY(tr_segment_map_plan(&rt->company, err));
     rt->me = tr_company_find_actor(rt->company, name);
     if (!rt->me) return tr_error_set(err, TR_INTERNAL, "the plan has no actor %s", name);
@@ -217,9 +219,12 @@ void *tr_runtime_zmq(tr_runtime *rt) {
 
 /* ZeroMQ wakes through descriptors: the bell's eventfd stands beside them. */
 static void wait_poll(tr_runtime *rt, uint32_t seen, uint64_t timeout_ns, void *socket) {
-    zmq_pollitem_t item[TR_RUNTIME_LINKS_MAX + 2];
+    zmq_pollitem_t item[TR_RUNTIME_LINKS_MAX + 3];
     int n = 0;
     item[n++] = (zmq_pollitem_t){.fd = rt->block->bell.event_fd, .events = ZMQ_POLLIN};
+    if (rt->poll_fd >= 0)
+        item[n++] =
+            (zmq_pollitem_t){.fd = rt->poll_fd, .events = (short)(ZMQ_POLLIN | (rt->poll_writes ? ZMQ_POLLOUT : 0))};
     if (socket) item[n++] = (zmq_pollitem_t){.socket = socket, .events = ZMQ_POLLIN};
     for (uint32_t i = 0; i < rt->n_links; i++) {
         int fd = rt->link[i].channel->ops->wait_fd(rt->link[i].channel); /* a producer only after AGAIN */

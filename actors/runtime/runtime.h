@@ -43,7 +43,9 @@ typedef struct tr_runtime {
     tr_codec_arena arena; /* of the message that is being handled */
     void *arena_memory;
     uint64_t protocol_errors, send_full;
-    bool polls; /* sleeps in poll (has descriptors), not on the futex */
+    int poll_fd;      /* one descriptor more that wakes it while it sleeps in poll; -1: none */
+    bool poll_writes; /* also when that can be written */
+    bool polls;       /* sleeps in poll (has descriptors), not on the futex */
 } tr_runtime;
 
 /* Called for each event; must have taken everything out of event->msg when it returns. */

@@ -9,10 +9,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Prompt tokens that a question must be able to save: computing fewer takes about as long as asking. */
+enum { STORE_LEAST = 64 };
+
 typedef struct driver {
     tr_runtime *rt;
     tr_scheduler *core;
     tr_effects effects;
+    uint64_t timer_ns;    /* 0: none */
     bool frontend_missed; /* an OUTPUT found its link full: the frontend gets everything again */
 } driver;
 
@@ -36,6 +40,12 @@ static void fill_config(tr_runtime *rt, tr_scheduler_config *config) {
                                     .resharder = c->resharder,
                                     .resharder_to = c->resharder_to,
                                     .two_resharders = c->resharder_to != c->resharder,
+                                    .policy = (tr_policy_id)c->policy,
+                                    .slo_ns = c->slo_ns,
+                                    .fair = c->fair,
+                                    .has_store = c->store_actor != TR_NOBODY,
+                                    .store = c->store_actor,
+                                    .store_least = STORE_LEAST,
                                     .chunk = c->chunk,
                                     .max_rows = c->max_rows,
                                     .max_batch = c->max_batch,
@@ -62,7 +72,8 @@ static void fill_config(tr_runtime *rt, tr_scheduler_config *config) {
 
 /* Work that was done: between two crashes it says that the next life is worth a try. */
 static bool is_progress(const tr_event *e) {
-    return e->kind == TR_EVENT_MSG && (e->msg->type == TR_MSG_STEP_DONE || e->msg->type == TR_MSG_RESHARD_DONE);
+    return e->kind == TR_EVENT_MSG && (e->msg->type == TR_MSG_STEP_DONE || e->msg->type == TR_MSG_RESHARD_DONE ||
+                                       e->msg->type == TR_MSG_STORE_DONE);
 }
 
 static void on_event(void *self, const tr_event *event) {
@@ -70,6 +81,7 @@ static void on_event(void *self, const tr_event *event) {
     tr_scheduler_step(d->core, event, &d->effects);
     for (uint32_t i = 0; i < d->effects.n; i++) {
         const tr_effect *e = &d->effects.item[i];
+        if (e->kind == TR_EFFECT_TIMER) d->timer_ns = event->now_ns + e->delay_ns;
         if (e->kind != TR_EFFECT_SEND) continue;
         if (tr_runtime_send(d->rt, e->to, &e->msg) == TR_AGAIN) {
             if (e->to == d->rt->company->frontend)
@@ -90,6 +102,19 @@ static void resend(driver *d) {
                   .incarnation = d->rt->peer[d->rt->company->frontend].incarnation,
                   .now_ns = tr_clock_now_ns()};
     on_event(d, &e);
+}
+
+static void fire(driver *d) {
+    const uint64_t now = tr_clock_now_ns();
+    if (d->timer_ns == 0 || now < d->timer_ns) return;
+    d->timer_ns = 0;
+    on_event(d, &(tr_event){.kind = TR_EVENT_TIMER, .from = TR_NOBODY, .now_ns = now});
+}
+
+static uint64_t wait_ns(const driver *d) {
+    if (d->frontend_missed) return TR_NS_PER_MS;
+    const uint64_t now = tr_clock_now_ns();
+    return d->timer_ns == 0 ? UINT64_MAX : d->timer_ns > now ? d->timer_ns - now : 0;
 }
 
 tr_status tr_scheduler_actor_run(tr_runtime *rt, tr_error *err) {
@@ -116,7 +141,8 @@ tr_status tr_scheduler_actor_run(tr_runtime *rt, tr_error *err) {
             uint32_t seen = tr_bell_read(&rt->block->bell);
             bool any = tr_runtime_pump(rt, on_event, d);
             resend(d);
-            if (!any) tr_runtime_wait(rt, seen, d->frontend_missed ? TR_NS_PER_MS : UINT64_MAX, NULL);
+            fire(d);
+            if (!any) tr_runtime_wait(rt, seen, wait_ns(d), NULL);
         }
     } else
         tr_error_set(err, status, "the scheduler refuses its configuration");

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -24,20 +25,20 @@
 
 extern char **environ;
 
-/* An actor that is awake must make progress, compute a layer or go to sleep within this; scalar kernels get a
- * hundredfold. Bells are rung once in PROBE_NS, so that a stopped sleeper is noticed too. */
-#define HANG_NS    (10 * TR_NS_PER_S)
-#define PROBE_NS   (2 * TR_NS_PER_S)
+/* An actor that is awake must make progress, compute a layer or go to sleep within HANG_LEASES leases; scalar kernels
+ * get a hundredfold; within one it must at least run. Bells are rung twice a lease, so that a stopped sleeper is
+ * noticed too. */
+enum { HANG_LEASES = 10, PROBES_A_LEASE = 2, TICKS_A_LEASE = 4, LOOKS_A_LEASE = 10, TICK_MAX_MS = 250 };
 #define START_NS   (60 * TR_NS_PER_S)
 #define TERM_NS    (400 * TR_NS_PER_MS)
 #define BACKOFF_NS (20 * TR_NS_PER_MS)
-#define TICK_MS    250
 
 typedef struct child {
     pid_t pid; /* 0: none */
     int pid_fd;
     bool signalled; /* we sent SIGKILL in this life */
     uint32_t state_seen, busy_seen;
+    uint64_t looked_ns; /* when its threads were last looked at */
     uint64_t progress_seen, beat_seen;
 } child;
 
@@ -114,6 +115,11 @@ static void do_exit(const tr_effect *e) {
                self.company->actor[e->to].name, e->exit_code);
 }
 
+static void tell_lapsed(uint32_t a) {
+    tr_log(TR_LOG_WARN, "lease_lapsed", "child=%s pid=%d lease_ms=%u busy=%u", self.company->actor[a].name,
+           (int)self.child[a].pid, self.company->lease.actor_ms, self.child[a].busy_seen);
+}
+
 static void apply(const tr_effect *e) {
     switch (e->kind) {
     case TR_EFFECT_SPAWN: do_spawn(e); break;
@@ -122,6 +128,7 @@ static void apply(const tr_effect *e) {
     case TR_EFFECT_EXIT: do_exit(e); break;
     case TR_EFFECT_KILL:
         if (self.child[e->to].pid > 0) {
+            if (e->signal == SIGKILL && self.core.state == TR_ACTOR_READY) tell_lapsed(e->to);
             self.child[e->to].signalled |= e->signal == SIGKILL;
             kill(self.child[e->to].pid, e->signal);
         }
@@ -177,6 +184,39 @@ static void reap_all(void) {
     }
 }
 
+/* A thread of the process runs or waits for a core (R), or for a disk or memory (D). */
+static bool runs(pid_t pid) {
+    char path[96], text[256];
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *dir = opendir(path);
+    bool found = false;
+    for (struct dirent *e; dir && !found && (e = readdir(dir)) != NULL;) {
+        if (e->d_name[0] == '.') continue;
+        snprintf(path, sizeof path, "/proc/%d/task/%.16s/stat", (int)pid, e->d_name);
+        FILE *f = fopen(path, "re");
+        if (!f) continue;
+        text[fread(text, 1, sizeof text - 1, f)] = 0;
+        fclose(f);
+        const char *name_end = strrchr(text, ')'); /* the name may hold anything */
+        found = name_end && (strncmp(name_end, ") R", 3) == 0 || strncmp(name_end, ") D", 3) == 0);
+    }
+    if (dir) closedir(dir);
+    return found;
+}
+
+/* One that is awake and tells nothing: does it at least run? */
+static void look_at(uint32_t a, const tr_event *unchanged) {
+    child *c = &self.child[a];
+    uint64_t now = tr_clock_now_ns();
+    if (!unchanged->as.child_state.busy ||
+        now - c->looked_ns < self.company->lease.actor_ms * TR_NS_PER_MS / LOOKS_A_LEASE)
+        return;
+    c->looked_ns = now;
+    tr_event e = *unchanged;
+    e.as.child_state.runs = runs(c->pid);
+    if (e.as.child_state.runs) step(&e);
+}
+
 static void read_blocks(void) {
     for (uint32_t a = 0; a < self.company->n_actors; a++) {
         child *c = &self.child[a];
@@ -185,11 +225,14 @@ static void read_blocks(void) {
         tr_event e = {.kind = TR_EVENT_CHILD_STATE, .from = a, .incarnation = atomic_load(&b->incarnation)};
         uint64_t beat = atomic_load(&b->beat);
         e.as.child_state.state = atomic_load(&b->state);
-        e.as.child_state.busy = atomic_load(&b->busy) || !tr_bell_asleep(&b->bell);
+        e.as.child_state.busy = atomic_load(&b->busy);
+        if (!e.as.child_state.busy) e.as.child_state.busy = !tr_bell_asleep(&b->bell);
         e.as.child_state.progress = atomic_load(&b->progress);
         if (e.as.child_state.state == c->state_seen && e.as.child_state.busy == c->busy_seen &&
-            e.as.child_state.progress == c->progress_seen && beat == c->beat_seen)
+            e.as.child_state.progress == c->progress_seen && beat == c->beat_seen) {
+            look_at(a, &e);
             continue;
+        }
         if (beat != c->beat_seen && e.as.child_state.busy && c->busy_seen) {
             /* Work moves inside the step: for the core it begins now. */
             tr_event pause = e;
@@ -206,7 +249,7 @@ static void read_blocks(void) {
 
 static void probe(void) {
     uint64_t now = tr_clock_now_ns();
-    if (now - self.probed_ns < PROBE_NS) return;
+    if (now - self.probed_ns < self.company->lease.actor_ms * TR_NS_PER_MS / PROBES_A_LEASE) return;
     self.probed_ns = now;
     ring_all();
 }
@@ -233,7 +276,8 @@ static void wait_for_something(uint32_t bell_seen) {
         if (self.child[a].pid == -1) return;
         if (self.child[a].pid > 0) p[n++] = (struct pollfd){.fd = self.child[a].pid_fd, .events = POLLIN};
     }
-    int ms = TICK_MS;
+    int ms = (int)self.company->lease.actor_ms / TICKS_A_LEASE;
+    if (ms > TICK_MAX_MS) ms = TICK_MAX_MS;
     if (self.timer_ns) {
         uint64_t now = tr_clock_now_ns();
         uint64_t left = self.timer_ns > now ? (self.timer_ns - now + 999999) / 1000000 : 0;
@@ -303,8 +347,12 @@ static tr_status init(int notify_fd, tr_error *err) {
     atomic_store(&mine->pid, getpid());
     atomic_store(&mine->incarnation, 1);
     atomic_store(&mine->state, TR_ACTOR_READY);
-    tr_supervisor_core_config config = {
-        .hang_ns = HANG_NS, .start_ns = START_NS, .term_ns = TERM_NS, .backoff_ns = BACKOFF_NS};
+    const uint64_t lease_ns = c->lease.actor_ms * TR_NS_PER_MS;
+    tr_supervisor_core_config config = {.lease_ns = lease_ns,
+                                        .hang_ns = HANG_LEASES * lease_ns,
+                                        .start_ns = START_NS,
+                                        .term_ns = TERM_NS,
+                                        .backoff_ns = BACKOFF_NS};
     if (strcmp(c->ops, "ref") == 0) config.hang_ns *= 100;
     for (uint32_t a = 0; a < c->n_actors; a++)
         if (a != self.index && tr_company_is_local(c, a)) config.child[config.n_children++] = a;

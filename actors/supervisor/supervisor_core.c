@@ -44,7 +44,7 @@ static void spawn(child *c, uint64_t now, tr_effects *fx) {
     c->state = TR_ACTOR_INIT;
     c->busy = c->kill_sent = 0;
     c->respawn_ns = 0;
-    c->spawned_ns = c->progress_ns = now;
+    c->spawned_ns = c->progress_ns = c->alive_ns = now;
     emit(fx, TR_EFFECT_SPAWN, c->actor)->incarnation = c->incarnation;
 }
 
@@ -155,10 +155,11 @@ static void on_state_of(tr_supervisor_core *s, child *c, const tr_event *ev, tr_
     uint64_t progress = ev->as.child_state.progress;
     if (progress != c->progress) {
         c->progress = progress;
-        c->progress_ns = ev->now_ns;
+        c->progress_ns = c->alive_ns = ev->now_ns;
         c->n_deaths = 0; /* it does useful work between its deaths */
     }
-    if (ev->as.child_state.busy && !c->busy) c->progress_ns = ev->now_ns;
+    if (ev->as.child_state.busy && !c->busy) c->progress_ns = c->alive_ns = ev->now_ns;
+    if (ev->as.child_state.runs) c->alive_ns = ev->now_ns;
     c->busy = ev->as.child_state.busy;
     if (c->state == TR_ACTOR_INIT && ev->as.child_state.state == TR_ACTOR_READY) {
         c->state = TR_ACTOR_READY;
@@ -168,22 +169,29 @@ static void on_state_of(tr_supervisor_core *s, child *c, const tr_event *ev, tr_
     }
 }
 
+static bool lapsed(uint64_t since, uint64_t limit, uint64_t now) { return limit && now - since >= limit; }
+
+static bool watched(const tr_supervisor_core *s, const child *c) {
+    return c->state == TR_ACTOR_READY && c->busy && (s->config.lease_ns || s->config.hang_ns);
+}
+
 static void watch(tr_supervisor_core *s, child *c, uint64_t now, tr_effects *fx) {
     if (!c->alive) {
         if (c->respawn_ns != 0 && now >= c->respawn_ns) spawn(c, now, fx);
         return;
     }
     if (c->kill_sent) return;
-    bool hangs =
-        c->state == TR_ACTOR_READY && c->busy && s->config.hang_ns && now - c->progress_ns >= s->config.hang_ns;
-    bool never = c->state == TR_ACTOR_INIT && s->config.start_ns && now - c->spawned_ns >= s->config.start_ns;
+    bool hangs = watched(s, c) && (lapsed(c->progress_ns, s->config.hang_ns, now) ||
+                                   (c->busy == 1 && lapsed(c->alive_ns, s->config.lease_ns, now)));
+    bool never = c->state == TR_ACTOR_INIT && lapsed(c->spawned_ns, s->config.start_ns, now);
     if (hangs || never) kill_child(c, SIGKILL, fx);
 }
 
 static void on_timer(tr_supervisor_core *s, uint64_t now, tr_effects *fx) {
     bool slept = s->timer_ns != 0 && now > s->timer_ns + LATE_NS;
     s->timer_ns = 0;
-    for (uint32_t i = 0; slept && i < s->config.n_children; i++) s->child[i].progress_ns = s->child[i].spawned_ns = now;
+    for (uint32_t i = 0; slept && i < s->config.n_children; i++)
+        s->child[i].progress_ns = s->child[i].alive_ns = s->child[i].spawned_ns = now;
     if (s->state == TR_ACTOR_DRAINING && now >= s->deadline_ns) {
         if (s->killed) {
             leave(s, fx); /* something that even SIGKILL does not end: do not wait for ever */
@@ -198,6 +206,12 @@ static void on_timer(tr_supervisor_core *s, uint64_t now, tr_effects *fx) {
     for (uint32_t i = 0; s->state < TR_ACTOR_DRAINING && i < s->config.n_children; i++) watch(s, &s->child[i], now, fx);
 }
 
+/* Often enough for the shortest lease. */
+static uint64_t poll_ns(const tr_supervisor_core *s) {
+    uint64_t tenth = s->config.lease_ns / 10;
+    return tenth != 0 && tenth < POLL_NS ? tenth : POLL_NS;
+}
+
 /* One timer serves all: the nearest respawn or deadline, else the poll of hangs. */
 static void set_timer(tr_supervisor_core *s, uint64_t now, tr_effects *fx) {
     uint64_t at = UINT64_MAX;
@@ -205,9 +219,8 @@ static void set_timer(tr_supervisor_core *s, uint64_t now, tr_effects *fx) {
     if (s->state == TR_ACTOR_DRAINING) at = s->deadline_ns;
     for (uint32_t i = 0; s->state < TR_ACTOR_DRAINING && i < s->config.n_children; i++) {
         const child *c = &s->child[i];
-        bool watched = (c->state == TR_ACTOR_READY && c->busy && s->config.hang_ns) ||
-                       (c->state == TR_ACTOR_INIT && c->alive && s->config.start_ns);
-        uint64_t want = c->respawn_ns ? c->respawn_ns : watched ? now + POLL_NS : UINT64_MAX;
+        bool timed = watched(s, c) || (c->state == TR_ACTOR_INIT && c->alive && s->config.start_ns);
+        uint64_t want = c->respawn_ns ? c->respawn_ns : timed ? now + poll_ns(s) : UINT64_MAX;
         if (want < at) at = want;
     }
     if (at == UINT64_MAX || (s->timer_ns != 0 && s->timer_ns <= at)) return;

@@ -1,5 +1,5 @@
-"""Nothing leaks: aborts, deaths of clients and of every actor at random moments, in companies whose pages are so few
-that requests wait. Who stays gets exactly the undisturbed text or one error; at rest every page is free; after the end
+"""Nothing leaks: aborts, timeouts, deaths of clients, deaths and hangs of every actor at random moments, in companies
+whose pages are so few that requests wait. Who stays gets exactly the undisturbed text or one error; at rest every page is free; after the end
 no process, no shared memory and no folder is left.
 TROUPE_TEST_FAULTS (60) and TROUPE_TEST_SEED choose a longer run, or one again."""
 import http.client
@@ -27,7 +27,7 @@ SHAPES = {
     "zmq": ("--prefill", "pp=2,dtype=bf16", "--decode", "pp=2,dtype=int8", "--set", "transport.local=zmq"),
 }
 FEW = ("--kv-memory", "560K")
-ABORTED, ALL_SAMPLES = 3, 16
+ABORTED, ALL_SAMPLES, TIMEOUT = 3, 16, 75
 # what is asked for: prompt, tokens, samples; the first two begin alike
 ASKED = [(prompt(1, 200), 60, 1), (prompt(1, 200)[:150] + prompt(2, 60), 40, 2), (prompt(3, 20), 150, 3),
          (prompt(4, 300), 100, 1), (prompt(5, 90), 20, 1), (prompt(6, 7), 200, 1), (prompt(7, 140), 80, 4),
@@ -47,12 +47,15 @@ class Client:
         with open(os.path.join(c.home.runtime, "troupe", c.name, "lock")) as f:
             endpoint = f.read().split("\n")[1]
         self.asked = [rng.randrange(len(ASKED)) for _ in range(rng.randint(1, 4))] if rng else list(range(len(ASKED)))
-        self.aborts, lines = set(), []
+        self.aborts, self.timeouts, lines = set(), set(), []
         for i, k in enumerate(self.asked):
             how = {}
             if rng and rng.random() < 0.3:
                 how = {"abort": rng.randint(1, 40)} if rng.random() < 0.3 else {"abort_ms": rng.randint(1, 300)}
                 self.aborts.add(i)
+            elif rng and rng.random() < 0.15:
+                how = {"timeout_ms": rng.choice((rng.randint(1, 300), rng.randint(300, 3000)))}
+                self.timeouts.add(i)
             lines.append(ask_line(k, **how))
         self.out, self.err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen([ASK, endpoint], env=c.home.env, stdin=subprocess.PIPE, stdout=self.out,
@@ -91,7 +94,7 @@ class Client:
             for s, e in enumerate(samples):
                 assert e is not None, "sample %d of request %d never ended" % (s, i)
                 if "error" in e:
-                    assert e["code"] in (69, 70), e
+                    assert e["code"] in (69, 70) or (e["code"] == TIMEOUT and i in self.timeouts), e
                     counts["error: " + e["error"][:60]] = counts.get("error: " + e["error"][:60], 0) + 1
                 elif e["finish"] == ABORTED:
                     assert i in self.aborts or self.slept, "aborted by nobody: %s" % e
@@ -156,7 +159,7 @@ def segments(pids):
 class Abort(unittest.TestCase):
     def fault(self, c, rng, counts):
         """One of them, at once; its name."""
-        kind = rng.choice(("client", "client", "leave", "actor", "actor", "actor"))
+        kind = rng.choice(("client", "client", "client", "leave", "leave", "actor", "actor", "actor", "actor", "hang"))
         if kind == "client":
             running = [x for x in self.clients if x.process.poll() is None and not x.killed and not x.slept]
             if not running:
@@ -170,14 +173,15 @@ class Abort(unittest.TestCase):
             actors = {text.rpartition(" ")[2]: pid for pid, text in c.home.processes().items() if " --actor " in text}
             if not actors:
                 return
-            kind = rng.choice(sorted(actors))
+            victim, hangs = rng.choice(sorted(actors)), kind == "hang"
             begin = time.monotonic()  # before: a stream may see its end at once
             try:
-                os.kill(actors[kind], signal.SIGKILL)
+                os.kill(actors[victim], signal.SIGSTOP if hangs else signal.SIGKILL)
             except ProcessLookupError:
                 return
-            if kind == "gateway":
+            if victim == "gateway":  # one that hangs is killed a lease later
                 self.gateway_deaths.append(begin)
+            kind = victim + (" hangs" if hangs else "")
         counts[kind] = counts.get(kind, 0) + 1
 
     def sleeper(self, c):
@@ -197,6 +201,7 @@ class Abort(unittest.TestCase):
             while sum(x.process.poll() is None for x in self.clients) < 6:
                 self.clients.append(Client(c, rng))
                 faults["abort"] = faults.get("abort", 0) + len(self.clients[-1].aborts)
+                faults["timeout"] = faults.get("timeout", 0) + len(self.clients[-1].timeouts)
             while sum(s.is_alive() for s in self.streams) < 2:
                 self.streams.append(Stream(c.port))
             status = c.try_status() if waited == 0 or rng.random() < 0.2 else None  # all are at work now

@@ -1,8 +1,8 @@
 /* ask_client ENDPOINT: requests from stdin to a running company, their ends to stdout, for the tests of samples and of
  * the prefix cache. A line is one request: `key=value ...` with tokens (1,2,3), max,
- * n, seed, temp, salt, logits (1 all, 2 those computed), abort (after so many tokens), abort_ms (after that time). An
- * empty line waits for all that are open, so that what stands between two empty lines runs at once. Each sample that
- * ends prints
+ * n, seed, temp, salt, timeout_ms, logits (1 all, 2 those computed), abort (after so many tokens), abort_ms (after that
+ * time). An empty line waits for all that are open, so that what stands between two empty lines runs at once. Each
+ * sample that ends prints
  *   {"request":R,"sample":K,"finish":F,"cached":C,"ttft_ns":T,"tokens":[..],"logits":{"POS":"HASH",..}}
  * or {"request":R,"sample":K,"error":"...","code":N}. */
 #include "client/troupe_client.h"
@@ -128,6 +128,7 @@ static void ask(char *line) {
         if (strcmp(word, "temp") == 0) p.temperature = strtof(value, NULL);
         if (strcmp(word, "salt") == 0) p.cache_salt = value;
         if (strcmp(word, "logits") == 0) p.logits = number > 0, p.keep_cache = number == 2;
+        if (strcmp(word, "timeout_ms") == 0) p.timeout_ms = number;
         if (strcmp(word, "abort") == 0) q->abort_after = number;
         if (strcmp(word, "abort_ms") == 0) q->abort_ns = tr_clock_now_ns() + number * TR_NS_PER_MS;
     }

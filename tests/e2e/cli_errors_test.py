@@ -296,8 +296,8 @@ class Data(Case):
         self.assertEqual((got.returncode, json.loads(got.stdout)), (0, []))
         folder = "tests/golden/tiny/llama-hf"
         for path in (folder, folder + "/model.safetensors"):
-            self.fails(69, "use a GGUF", "tokenize", path, "--text", "-", stdin=b"x")
-            self.fails(69, "use a GGUF", "run", path, "x")
+            self.fails(69, "tokenizer.json: no such file", "tokenize", path, "--text", "-", stdin=b"x")
+            self.fails(69, "tokenizer.json: no such file", "run", path, "x")
 
     def test_output_that_cannot_be_written(self):
         with open("/dev/full", "wb") as full:

@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 ALLOWED = {"memcpy", "memmove", "memset", "memcmp", "strlen", "strnlen", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_", "__popcountdi2",
-           "tr_check_failed", "tr_error_set", "tr_siphash", "tr_crc32c"}
+           "tr_check_failed", "tr_error_set", "tr_siphash", "tr_crc32c", "tr_blake2b_init",
+           "tr_blake2b_add", "tr_blake2b_end"}
 SANITIZER = re.compile(r"^__(asan|ubsan|tsan|sanitizer|lsan)_")
 CORE_ONLY = re.compile(r"_core\.c\.o$")
 

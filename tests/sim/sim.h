@@ -4,13 +4,14 @@
  * activation are hashes of everything they depend on (sim_model.c), so that a lost, doubled, stale or mis-moved datum
  * changes text. sim_config.c draws topology, knobs and faults · sim_world.c time, processes, links · sim_driver.c what
  * a real driver does around each core · sim_ranks.c tensor parallel ranks · sim_frontend.c requests and clients ·
- * sim_nodes.c a connection between two nodes · sim_faults.c faults aimed at states of requests · sim_model.c network
- * and oracle · sim_check.c invariants. */
+ * sim_nodes.c a connection between two nodes · sim_store.c a store of prefixes outside · sim_faults.c faults aimed at
+ * states of requests · sim_model.c network and oracle · sim_check.c invariants. */
 #ifndef SIM_H
 #define SIM_H
 #include "actors/resharder/resharder_core.h"
 #include "actors/stage/follower_core.h"
 #include "actors/stage/stage_core.h"
+#include "actors/store/store_core.h"
 #include "actors/supervisor/supervisor_core.h"
 #include "base/rng.h"
 #include "kv/kv_pool.h"
@@ -28,8 +29,8 @@ enum {
     FIRST_STAGE = 3,
     MAX_STAGES = 8, /* their ranks 0 come first, in order; then all other ranks */
     MAX_FOLLOWERS = 8,
-    MAX_ACTORS = FIRST_STAGE + MAX_STAGES + MAX_FOLLOWERS,
-    SUPERVISOR = MAX_ACTORS, /* pseudo actor of events */
+    MAX_ACTORS = FIRST_STAGE + MAX_STAGES + MAX_FOLLOWERS + 1, /* the store is the last one, where there is one */
+    SUPERVISOR = MAX_ACTORS,                                   /* pseudo actor of events */
     CLIENTS = MAX_ACTORS + 1,
     MAX_REQUESTS = 24,
     MAX_CONTEXT = 208,
@@ -68,12 +69,14 @@ typedef struct request {
     uint32_t prompt[MAX_CONTEXT];
     char salt[4]; /* of its tenant */
     uint64_t seed;
+    int32_t priority;
     bool save;        /* to a file of its own */
     uint32_t restore; /* 1 + index of the request whose file it restores; 0: none */
     uint32_t restore_end;
     uint32_t n, sample, lead;      /* samples of the prompt; which one; request that leads them */
     uint32_t stop_at;              /* the frontend finds a stop text after this many tokens; 0: never */
     uint64_t submit_ns, cancel_ns; /* 0: no cancel */
+    uint32_t timeout_ms;           /* 0: none */
     bool poison, bad;
     bool gone;      /* its client is dead, and cancelled only in so far as the frontend will find that out */
     uint32_t kills; /* stages that it killed */
@@ -95,6 +98,15 @@ typedef struct saved {
     uint32_t token[MAX_CONTEXT];
     uint64_t cell[MAX_LAYERS][MAX_HEADS][MAX_CONTEXT];
 } saved;
+
+/* What the store has: 16 positions of a group, behind the same tokens of the same tenant. */
+typedef struct block {
+    struct block *next;
+    uint8_t tenant[32];
+    uint32_t group, end;
+    uint32_t token[MAX_CONTEXT];
+    uint64_t cell[MAX_LAYERS][MAX_HEADS][TR_KV_TILE_TOK];
+} block;
 
 typedef struct message {
     uint64_t at;
@@ -135,6 +147,7 @@ typedef struct process {
     uint64_t timer; /* number of the timer that counts */
     void *core;
     /* computation in progress */
+    uint32_t positions; /* of a job of the store */
     bool computing, file_failed, done_early, input_announced, room_announced;
     uint64_t compute_no;
     tr_msg compute;
@@ -198,11 +211,13 @@ typedef enum sim_state {
     SIM_DECODE,
     SIM_SAVING,
     SIM_NOT_TOLD,
+    SIM_FETCHING, /* from the store, where there is one */
     SIM_STATES
 } sim_state;
 typedef enum sim_kind {
     SIM_ABORT,
     SIM_CLIENT,
+    SIM_TIMEOUT,
     SIM_STAGE,
     SIM_RANK,
     SIM_RESHARDER,
@@ -213,6 +228,7 @@ typedef enum sim_kind {
     SIM_CRASHED,
     SIM_HUNG,
     SIM_CUT,
+    SIM_STORE,
     SIM_KINDS
 } sim_kind;
 typedef struct sim_table {
@@ -234,7 +250,11 @@ typedef struct world {
     bool nodes, away[MAX_ACTORS];           /* nodes: those away are on another one */
     cut cut;                                /* of the connection to it */
     uint32_t outages;                       /* breaks that are over */
-    uint32_t crash_odds;                    /* mean microseconds between kills */
+    bool store;                             /* there is one outside; its actor is store_actor */
+    uint32_t store_actor;
+    uint32_t store_down, store_loses; /* of its server: per mille of what is asked, of what is put */
+    block *block;
+    uint32_t crash_odds; /* mean microseconds between kills */
     uint32_t counted_left, chaos_counted, counted_deaths, poison_deaths;
     uint64_t delay_max, compute_max;
     uint32_t slow_actor, slow_factor; /* one actor may be slower than the others all the time */
@@ -278,7 +298,8 @@ typedef struct world {
     tr_rng aim_rng;
     sim_aim aim[SIM_AIMS];
     sim_table hits;
-    uint64_t total_steps, total_replays, total_deaths, total_hits, total_hit_tokens, total_copies;
+    uint64_t total_steps, total_replays, total_deaths, total_hits, total_hit_tokens, total_copies, total_fetched,
+        total_stored;
 } world;
 
 _Noreturn void sim_fail(world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -316,14 +337,21 @@ void sim_nodes_cut(world *w);
 void sim_nodes_seen(world *w);
 void sim_nodes_end(world *w);
 
+/* sim_store.c */
+void sim_store_config(world *w);
+void sim_store_fill(world *w); /* the requests are known */
+void sim_store_run(world *w, uint32_t actor, uint64_t max_cells);
+void sim_store_free(world *w);
+
 /* sim_faults.c */
 void sim_faults_config(world *w);
 void sim_faults_count(world *w, sim_kind kind); /* it strikes now */
 void sim_faults_client(world *w, uint32_t i, bool received);
+void sim_faults_timeouts(world *w);
 void sim_faults_look(world *w);
 void sim_faults_strike(world *w, uint32_t i, sim_kind kind);
 void sim_faults_add(sim_table *sum, const sim_table *t);
-uint32_t sim_faults_print(const sim_table *t, bool ranks, bool nodes); /* cells that are empty */
+uint32_t sim_faults_print(const sim_table *t, bool ranks, bool nodes, bool store); /* cells that are empty */
 
 /* sim_ranks.c */
 bool sim_ranks_begin(world *w, uint32_t lead, const tr_msg_step *m); /* false: a rank is missing, W_ABORT will come */
@@ -344,6 +372,9 @@ void sim_frontend_client_dies(world *w, uint32_t i);
 void sim_frontend_silence(world *w, uint32_t i); /* the frontend takes that client for dead */
 
 /* sim_model.c */
+/* What the prefill path computes for a prompt: positions [0, n) of kv. */
+void sim_model_prefill(const world *w, const uint32_t *token, uint32_t n, uint64_t (*kv)[MAX_HEADS][MAX_CONTEXT]);
+uint64_t *sim_model_cell(world *w, uint32_t pool, uint32_t slot, uint32_t layer, uint32_t head, uint32_t pos);
 void sim_model_oracle(world *w, request *r);
 void sim_model_step(world *w, uint32_t actor, const tr_msg_step *step, const uint64_t *in, uint64_t *out,
                     uint32_t *sampled, uint32_t max_rows);

@@ -96,6 +96,16 @@ void sim_check_begin(world *w, uint32_t actor) {
         }
         return;
     }
+    if (p->compute.type == TR_MSG_STORE_PUT || p->compute.type == TR_MSG_STORE_GET) {
+        const tr_msg_store_get *get = &p->compute.as.store_get;
+        const tr_msg_store_put *put = &p->compute.as.store_put;
+        const bool puts = p->compute.type == TR_MSG_STORE_PUT;
+        const tr_u32v *min = puts ? &put->tok_min : &get->tok_min;
+        for (uint32_t g = 0; g < min->len && (puts || get->fetch); g++)
+            touch(w, p, 0, puts ? put->slot : get->slot, puts ? put->rid : get->rid, g, min->data[g],
+                  puts ? put->tok1 : get->tok1);
+        return;
+    }
     for (uint32_t pool = job->file ? job->pool : 0; pool < (job->file ? job->pool + 1 : 2); pool++)
         for (uint32_t g = 0; g < job->tok_min.len; g++) {
             const uint32_t min = job->tok_min.data[g], from = !job->file && job->tok0 > min ? job->tok0 : min;
@@ -107,6 +117,9 @@ void sim_check_flight(world *w) {
     const tr_scheduler *s = w->process[SCHEDULER].core;
     for (uint32_t i = 0; i < s->n_slots; i++) {
         const tr_sequence *q = &s->sequence[i];
+        const uint64_t deadline = entry_of(s, i)->deadline_ns;
+        if ((q->state == SEQUENCE_WAITING || q->state == SEQUENCE_RUNNING) && deadline && w->now >= deadline)
+            sim_fail(w, "slot %u: its timeout has passed", i);
         if (tr_transfer_ended(q->transfer) != (q->state == SEQUENCE_ENDED) ||
             (q->jobs > 0 ? !tr_transfer_flies(q->transfer)
                          : tr_transfer_flies(q->transfer) && !tr_transfer_lost(q->transfer)))
@@ -183,7 +196,8 @@ void sim_check_client_end(world *w, const request *r) {
     bool crashed = r->code == 70 && strstr(r->error, "two crashes") != NULL &&
                    ((lead->poison && w->poison_deaths >= 2) || (w->chaos_counted >= 1 && w->counted_deaths >= 2));
     bool bad = r->code == 70 && lead->bad && strstr(r->error, "bad request") != NULL;
-    if (!lost && !refused && !crashed && !bad)
+    bool late = r->code == 75 && r->timeout_ms && w->now >= r->submit_ns + r->timeout_ms * MS;
+    if (!lost && !refused && !crashed && !bad && !late)
         sim_fail(w, "request %u: error %u '%s' without a cause", i, r->code, r->error);
 }
 
@@ -200,6 +214,9 @@ void sim_check_end(world *w) {
         if (stats.pool_free[p] != stats.pool_pages[p]) sim_fail(w, "pool %u: pages leaked", p);
     w->total_hits += stats.prefix_hits;
     w->total_hit_tokens += stats.prefix_hit_tokens;
+    w->total_fetched += atomic_load(&j->store.hits);
+    for (uint32_t p = 0; p < 2; p++)
+        if (stats.pool_quarantined[p] != 0) sim_fail(w, "pool %u: pages in quarantine", p);
     if (!tr_scheduler_idle(s)) sim_fail(w, "scheduler is not idle");
     if (stats.protocol_errors != 0)
         sim_fail(w, "scheduler counted %lu protocol errors", (unsigned long)stats.protocol_errors);

@@ -33,7 +33,7 @@ static void followers(world *w) {
         c->pipeline[p].n_ranks = w->n_stages[p];
         for (uint32_t i = 0; i < w->n_stages[p]; i++) {
             const uint32_t lead = c->pipeline[p].stage[i];
-            for (uint32_t tp = between(w, 1, 3); tp > 1 && w->n_actors < MAX_ACTORS; tp--) {
+            for (uint32_t tp = between(w, 1, 3); tp > 1 && w->n_actors < MAX_ACTORS - 1; tp--) {
                 const uint32_t a = w->n_actors++;
                 c->pipeline[p].stage[c->pipeline[p].n_ranks++] = a;
                 w->lead_of[a] = lead;
@@ -87,6 +87,10 @@ static void knobs(world *w) {
     c->one_path = c->one_pool && sim_random(w, 2) == 0;
     c->prefix_key = (tr_siphash_key){{tr_rng_next(&w->rng), tr_rng_next(&w->rng)}};
     c->watermark = sim_random(w, 4) == 0 ? between(w, 1, 40) : 0;
+    tr_rng rng = {w->seed ^ 0x901};
+    c->policy = (tr_policy_id)tr_rng_below(&rng, TR_POLICY_END);
+    c->slo_ns = tr_rng_below(&rng, 2) ? tr_rng_below(&rng, 4 * w->compute_max) : 0;
+    c->fair = tr_rng_below(&rng, 2) == 0;
 }
 
 static void *zeroed(size_t bytes) {
@@ -213,6 +217,7 @@ static void requests(world *w) {
         r->logits = sim_random(w, 5) == 0;
         r->ignore_eos = sim_random(w, 2) == 0;
         r->seed = tr_rng_next(&w->rng);
+        r->priority = tr_rng_mix(r->seed) % 3 ? 0 : (int32_t)(tr_rng_mix(r->seed) % 5) - 2;
         r->stop_at = sim_random(w, 4) == 0 ? between(w, 1, 12) : 0;
         r->submit_ns = sim_random(w, 2) == 0 ? sim_random(w, 2 * MS) : sim_random(w, w->faults_until);
         if ((w->faults & CANCELS) && sim_random(w, 3) == 0) r->cancel_ns = r->submit_ns + sim_random(w, 20 * MS);
@@ -252,6 +257,7 @@ void sim_config(world *w) {
     pipelines(w);
     knobs(w);
     pools(w);
+    if (w->store) sim_store_config(w);
     for (uint32_t a = FIRST_STAGE; a < w->first_follower; a++) {
         w->channel[a] = calloc(1, sizeof(channel));
         if (w->channel[a] == NULL) abort();
@@ -260,8 +266,16 @@ void sim_config(world *w) {
     w->slow_actor = sim_random(w, 3) == 0 ? between(w, RESHARDER_ACTOR, w->n_actors - 1) : TR_NOBODY;
     w->slow_factor = between(w, 2, 40);
     requests(w);
+    if (w->store) sim_store_fill(w);
     for (uint32_t i = 0; w->aimed && i < w->n_requests; i++)
         if (tr_rng_below(&w->aim_rng, 6) == 0)
             sim_push(w, w->request[i].submit_ns + tr_rng_below(&w->aim_rng, 20 * MS), W_CLIENT_DIES, i, 0, 0);
+    tr_rng timeouts = {w->seed ^ 0x71e0};
+    for (uint32_t i = 0; w->aimed && i < w->n_requests; i++) {
+        const bool leads = w->request[i].lead == i;
+        w->request[i].timeout_ms = leads ? 0 : w->request[w->request[i].lead].timeout_ms;
+        if (leads && tr_rng_below(&timeouts, 5) == 0)
+            w->request[i].timeout_ms = 1 + (uint32_t)tr_rng_below(&timeouts, tr_rng_below(&timeouts, 2) ? 5 : 60);
+    }
     if (w->nodes) sim_nodes_config(w);
 }

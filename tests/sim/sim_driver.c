@@ -31,6 +31,9 @@ static void create_core(world *w, uint32_t actor) {
     } else if (actor == RESHARDER_ACTOR) {
         p->core = core_memory(sizeof(tr_resharder_core));
         tr_resharder_core_init(p->core, SCHEDULER);
+    } else if (w->store && actor == w->store_actor) {
+        p->core = core_memory(sizeof(tr_store_core));
+        tr_store_core_init(p->core, SCHEDULER);
     } else if (actor >= w->first_follower) {
         p->core = core_memory(sizeof(tr_follower_core));
         tr_follower_core_init(p->core, SCHEDULER);
@@ -39,7 +42,7 @@ static void create_core(world *w, uint32_t actor) {
                                   .first = w->lo[actor] == 0,
                                   .last = w->hi[actor] == w->model.n_layers,
                                   .queue = w->queue_depth[w->pipeline_of[actor]],
-                                  .max_spans = w->scheduler.max_batch,
+                                  .max_spans = w->scheduler.max_batch + 1, /* a chunk beside a batch */
                                   .max_rows = w->scheduler.max_rows};
         p->core = core_memory(tr_stage_core_bytes(&c));
         if (tr_stage_core_init(p->core, &c) != TR_OK) sim_fail(w, "stage configuration");
@@ -142,6 +145,10 @@ static uint64_t run(world *w, uint32_t actor, uint32_t limit) {
         run_step(w, actor, limit);
         return 0;
     }
+    if (p->compute.type != TR_MSG_RESHARD) {
+        sim_store_run(w, actor, limit);
+        return 0;
+    }
     if (p->compute.as.reshard.file) {
         p->file_failed = !sim_model_file(w, &p->compute.as.reshard, limit);
         return 0;
@@ -164,7 +171,7 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
     p->computing = p->busy = true;
     p->compute = *m;
     p->compute_no++;
-    p->status = 0;
+    p->status = p->positions = 0;
     p->file_failed = false;
     sim_check_begin(w, actor);
     sim_publish_state(w, actor);
@@ -216,7 +223,7 @@ void sim_driver_layers(world *w, uint32_t actor, uint64_t compute_no) {
 void sim_driver_computed(world *w, uint32_t actor, uint64_t compute_no) {
     process *p = &w->process[actor];
     if (p->state != ALIVE || !p->computing || p->compute_no != compute_no) return;
-    if (actor >= FIRST_STAGE && p->status == 0) {
+    if (actor >= FIRST_STAGE && actor < w->first_follower && p->status == 0) {
         if (!sim_ranks_whole(w, actor)) return; /* it waits for one that will never come, until W_ABORT */
         sim_ranks_end(w, actor);
     }
@@ -234,6 +241,7 @@ void sim_driver_computed(world *w, uint32_t actor, uint64_t compute_no) {
     ev.as.computed.sampled = p->sampled;
     ev.as.computed.total_ns = 1000;
     ev.as.computed.bytes = 64;
+    ev.as.computed.positions = p->positions;
     sim_driver_event(w, actor, &ev);
 }
 
@@ -298,6 +306,7 @@ static void apply(world *w, uint32_t actor, const tr_effect *e) {
 static bool step_scheduler(world *w, tr_event *ev) {
     if (ev->kind == TR_EVENT_MSG && ev->msg->type == TR_MSG_CANCEL && ev->msg->as.cancel.finish == TR_FINISH_ABORT)
         sim_faults_client(w, sim_request(w, ev->msg->as.cancel.rid), true);
+    sim_faults_timeouts(w);
     crashing = w;
     if (setjmp(w->crash_env) != 0) {
         crashing = NULL;
@@ -329,6 +338,9 @@ void sim_driver_event(world *w, uint32_t actor, tr_event *ev) {
     } else if (actor == RESHARDER_ACTOR) {
         tr_resharder_core_step(p->core, ev, w->fx);
         w->digest = tr_rng_hash(w->digest, tr_resharder_core_digest(p->core));
+    } else if (w->store && actor == w->store_actor) {
+        tr_store_core_step(p->core, ev, w->fx);
+        w->digest = tr_rng_hash(w->digest, tr_store_core_digest(p->core));
     } else if (actor >= w->first_follower) {
         tr_follower_core_step(p->core, ev, w->fx);
         w->digest = tr_rng_hash(w->digest, tr_follower_core_digest(p->core));
@@ -341,7 +353,7 @@ void sim_driver_event(world *w, uint32_t actor, tr_event *ev) {
     if (p->dies_in_effects && n > 0) n = (uint32_t)sim_random(w, n);
     for (uint32_t i = 0; i < n && p->state == ALIVE; i++) apply(w, actor, &w->fx->item[i]);
     if (p->dies_in_effects && w->fx->n > 0) sim_kill(w, actor, SIGKILL, false);
-    if (actor >= w->first_follower) sim_ranks_quiet(w, actor);
+    if (actor >= w->first_follower && w->lead_of[actor] != actor) sim_ranks_quiet(w, actor);
 }
 
 void sim_driver_supervisor(world *w, tr_event *ev) {

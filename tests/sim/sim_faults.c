@@ -2,16 +2,16 @@
  * are met too. What every fault, aimed or not, found open is counted by state and kind. */
 #include "tests/sim/sim.h"
 
-#include "scheduler/scheduler_state.h"
+#include "scheduler/reuse.h"
 
 #include <signal.h>
 #include <stdio.h>
 
-static const char *const state_name[SIM_STATES] = {"scheduler away", "on its way", "waiting", "forked, waits",
-                                                   "restoring",      "in a reset", "prefill", "hand-off",
-                                                   "decode",         "saving",     "not told"};
-static const char *const kind_name[SIM_KINDS] = {"abort",  "client", "stage",   "rank",    "reshard", "sched",
-                                                 "instep", "front",  "effects", "crashed", "hung",    "cut"};
+static const char *const state_name[SIM_STATES] = {"scheduler away", "on its way", "waiting",  "forked, waits",
+                                                   "restoring",      "in a reset", "prefill",  "hand-off",
+                                                   "decode",         "saving",     "not told", "fetching"};
+static const char *const kind_name[SIM_KINDS] = {"abort",  "client", "timeout", "stage",   "rank", "reshard", "sched",
+                                                 "instep", "front",  "effects", "crashed", "hung", "cut",     "store"};
 
 static bool resets(const tr_scheduler *s, uint32_t component) {
     return s->component[component].n > 0 && s->component[component].state != COMPONENT_RUNNING;
@@ -33,6 +33,7 @@ static uint32_t state_of(world *w, uint32_t i) {
     if (q->state == SEQUENCE_WAITING) return SIM_WAITING;
     if (resets(s, component_of(s, prefilled ? DECODE : PREFILL)) || (q->jobs > 0 && resets(s, RESHARDER)))
         return SIM_IN_RESET;
+    if (q->fetch != TR_STORED_NO) return SIM_FETCHING;
     if (tr_keep_restoring(s, slot)) return SIM_RESTORING;
     if (q->jobs > 0) return SIM_HANDOFF;
     return prefilled ? SIM_DECODE : SIM_PREFILL;
@@ -54,10 +55,25 @@ void sim_faults_client(world *w, uint32_t i, bool received) {
         w->hits.cell[state][w->request[i].gone ? SIM_CLIENT : SIM_ABORT]++;
 }
 
+/* Those whose timeout passes with this step of the scheduler. */
+void sim_faults_timeouts(world *w) {
+    tr_scheduler *s = w->process[SCHEDULER].core;
+    for (uint32_t i = 0; i < w->n_requests && w->aimed; i++) {
+        const uint32_t slot = s->started ? tr_intake_find(s, w->request[i].rid) : NO_SLOT;
+        if (slot == NO_SLOT || s->sequence[slot].state == SEQUENCE_ENDED) continue;
+        const uint64_t at = entry_of(s, slot)->deadline_ns;
+        if (at == 0 || w->now < at) continue;
+        w->hits.faults++;
+        const uint32_t state = state_of(w, i);
+        if (state < SIM_STATES) w->hits.cell[state][SIM_TIMEOUT]++;
+    }
+}
+
 /* ---- aimed ---- */
 void sim_faults_config(world *w) {
     static const uint32_t needs[SIM_KINDS] = {CANCELS,
                                               CANCELS,
+                                              0,
                                               CRASH_STAGE,
                                               CRASH_STAGE,
                                               CRASH_RESHARDER,
@@ -67,15 +83,18 @@ void sim_faults_config(world *w) {
                                               CRASH_IN_EFFECTS,
                                               COUNTED,
                                               HANG,
+                                              0,
                                               0};
     w->aim_rng.state = tr_rng_mix(w->seed ^ 0xa1);
     for (uint32_t k = 0; k < SIM_AIMS; k++) {
         sim_aim *a = &w->aim[k];
-        a->state = (uint32_t)tr_rng_below(&w->aim_rng, SIM_STATES);
+        a->state = (uint32_t)tr_rng_below(&w->aim_rng, SIM_FETCHING);
         a->kind = (uint32_t)tr_rng_below(&w->aim_rng, SIM_CUT);
         a->skip = (uint32_t)tr_rng_below(&w->aim_rng, tr_rng_below(&w->aim_rng, 2) ? 4 : 40);
-        if (a->kind == SIM_RANK && !w->ranks) a->kind = SIM_CLIENT;
+        if ((a->kind == SIM_RANK && !w->ranks) || a->kind == SIM_TIMEOUT) a->kind = SIM_CLIENT;
         w->faults |= needs[a->kind];
+        if (w->store && tr_rng_below(&w->aim_rng, 3) == 0) a->state = SIM_FETCHING;
+        if (w->store && tr_rng_below(&w->aim_rng, 3) == 0) a->kind = SIM_STORE;
     }
 }
 
@@ -94,7 +113,8 @@ static void kill_one(world *w, sim_kind kind) {
     if (kind == SIM_RESHARDER) lo = RESHARDER_ACTOR, hi = lo + 1;
     if (kind == SIM_SCHEDULER || kind == SIM_IN_STEP) lo = SCHEDULER, hi = lo + 1;
     if (kind == SIM_FRONTEND) lo = FRONTEND, hi = lo + 1;
-    if (kind == SIM_RANK) lo = w->first_follower, hi = w->n_actors;
+    if (kind == SIM_RANK) lo = w->first_follower, hi = w->n_actors - w->store;
+    if (kind == SIM_STORE) lo = w->store_actor, hi = lo + 1;
     if (kind == SIM_EFFECTS) lo = FRONTEND;
     const uint32_t a = victim(w, lo, hi, kind == SIM_HUNG);
     if (a == TR_NOBODY || (counts && w->counted_left == 0)) return;
@@ -147,24 +167,26 @@ void sim_faults_add(sim_table *sum, const sim_table *t) {
         for (uint32_t k = 0; k < SIM_KINDS; k++) sum->cell[s][k] += t->cell[s][k];
 }
 
-static bool possible(uint32_t state, uint32_t kind, bool ranks, bool nodes) {
+static bool possible(uint32_t state, uint32_t kind, bool ranks, bool nodes, bool store) {
+    if ((state == SIM_FETCHING || kind == SIM_STORE) && !store) return false;
+    if (kind == SIM_TIMEOUT) return state > SIM_ON_ITS_WAY && state != SIM_SAVING && state != SIM_NOT_TOLD;
     if (kind == SIM_RANK) return ranks;
     if (kind == SIM_CUT) return nodes;
     return state != SIM_AWAY || (kind != SIM_SCHEDULER && kind != SIM_IN_STEP);
 }
 
-uint32_t sim_faults_print(const sim_table *t, bool ranks, bool nodes) {
+uint32_t sim_faults_print(const sim_table *t, bool ranks, bool nodes, bool store) {
     uint32_t empty = 0;
     printf("%lu faults; requests that they met, by state:\n%-15s", (unsigned long)t->faults, "");
     for (uint32_t k = 0; k < SIM_KINDS; k++) printf(" %7s", kind_name[k]);
     for (uint32_t s = 0; s < SIM_STATES; s++) {
         printf("\n%-15s", state_name[s]);
         for (uint32_t k = 0; k < SIM_KINDS; k++) {
-            if (!possible(s, k, ranks, nodes))
+            if (!possible(s, k, ranks, nodes, store))
                 printf(" %7s", "-");
             else
                 printf(" %7lu", (unsigned long)t->cell[s][k]);
-            empty += possible(s, k, ranks, nodes) && t->cell[s][k] == 0;
+            empty += possible(s, k, ranks, nodes, store) && t->cell[s][k] == 0;
         }
     }
     printf("\n");

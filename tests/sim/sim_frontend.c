@@ -21,9 +21,11 @@ static void send_submit(world *w, uint32_t i) {
                                   .forced = r->forced,
                                   .max_tokens = r->max_tokens,
                                   .seed = r->seed,
+                                  .priority = (uint32_t)r->priority,
                                   .ignore_eos = r->ignore_eos,
                                   .logits = r->logits,
                                   .n = r->n,
+                                  .timeout_ms = r->timeout_ms,
                                   .cache_salt = {r->salt, (uint32_t)strlen(r->salt)}};
     char save[8], restore[8];
     tr_msg_submit *s = &m.as.submit;

@@ -1,7 +1,8 @@
-/* troupe_sim [--ranks] [--nodes] [--faults] --seed N [--trace] | --seeds A..B | --regressions FILE
+/* troupe_sim [--ranks] [--nodes] [--store] [--faults] --seed N [--trace] | --seeds A..B | --regressions FILE
  * --ranks: stages have tensor parallel ranks (another family of seeds; a line of FILE that begins with r is one).
  * --faults: faults are aimed at states of requests, and clients die (f in FILE); prints a table of what they met, and
  * fails when 3000 seeds or more leave a cell of it empty.
+ * --store: there is a store of prefixes outside of the company (s in FILE).
  * Exit 0: all seeds passed. A failing seed prints its number, the reason and the command that repeats it. Every 32nd
  * seed of a range runs twice and must leave the same digest. */
 #include "tests/sim/sim.h"
@@ -16,11 +17,11 @@
 #include <unistd.h>
 
 static world *current;
-static bool trace_on, ranks_on, nodes_on, faults_on;
+static bool trace_on, ranks_on, nodes_on, store_on, faults_on;
 
 static void tell(uint64_t seed) {
-    fprintf(stderr, "\nrepeat with: troupe_sim %s%s%s--seed %lu --trace\n", ranks_on ? "--ranks " : "",
-            nodes_on ? "--nodes " : "", faults_on ? "--faults " : "", (unsigned long)seed);
+    fprintf(stderr, "\nrepeat with: troupe_sim %s%s%s%s--seed %lu --trace\n", ranks_on ? "--ranks " : "",
+            nodes_on ? "--nodes " : "", store_on ? "--store " : "", faults_on ? "--faults " : "", (unsigned long)seed);
 }
 
 _Noreturn void sim_fail(world *w, const char *fmt, ...) {
@@ -57,6 +58,8 @@ static void print_topology(world *w) {
     sim_trace(w, "layers %u heads %u window %u pipelines %u stages %u+%u in flight %u+%u exclusive %u one_pool %u",
               w->model.n_layers, w->model.n_kv_heads, w->model.window, w->n_pipelines, w->n_stages[0], w->n_stages[1],
               c->pipeline[0].max_in_flight, c->pipeline[1].max_in_flight, c->exclusive, c->one_pool);
+    sim_trace(w, "policy %s objective %lu us%s", tr_policy_table[c->policy].name, (unsigned long)(c->slo_ns / US),
+              c->fair ? " fair" : "");
     sim_trace(w, "context %u chunk %u rows %u batch %u slots %u page %u/%u pages %u,%u/%u,%u %s faults %x", c->context,
               c->chunk, c->max_rows, c->max_batch, c->journal->n_slots, c->layout[0].page_tok, c->layout[1].page_tok,
               c->layout[0].group[0].n_pages, c->layout[0].group[1].n_pages, c->layout[1].group[0].n_pages,
@@ -79,6 +82,7 @@ static void free_world(world *w) {
         free(w->process[a].core);
     }
     free(w->journal_mem);
+    sim_store_free(w);
     for (uint32_t i = 0; i < MAX_REQUESTS; i++) free(w->file[i]);
     for (uint32_t p = 0; p < (w->scheduler.one_pool ? 1u : 2u); p++) {
         free(w->table[p]);
@@ -91,7 +95,7 @@ static void free_world(world *w) {
 }
 
 typedef struct totals {
-    uint64_t events, steps, deaths, requests, hits, hit_tokens, copies;
+    uint64_t events, steps, deaths, requests, hits, hit_tokens, copies, fetched, stored;
     sim_table table;
 } totals;
 
@@ -103,6 +107,7 @@ static uint64_t run_seed(uint64_t seed, totals *t) {
     w->trace = trace_on;
     w->ranks = ranks_on;
     w->nodes = nodes_on;
+    w->store = store_on;
     w->aimed = faults_on;
     w->rng.state = tr_rng_mix(seed);
     w->crash_countdown = -1;
@@ -121,6 +126,8 @@ static uint64_t run_seed(uint64_t seed, totals *t) {
     t->hits += w->total_hits;
     t->hit_tokens += w->total_hit_tokens;
     t->copies += w->total_copies;
+    t->fetched += w->total_fetched;
+    t->stored += w->total_stored;
     sim_faults_add(&t->table, &w->hits);
     free_world(w);
     return digest;
@@ -138,7 +145,7 @@ static void run_and_compare(uint64_t seed, bool twice, totals *t) {
 
 static void run_file(const char *path, totals *t) {
     FILE *f = fopen(path, "r");
-    const bool ranks = ranks_on, nodes = nodes_on, faults = faults_on;
+    const bool ranks = ranks_on, nodes = nodes_on, store = store_on, faults = faults_on;
     char line[256];
     if (f == NULL) {
         fprintf(stderr, "troupe_sim: cannot open %s\n", path);
@@ -150,12 +157,15 @@ static void run_file(const char *path, totals *t) {
         number += ranks_on;
         nodes_on = *number == 'n';
         number += nodes_on;
+        store_on = *number == 's';
+        number += store_on;
         faults_on = *number == 'f';
         number += faults_on;
         if (*number >= '0' && *number <= '9') run_and_compare(strtoull(number, NULL, 10), true, t);
     }
     ranks_on = ranks;
     nodes_on = nodes;
+    store_on = store;
     faults_on = faults;
     fclose(f);
 }
@@ -171,6 +181,8 @@ int main(int argc, char **argv) {
             ranks_on = true;
         } else if (strcmp(argv[i], "--nodes") == 0) {
             nodes_on = true;
+        } else if (strcmp(argv[i], "--store") == 0) {
+            store_on = true;
         } else if (strcmp(argv[i], "--faults") == 0) {
             faults_on = true;
         } else if (strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
@@ -182,8 +194,9 @@ int main(int argc, char **argv) {
         } else if (strcmp(argv[i], "--regressions") == 0 && i + 1 < argc) {
             file = argv[++i];
         } else {
-            fprintf(stderr, "usage: troupe_sim [--ranks] [--nodes] [--faults] [--seed N [--trace] | --seeds A..B] "
-                            "[--regressions FILE]\n");
+            fprintf(stderr,
+                    "usage: troupe_sim [--ranks] [--nodes] [--store] [--faults] [--seed N [--trace] | --seeds A..B] "
+                    "[--regressions FILE]\n");
             return 64;
         }
     }
@@ -192,15 +205,17 @@ int main(int argc, char **argv) {
     for (uint64_t seed = from; seed <= to; seed++) run_and_compare(seed, seed % 32 == 0, &t);
     double s = (double)(tr_clock_now_ns() - begin) / 1e9;
     printf("seeds %lu..%lu%s passed: %lu requests, %lu events, %lu stage steps, %lu deaths, %lu prefix hits of %lu "
-           "tokens, %lu page copies, "
+           "tokens, %lu page copies, %lu fetches from the store, %lu blocks into it, "
            "%.1f s, %.0f events/s\n",
            (unsigned long)from, (unsigned long)to,
            ranks_on   ? " with ranks"
            : nodes_on ? " with nodes"
+           : store_on ? " with a store"
                       : "",
            (unsigned long)t.requests, (unsigned long)t.events, (unsigned long)t.steps, (unsigned long)t.deaths,
-           (unsigned long)t.hits, (unsigned long)t.hit_tokens, (unsigned long)t.copies, s, (double)t.events / s);
-    if (faults_on && sim_faults_print(&t.table, ranks_on, nodes_on) > 0 && to >= from + 2999) {
+           (unsigned long)t.hits, (unsigned long)t.hit_tokens, (unsigned long)t.copies, (unsigned long)t.fetched,
+           (unsigned long)t.stored, s, (double)t.events / s);
+    if (faults_on && sim_faults_print(&t.table, ranks_on, nodes_on, store_on) > 0 && to >= from + 2999) {
         fprintf(stderr, "troupe_sim: a cell of the table is empty\n");
         return 1;
     }

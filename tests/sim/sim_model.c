@@ -36,6 +36,10 @@ static uint64_t oracle_row(const world *w, uint64_t (*kv)[MAX_HEADS][MAX_CONTEXT
     return act;
 }
 
+void sim_model_prefill(const world *w, const uint32_t *token, uint32_t n, uint64_t (*kv)[MAX_HEADS][MAX_CONTEXT]) {
+    for (uint32_t pos = 0; pos < n; pos++) oracle_row(w, kv, TR_PHASE_PREFILL, pos, token[pos]);
+}
+
 static void oracle_convert(const world *w, uint64_t (*kv)[MAX_HEADS][MAX_CONTEXT], uint32_t n) {
     for (uint32_t l = 0; l < w->model.n_layers && !w->scheduler.one_pool; l++)
         for (uint32_t h = 0; h < w->model.n_kv_heads; h++)
@@ -77,6 +81,10 @@ static uint64_t *cell_at(world *w, uint32_t pool, uint32_t slot, uint32_t layer,
     if (page >= l->group[g].n_pages)
         sim_fail(w, "pool %u slot %u layer %u: no page for position %u", pool, slot, layer, pos);
     return cell_of_page(w, pool, layer, head, page) + pos % l->page_tok;
+}
+
+uint64_t *sim_model_cell(world *w, uint32_t pool, uint32_t slot, uint32_t layer, uint32_t head, uint32_t pos) {
+    return cell_at(w, pool, slot, layer, head, pos);
 }
 
 static uint32_t pool_of_step(const world *w, const tr_msg_step *step) {

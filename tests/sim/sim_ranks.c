@@ -76,7 +76,7 @@ void sim_ranks_died(world *w, uint32_t actor) {
 /* The supervisor has seen the death: all ranks of the stage are let through. */
 void sim_ranks_leave(world *w, uint32_t actor) {
     uint32_t lead = w->lead_of[actor];
-    if (actor < FIRST_STAGE) return;
+    if (actor < FIRST_STAGE || (w->store && actor == w->store_actor)) return;
     w->process[actor].present = false;
     w->process[lead].aborted = true;
     for (uint32_t a = FIRST_STAGE; a < w->n_actors; a++)

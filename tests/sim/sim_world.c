@@ -120,6 +120,7 @@ static sim_kind kind_of(const world *w, uint32_t actor, int signal) {
     if (signal != SIGKILL) return SIM_CRASHED;
     if (actor < FIRST_STAGE)
         return actor == FRONTEND ? SIM_FRONTEND : actor == SCHEDULER ? SIM_SCHEDULER : SIM_RESHARDER;
+    if (w->store && actor == w->store_actor) return SIM_STORE;
     return actor < w->first_follower ? SIM_STAGE : SIM_RANK;
 }
 
@@ -328,8 +329,12 @@ static bool all_over(const world *w) {
 }
 
 static void begin(world *w) {
-    tr_supervisor_core_config c = {
-        .n_children = w->n_actors, .hang_ns = 200 * MS, .start_ns = 5 * S, .term_ns = 20 * MS, .backoff_ns = 2 * MS};
+    tr_supervisor_core_config c = {.n_children = w->n_actors,
+                                   .lease_ns = 200 * MS,
+                                   .hang_ns = 2 * S,
+                                   .start_ns = 5 * S,
+                                   .term_ns = 20 * MS,
+                                   .backoff_ns = 2 * MS};
     for (uint32_t i = 0; i < w->n_actors; i++) c.child[i] = i;
     if (tr_supervisor_core_init(&w->supervisor, &c) != TR_OK) sim_fail(w, "supervisor configuration");
     tr_event ev = {.kind = TR_EVENT_START, .from = TR_NOBODY};

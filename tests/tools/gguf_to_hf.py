@@ -1,14 +1,27 @@
+#!/usr/bin/env python3
 """Load a GGUF file (gemma3 or llama architecture) into a transformers model, dequantized to fp32.
 
+    gguf_to_hf.py MODEL.gguf OUT_FOLDER [--dtype bfloat16] [--shard 200MB]
+
+writes it as a Hugging Face folder: config.json, generation_config.json, weights (in shards of at most that size, with an
+index), tokenizer.json and tokenizer_config.json (gguf_tokenizer.py).
 The config comes from the file's metadata; the weights are put back into the transformers convention: Gemma stores its
 norm weights with 1 added, Llama has the rows of q and k permuted for interleaved rotary pairs.
 Needs: numpy, torch, transformers, gguf.
 """
+import argparse
+import json
+import os
+import sys
+
 import gguf
 import numpy as np
 import torch
 from gguf.quants import dequantize
-from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM
+from transformers import (AutoModelForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig,
+                          LlamaForCausalLM)
+
+import gguf_tokenizer
 
 COMMON = {  # GGUF name inside blk.N -> transformers name inside model.layers.N
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
@@ -79,7 +92,9 @@ def make_config(meta, vocab):
 
 
 def load(path):
-    """(model in eval mode with fp32 weights, Meta)."""
+    """(model in eval mode with fp32 weights, Meta; a Hugging Face folder has no Meta)."""
+    if os.path.isdir(path):
+        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="eager").eval(), None
     reader = gguf.GGUFReader(path)
     meta = Meta(reader)
     state = {}
@@ -116,3 +131,31 @@ def logits_by_chunk(model, ids, rows=128):
     hidden = model.model(torch.tensor([ids]), use_cache=False).last_hidden_state[0]
     for i in range(0, len(ids), rows):
         yield model.lm_head(hidden[i:i + rows]).numpy()
+
+
+def write_folder(path, folder, dtype, shard):
+    model, meta = load(path)
+    for key in ("bos", "eos"):
+        value = meta.get("tokenizer.ggml.%s_token_id" % key, -1)
+        for config in (model.config, model.generation_config):
+            setattr(config, key + "_token_id", None if value < 0 else int(value))
+    model.config.dtype = dtype
+    model.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=shard)
+    for name, data in zip(("tokenizer.json", "tokenizer_config.json"), gguf_tokenizer.convert(meta.reader)):
+        with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
+            json.dump(data, f, ensure_ascii=False)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("model")
+    p.add_argument("folder")
+    p.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
+    p.add_argument("--shard", default="200MB")
+    args = p.parse_args()
+    write_folder(args.model, args.folder, args.dtype, args.shard)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

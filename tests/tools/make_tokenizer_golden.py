@@ -179,9 +179,11 @@ def build_batch():
     exe = os.path.join(tempfile.mkdtemp(), "batch")
     sources = [f"{ROOT}/tests/tools/tokenizer_batch.c"]
     for pattern in ("model/tokenizer*.c", "model/unicode*.c", "model/pretokenize.c", "model/detokenizer.c",
-                    "model/gguf*.c", "model/dequant.c", "base/status.c", "base/clock.c", "base/log.c", "base/file_map.c"):
+                    "model/gguf*.c", "model/dequant.c", "model/model_config*.c", "model/model_folder.c",
+                    "model/json_form.c", "base/status.c", "base/clock.c", "base/log.c", "base/file_map.c"):
         sources += sorted(glob.glob(f"{ROOT}/{pattern}"))
-    subprocess.check_call(["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", f"-I{ROOT}", "-o", exe, *sources, "-lm", "-lpthread"])
+    subprocess.check_call(["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", f"-I{ROOT}", "-o", exe, *sources, "-ljansson",
+                           "-lxxhash", "-lm", "-lpthread"])
     return exe
 
 
@@ -353,4 +355,5 @@ def main():
     golden(ref, a.vocabs, a.models)
 
 
-main()
+if __name__ == "__main__":
+    main()

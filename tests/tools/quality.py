@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Quality of troupe against the fp32 reference: every text of tests/golden/texts through `troupe eval`, KL by path.
 
-    quality.py MODEL.gguf [--paths prefill,decode,handoff] [--troupe build/troupe] [--work FOLDER] [-- OPTIONS OF troupe eval]
+    quality.py MODEL.gguf|FOLDER [--paths prefill,decode,handoff] [--troupe build/troupe] [--work FOLDER] [-- OPTIONS OF troupe eval]
 
 Reference logits are made once with transformers (reference_logits.py) and kept in the work folder, keyed by the model's
 name and size; the token ids are those of `troupe tokenize`. Limits (mean KL; same top-1): prefill 0.001 and 98.5 %,
@@ -74,7 +74,7 @@ def main(argv):
     own, options = (argv[:argv.index("--")], argv[argv.index("--") + 1:]) if "--" in argv else (argv, [])
     args = p.parse_args(own)
     args.options = options
-    name = "%s-%d" % (os.path.basename(args.model).removesuffix(".gguf"), os.path.getsize(args.model))
+    name = "%s-%d" % (os.path.basename(args.model.rstrip("/")).removesuffix(".gguf"), os.path.getsize(args.model))
     folder = os.path.join(args.work, name)
     os.makedirs(folder, exist_ok=True)
     refs, rows, missed = references(args, folder), [], []

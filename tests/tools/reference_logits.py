@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""fp32 reference logits of a GGUF model: transformers, eager attention, on the dequantized weights.
+"""fp32 reference logits of a GGUF model or a Hugging Face folder: transformers, eager attention, dequantized weights.
 
     reference_logits.py MODEL.gguf OUT_FOLDER IDS.json...
 

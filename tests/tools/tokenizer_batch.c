@@ -1,9 +1,10 @@
-/* tests/tools/tokenizer_batch.c - tokenizes many texts for the comparison in make_tokenizer_golden.py, which builds it.
- * Usage: tokenizer_batch MODEL.  stdin: records {u32 flags, u32 bytes, text}; stdout: records {u32 n, u32 ids[n]}.
- *        tokenizer_batch MODEL pieces: for every token {u32 eog, u32 bytes, piece, u32 bytes, piece with special}.
- *        tokenizer_batch MODEL time: CPU time of the table build and of 1 MiB texts of one character. */
+/* tests/tools/tokenizer_batch.c - tokenizes many texts for the comparisons in make_tokenizer_golden.py, which builds
+ * it, and compare_tokenizer_json.py. MODEL: a GGUF, or a folder with a tokenizer.json. Usage: tokenizer_batch MODEL.
+ * stdin: records {u32 flags, u32 bytes, text}; stdout: records {u32 n, u32 ids[n]}. tokenizer_batch MODEL pieces: for
+ * every token {u32 eog, u32 bytes, piece, u32 bytes, piece with special}. tokenizer_batch MODEL time: CPU time of the
+ * table build and of 1 MiB texts of one character. */
 #include "model/detokenizer.h"
-#include "model/tokenizer.h"
+#include "model/tokenizer_source.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,15 +73,10 @@ static void time_texts(const tr_tokenizer *t) {
 
 int main(int argc, char **argv) {
     tr_error err;
-    tr_gguf *g;
     tr_tokenizer *t;
     if (argc < 2) return 64;
-    if (tr_gguf_open(argv[1], &g, &err) != TR_OK) {
-        fprintf(stderr, "%s\n", err.text);
-        return 65;
-    }
     uint64_t t0 = cpu_ns();
-    if (tr_tokenizer_create(g, &t, &err) != TR_OK) {
+    if (tr_tokenizer_source_open(argv[1], &t, &err) != TR_OK) {
         fprintf(stderr, "%s\n", err.text);
         return 65;
     }
@@ -93,6 +89,5 @@ int main(int argc, char **argv) {
         batch(t);
     }
     tr_tokenizer_destroy(&t);
-    tr_gguf_close(&g);
     return 0;
 }

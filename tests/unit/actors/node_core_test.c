@@ -44,7 +44,7 @@ static void test_silence(void **state) {
     for (;; now += 10) {
         tr_node_core_said(&c, now);
         if (tr_node_core_tick(&c, now) != TR_NODE_CORE_FINE) break;
-        if (now == 1500) tr_node_core_heard(&c, now);
+        if (now <= 1500 && now % PING == 0) tr_node_core_heard(&c, now);
     }
     assert_int_equal(now, 1500 + SILENT);
     tr_node_core_down(&c, now);
@@ -83,9 +83,26 @@ static void test_own_sleep(void **state) {
     assert_int_equal(tr_node_core_tick(&c, now + 60000), TR_NODE_CORE_FINE);
 }
 
+/* Pings that come late raise the limit, up to four times; punctual ones lower it again after a while. */
+static void test_late_pings(void **state) {
+    (void)state;
+    const uint64_t ms = 1000000;
+    uint64_t now = 1000 * ms;
+    tr_node_core_init(&c, 50 * ms, 250 * ms, 10000 * ms, now);
+    tr_node_core_up(&c, now);
+    assert_int_equal(tr_node_core_limit(&c), 250 * ms);
+    tr_node_core_heard(&c, now += 150 * ms);
+    assert_int_equal(tr_node_core_limit(&c), 450 * ms);
+    tr_node_core_heard(&c, now += 440 * ms);
+    assert_int_equal(tr_node_core_limit(&c), 1000 * ms);
+    for (uint64_t end = now + 11000 * ms; now < end;) tr_node_core_heard(&c, now += 50 * ms);
+    assert_int_equal(tr_node_core_limit(&c), 250 * ms);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_pings, fresh), cmocka_unit_test_setup(test_silence, fresh),
-        cmocka_unit_test_setup(test_never_up, fresh), cmocka_unit_test_setup(test_own_sleep, fresh)};
+        cmocka_unit_test_setup(test_never_up, fresh), cmocka_unit_test_setup(test_late_pings, fresh),
+        cmocka_unit_test_setup(test_own_sleep, fresh)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -161,6 +161,40 @@ static void hang_only_while_busy(void **state) {
     assert_true(find(TR_EFFECT_PEERS, 10)->counted); /* ours: it says something about the work */
 }
 
+/* One that runs, or works on files, has the longer limit alone; one that is stopped has the lease. */
+static void lease(void **state) {
+    (void)state;
+    tr_event runs = {.kind = TR_EVENT_CHILD_STATE, .from = 10};
+    runs.as.child_state.state = TR_ACTOR_READY;
+    runs.as.child_state.busy = 1;
+    runs.as.child_state.runs = true;
+    begin(true);
+    core.config.lease_ns = 200 * MS;
+    state_of(10, TR_ACTOR_READY, 1, 5);
+    timers_until(now + 150 * MS);
+    assert_null(find(TR_EFFECT_KILL, 10));
+    timers_until(now + 150 * MS);
+    assert_int_equal(find(TR_EFFECT_KILL, 10)->signal, SIGKILL);
+    begin(true);
+    core.config.lease_ns = 200 * MS;
+    state_of(10, TR_ACTOR_READY, 1, 5);
+    runs.as.child_state.progress = 5;
+    for (int i = 0; i < 9; i++) {
+        timers_until(now + 100 * MS);
+        assert_null(find(TR_EFFECT_KILL, 10));
+        event(runs);
+    }
+    timers_until(now + 150 * MS);
+    assert_non_null(find(TR_EFFECT_KILL, 10)); /* for ever */
+    begin(true);
+    core.config.lease_ns = 200 * MS;
+    state_of(10, TR_ACTOR_READY, 2, 5);
+    timers_until(now + 900 * MS);
+    assert_null(find(TR_EFFECT_KILL, 10));
+    timers_until(now + 200 * MS);
+    assert_non_null(find(TR_EFFECT_KILL, 10));
+}
+
 static void own_sleep_is_no_hang(void **state) {
     (void)state;
     begin(true);
@@ -215,6 +249,7 @@ int main(void) {
                                        cmocka_unit_test(budget),
                                        cmocka_unit_test(backoff_grows),
                                        cmocka_unit_test(hang_only_while_busy),
+                                       cmocka_unit_test(lease),
                                        cmocka_unit_test(own_sleep_is_no_hang),
                                        cmocka_unit_test(start_up_failure),
                                        cmocka_unit_test(orderly_end)};

@@ -183,7 +183,8 @@ static void test_refused_gguf(void **state) {
     refuse("/m.gguf", TR_DATA, "tensor blk.1.attn_norm.weight is missing");
     copy_changed(FIXTURES "/llama.gguf", "m.gguf", "rope_freqs.weight", "blk.0.attnq.bias0");
     refuse("/m.gguf", TR_DATA, "tensor blk.0.attnq.bias0 is not part of the llama architecture");
-    refuse("tests/golden/texts", TR_NO_INPUT, "no model.safetensors");
+    refuse("tests/golden/texts", TR_NO_INPUT,
+           "no model.safetensors in tests/golden/texts, and no model.safetensors.index.json");
     refuse("tests/golden/dequant/F32.bin", TR_DATA, "offset 0: not a GGUF file");
     refuse("tests/no-such-file.gguf", TR_NO_INPUT, "cannot open");
 }

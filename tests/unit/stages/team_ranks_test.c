@@ -196,7 +196,7 @@ static void absent(void **state) {
 static _Atomic uint64_t beat;
 static void is_late(void *arg, uint32_t worker, uint32_t n_workers) {
     (void)arg, (void)worker, (void)n_workers;
-    usleep(2500000);
+    usleep(250000);
 }
 static void nothing(void *arg, uint32_t worker, uint32_t n_workers) { (void)arg, (void)worker, (void)n_workers; }
 
@@ -216,7 +216,7 @@ static void beats(void **state) {
     assert_true(tr_team_aborted(leader));
     tr_team_enter(other);
     assert_true(tr_team_run(leader, nothing, NULL, 0));
-    assert_in_range(atomic_load(&beat), 1, 4);
+    assert_in_range(atomic_load(&beat), 1, 20);
     tr_team_destroy(&other);
     tr_team_destroy(&leader);
 }
