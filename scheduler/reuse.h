@@ -23,6 +23,13 @@ void tr_reuse_learn(tr_scheduler *s, uint32_t slot);
 /* Positions [0, n) of the pool are complete and may be known. */
 uint32_t tr_reuse_complete(const tr_scheduler *s, uint32_t slot, uint32_t p);
 
+/* A token that was drawn, with log-probabilities where its request asks for them. */
+typedef struct tr_progress_token {
+    uint32_t id;
+    const uint32_t *logprob_ids; /* [logprobs of the request] */
+    const float *logprobs;
+} tr_progress_token;
+
 /* sample.c */
 uint32_t tr_sample_leader(const tr_scheduler *s, uint32_t slot);             /* slot, NO_SLOT: none, or itself */
 uint32_t tr_sample_find(const tr_scheduler *s, uint32_t leader, uint32_t k); /* slot of sample k, or NO_SLOT */
