@@ -29,6 +29,8 @@ typedef struct tr_progress_token {
     const uint32_t *logprob_ids; /* [logprobs of the request] */
     const float *logprobs;
 } tr_progress_token;
+/* Append it. The end token and stop tokens end the request and are no output tokens. False: the request has ended. */
+bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, const tr_progress_token *token);
 
 /* sample.c */
 uint32_t tr_sample_leader(const tr_scheduler *s, uint32_t slot);             /* slot, NO_SLOT: none, or itself */

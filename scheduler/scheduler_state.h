@@ -205,9 +205,6 @@ void tr_progress_step_layers(tr_scheduler *s, uint32_t from, const tr_msg_step_l
 void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end); /* positions [0, end) are handed over */
 void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t keep, uint32_t code, const char *error,
                      uint32_t error_len);
-/* Append it. The end token and stop tokens end the request and are no output tokens. False: the request has ended. */
-bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position,
-                        const struct tr_progress_token *token); /* reuse.h */
 /* A suspect is cleared when all that was in flight at the death has been confirmed since. */
 void tr_progress_clear_suspect(tr_journal_entry *e);
 /* Give back what nothing can touch any more; frees the slot of a released request. */
