@@ -333,6 +333,8 @@ static unsigned takers(int id) {
     case TR_OPTION_RATE:
     case TR_OPTION_CONCURRENCY:
     case TR_OPTION_SPREAD:
+    case TR_OPTION_LENGTHS:
+    case TR_OPTION_BURSTINESS:
     case TR_OPTION_TRACE:
     case TR_OPTION_LENGTH_SCALE:
     case TR_OPTION_PROMPT_MAX:

@@ -195,6 +195,7 @@ static uint32_t freest(const tr_simulate *s) {
 static void arrive(tr_simulate *s) {
     tr_simulate_request *q = &s->request[s->n_arrived];
     q->replica = freest(s);
+    q->start_ns = s->now;
     tr_simulate_replica *r = &s->replica[q->replica];
     if (r->open++ == 0) r->open_since_ns = s->now;
     r->open_tokens += tokens_of(q);
@@ -298,10 +299,16 @@ static tr_status begin(tr_simulate *s, uint32_t replica) {
     return TR_OK;
 }
 
-/* The next event; false: nothing will happen any more. Arrivals come before what else happens at their time. */
+/* The next request may be sent, and before the next event. */
+static bool due(const tr_simulate *s) {
+    if (s->n_arrived == s->n_requests) return false;
+    if (s->config->max_open > 0 && s->n_arrived - s->n_ended >= s->config->max_open) return false;
+    return s->queue.n == 0 || s->request[s->n_arrived].at_ns <= s->queue.event[0].at;
+}
+
+/* The next event; false: nothing will happen any more. */
 static bool next(tr_simulate *s, tr_simulate_event *e) {
-    while (s->n_arrived < s->n_requests &&
-           (s->queue.n == 0 || s->request[s->n_arrived].at_ns <= s->queue.event[0].at)) {
+    while (due(s)) {
         if (s->request[s->n_arrived].at_ns > s->now) s->now = s->request[s->n_arrived].at_ns;
         arrive(s);
     }

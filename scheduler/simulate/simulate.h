@@ -32,6 +32,7 @@ typedef struct tr_simulate_stage {
 typedef struct tr_simulate_config {
     tr_scheduler_config scheduler; /* of every replica; journal, tables and bitmaps are made here */
     uint32_t n_replicas;           /* a request goes to the one with the fewest tokens open */
+    uint32_t max_open;             /* requests open at a time, at most: the next one waits for an end; 0: any number */
     tr_simulate_stage stage[2][TR_SCHEDULER_STAGES_MAX];
     double message_ns;                 /* scheduler to stage, or back */
     double hop_ns, hop_row_ns;         /* activations to the next stage; of tokens to the first one only hop_ns */
@@ -50,6 +51,7 @@ typedef struct tr_simulate_request {
     float *gap_ms; /* [output], or NULL: times between tokens as the client sees them */
     /* results */
     uint32_t replica, n_gaps, got, cached;
+    uint64_t start_ns;                  /* sent: at_ns, or later with max_open */
     uint64_t first_ns, last_ns, end_ns; /* as the client sees them */
     bool ended, ok;                     /* not ok: refused, or it could not be run */
 } tr_simulate_request;

@@ -231,6 +231,23 @@ static void replicas_share_the_load(void **state) {
     assert_int_equal(result.end_ns, alone);
 }
 
+/* A closed loop: the next request is sent when one has ended. */
+static void one_after_the_other(void **state) {
+    (void)state;
+    company(1, 0, TR_POLICY_SARATHI);
+    costs((tr_simulate_cost){.step = 3 * MS}, (tr_simulate_cost){.step = MS});
+    config.output_ns = MS;
+    config.max_open = 1;
+    for (uint32_t i = 0; i < 4; i++) ask(i, 0, 32, 5);
+    run(4);
+    for (uint32_t i = 0; i < 4; i++) assert_ms(request[i].start_ns, 7 * i);
+    config.max_open = 2;
+    for (uint32_t i = 0; i < 4; i++) ask(i, 0, 16, 5);
+    run(4);
+    assert_ms(request[1].start_ns, 0);
+    assert_true(request[2].start_ns > 0);
+}
+
 /* More than may wait: refused at once, the others are served. */
 static void overload_is_refused(void **state) {
     (void)state;
@@ -257,6 +274,7 @@ int main(void) {
         cmocka_unit_test(shared_cores),
         cmocka_unit_test(equal_runs_are_equal),
         cmocka_unit_test(replicas_share_the_load),
+        cmocka_unit_test(one_after_the_other),
         cmocka_unit_test(overload_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
