@@ -232,8 +232,7 @@ static void step_done(tr_simulate *s, const tr_simulate_event *e) {
                                         .phase = step->phase == 0 ? TR_PHASE_PREFILL : TR_PHASE_DECODE,
                                         .sampled = {sampled, step->n_spans}};
     const tr_simulate_cost *c = &s->config->stage[e->pipeline][p->n_stages - 1].phase[step->phase];
-    const double ns = c->step + c->row * step->n_rows + c->read * (double)step->reads;
-    m.as.step_done.total_ns = (uint64_t)((ns > c->least ? ns : c->least) + (step->n_draws ? c->draw : 0));
+    m.as.step_done.total_ns = (uint64_t)tr_simulate_step_ns(c, step->n_rows, step->reads, step->n_draws > 0);
     step->used = false;
     tell_msg(s, e->replica, s->config->scheduler.pipeline[e->pipeline].stage[p->n_stages - 1], &m);
 }

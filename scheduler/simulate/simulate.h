@@ -4,11 +4,11 @@
  * sequences and pipelines of many stages run faster than the real ones. A discrete-event simulation: pure, no clock,
  * deterministic; the same configuration and requests give the same figures.
  *
- * Cost of a step on a stage, in ns: max(least, step + row * rows + read * reads), plus draw where a token is drawn from
- * it. rows: of the step; reads: positions of K and V that they look at, over all layers (scheduler/cost.h); least: what
- * reading the weights takes, where arithmetic hides behind it. Pipelines that share cores are the scheduler's business:
- * it keeps one step in flight there.
- * Not modelled: faults, a full output channel between stages, stops before max_tokens, samples, saved sequences. */
+ * Cost of a step on a stage, in ns: max(least + least_row * rows, step + row * rows) + read * reads, plus draw where a
+ * token is drawn from it. rows: of the step; reads: positions of K and V that they look at, over all layers
+ * (scheduler/cost.h); least: what reading the weights takes, where arithmetic hides behind it. Pipelines that share
+ * cores are the scheduler's business: it keeps one step in flight there. Not modelled: faults, a full output channel
+ * between stages, stops before max_tokens, samples, saved sequences. */
 #ifndef TR_SIMULATE_H
 #define TR_SIMULATE_H
 #include "base/status.h"
@@ -21,7 +21,7 @@
 enum { TR_SIMULATE_REPLICAS_MAX = 256, TR_SIMULATE_BLOCK = 512, TR_SIMULATE_REQUESTS_MAX = 1000000 };
 
 typedef struct tr_simulate_cost { /* ns */
-    double step, row, read, least, draw;
+    double step, row, read, least, least_row, draw;
 } tr_simulate_cost;
 
 typedef struct tr_simulate_stage {
@@ -79,6 +79,7 @@ size_t tr_simulate_bytes(const tr_simulate_config *config, uint32_t n_requests);
 tr_status tr_simulate_run(void *memory, const tr_simulate_config *config, tr_simulate_request *requests,
                           uint32_t n_requests, tr_simulate_result *result_out);
 
+double tr_simulate_step_ns(const tr_simulate_cost *c, uint32_t rows, uint64_t reads, bool draws);
 /* Share of the time with a step in its pipeline in which a stage computed nothing: fill, drain, imbalance and waiting
  * for the scheduler. Where stages share cores: of all stages together, the same for each. */
 double tr_simulate_bubble(const tr_simulate_config *config, const tr_simulate_result *r, uint32_t pipeline,

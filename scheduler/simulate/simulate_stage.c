@@ -20,13 +20,16 @@ static uint64_t reads_of(const tr_kv_layout *l, const tr_msg_step *m) {
     return reads;
 }
 
+double tr_simulate_step_ns(const tr_simulate_cost *c, uint32_t rows, uint64_t reads, bool draws) {
+    const double bytes = c->least + c->least_row * rows, arithmetic = c->step + c->row * rows;
+    return (bytes > arithmetic ? bytes : arithmetic) + c->read * (double)reads + (draws ? c->draw : 0);
+}
+
 static double cost_of(const tr_simulate *s, uint32_t pipeline, uint32_t stage, const tr_simulate_step *step) {
     const tr_simulate_cost *c = &s->config->stage[pipeline][stage].phase[step->phase];
-    double ns = c->step + c->row * step->n_rows + c->read * (double)step->reads;
-    if (ns < c->least) ns = c->least;
-    if (step->n_draws == 0) return ns;
     const bool last = stage + 1 == s->config->scheduler.pipeline[pipeline].n_stages;
-    return ns + c->draw + (last ? s->config->reply_ns * step->n_draws : 0);
+    return tr_simulate_step_ns(c, step->n_rows, step->reads, step->n_draws > 0) +
+           (last ? s->config->reply_ns * step->n_draws : 0);
 }
 
 /* Layers of a prefill step that the resharder may have before the step is done. */
