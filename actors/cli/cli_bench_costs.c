@@ -12,15 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { TERMS = 4, SAMPLES_MAX = 128, REPEAT = 3, STEPS = 24, BATCH = 16, BATCH_MAX = 256, WARM = 48 };
 enum {
-    TERMS = 4,
-    SAMPLES_MAX = 128,
-    STEPS = 24,
-    BATCH = 16,
-    BATCH_MAX = 256,
-    SHORT_CHUNK = 12,
-    LONGEST = 1600,
-    REPEAT = 3
+    LONGEST = 1600,   /* tokens of a request */
+    SHORT_CHUNK = 12, /* rows of a chunk beside streams, or more */
+    CUT = 16,         /* rows of a step in the second part */
+    PROMPT_MAX = 8192 /* more than LONGEST and the longest chunk */
 };
 
 typedef struct sample {
@@ -97,8 +94,8 @@ static tr_status measure_prompt(bench *b, uint32_t n, tr_error *err) {
     const counts after = look(b->session, 0);
     const double steps = (double)(after.steps - before.steps), ns = (double)(after.ns - before.ns);
     for (uint32_t pos = 0; pos < n; pos += c->chunk) all += reads(c, pos, n - pos < c->chunk ? n - pos : c->chunk);
-    b->step[0][b->n_step[0]++] = (sample){{steps, n, all, 1}, ns, n};
-    b->wait[b->n_wait++] = (sample){{steps, 1}, wall > ns ? wall - ns : 1, n};
+    b->step[0][b->n_step[0]++] = (sample){{steps, n, all, 1}, ns, n * PROMPT_MAX + c->chunk};
+    b->wait[b->n_wait++] = (sample){{steps, 1}, wall > ns ? wall - ns : 1, n * PROMPT_MAX + c->chunk};
     return TR_OK;
 }
 
@@ -242,7 +239,7 @@ static tr_simulate_cost fit_cost(const sample *s, uint32_t n) {
     double x[TERMS];
     fit(s, n, x);
     tr_simulate_cost best = {.step = x[0], .row = x[1], .read = x[2], .draw = x[3]};
-    for (double meet = 2; meet <= BATCH; meet *= 2) {
+    for (double meet = 2; meet <= 128; meet *= 2) {
         double few[TERMS], many[TERMS];
         fit_part(s, n, 0, meet, NULL, few);
         fit_part(s, n, meet, 1e9, &few[2], many);
@@ -294,22 +291,41 @@ static void conclude(bench *b, tr_costs *costs) {
 /* ---- the whole ------------------------------------------------------------------------------------------------------
  */
 
+static tr_status start(bench *b, uint32_t chunk, tr_error *err) {
+    char name[64];
+    tr_cli_session_stop(b->session);
+    b->session->topology.want.chunk = chunk;
+    TR_TRY(tr_cli_session_plan(b->session, err));
+    tr_cli_session_name(b->session->options, name);
+    TR_TRY(tr_cli_session_start(b->session, name, err));
+    const uint32_t kept[2] = {b->n_step[0], b->n_wait}; /* it warms up */
+    TR_TRY(measure_prompt(b, WARM, err));
+    b->n_step[0] = kept[0];
+    b->n_wait = kept[1];
+    return TR_OK;
+}
+
+static tr_status measure_prompts(bench *b, const uint32_t *prompts, size_t n, tr_error *err) {
+    for (size_t i = 0; i < n; i++)
+        if (prompts[i] + STEPS < b->session->company.context) TR_TRY(measure_prompt(b, prompts[i], err));
+    return TR_OK;
+}
+
 static tr_status measure(bench *b, tr_error *err) {
+    static const uint32_t prompts[] = {16, 32, 64, 128, 256, 384, 512, 1024, 1536}, cut[] = {32, 64, 128, 256};
+    const uint32_t chunk = b->session->topology.want.chunk;
+    TR_TRY(start(b, chunk, err));
     const tr_company *c = &b->session->company;
-    static const uint32_t prompts[] = {16, 32, 64, 128, 192, 256, 384, 512, 1024, 1536};
     const uint32_t most = c->context - STEPS - 1, deep = most < 1408 ? most * 8 / 11 : 1024;
-    TR_TRY(measure_prompt(b, most < 64 ? most : 64, err));
-    TR_TRY(measure_streams(b, 1, 16, err));
-    memset(b->n_step, 0, sizeof b->n_step); /* that was to warm up */
-    b->n_wait = 0;
-    b->gap_ns = b->gaps = b->move_ns = b->cells = 0;
     for (uint32_t r = 0; r < REPEAT; r++) {
-        for (size_t i = 0; i < sizeof prompts / sizeof *prompts; i++)
-            if (prompts[i] <= most) TR_TRY(measure_prompt(b, prompts[i], err));
+        TR_TRY(measure_prompts(b, prompts, sizeof prompts / sizeof *prompts, err));
         for (uint32_t streams = 1; streams <= c->max_batch; streams *= 2) TR_TRY(measure_streams(b, streams, 16, err));
         for (uint32_t streams = 1; streams <= c->max_batch && streams <= 4; streams *= 4)
             TR_TRY(measure_streams(b, streams, deep, err));
     }
+    if (chunk <= CUT) return TR_OK;
+    TR_TRY(start(b, CUT, err)); /* many steps of few rows, of which one draws: tells them apart */
+    for (uint32_t r = 0; r < REPEAT; r++) TR_TRY(measure_prompts(b, cut, sizeof cut / sizeof *cut, err));
     return TR_OK;
 }
 
@@ -326,7 +342,6 @@ static uint32_t *make_tokens(const tr_cli_session *s, uint32_t n) {
 tr_status tr_cli_bench_costs(tr_cli_session *s, tr_costs *out, tr_error *err) {
     tr_company_build_want *w = &s->topology.want;
     const uint32_t most = tr_model_file_config(s->model)->context_max;
-    char name[64];
     bench b = {.session = s};
     w->prefix_cache = false; /* every prompt is computed */
     w->n_requests = w->max_batch ? w->max_batch : BATCH;
@@ -334,10 +349,7 @@ tr_status tr_cli_bench_costs(tr_cli_session *s, tr_costs *out, tr_error *err) {
     w->context = 0;
     b.tokens = make_tokens(s, LONGEST);
     if (!b.tokens) return tr_error_set(err, TR_SYSTEM, "no memory for the tests");
-    tr_cli_session_name(s->options, name);
-    tr_status status = tr_cli_session_plan(s, err);
-    if (status == TR_OK) status = tr_cli_session_start(s, name, err);
-    if (status == TR_OK) status = measure(&b, err);
+    tr_status status = measure(&b, err);
     if (status == TR_OK) conclude(&b, out);
     tr_cli_session_stop(s);
     free(b.tokens);

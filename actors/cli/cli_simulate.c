@@ -27,19 +27,21 @@ static tr_policy_id policy_of(const char *name) {
     return (tr_policy_id)i;
 }
 
-/* Without a model of its own: the one that the costs name. */
+/* Without a model that is named: the one of the costs. */
 static tr_status load_session(simulation *s, tr_options *o, tr_error *err) {
     const char *file = tr_options_given(o, TR_OPTION_FILE) ? tr_options_text(o, TR_OPTION_FILE) : NULL;
-    const bool named = o->n_positional > 0 || tr_options_given(o, TR_OPTION_MODEL);
-    if (named || !s->costs.has_model) {
-        TR_TRY(tr_cli_session_load(&s->session, o, err));
-        s->model = *tr_model_file_config(s->session.model);
-        return TR_OK;
-    }
-    TR_TRY(tr_cli_session_load_machine(&s->session, o, err));
+    tr_cli_session *session = &s->session;
+    TR_TRY(tr_cli_session_load_machine(session, o, err));
     if (file) TR_TRY(tr_topology_load(file, o, err));
-    TR_TRY(tr_topology_resolve(o, NULL, &s->session.topology, err));
-    s->model = s->costs.model;
+    if (o->n_positional > 0) TR_TRY(tr_options_set_key(o, TR_SOURCE_FLAG, "model", o->positional[0], "MODEL", err));
+    TR_TRY(tr_topology_resolve(o, file, &session->topology, err));
+    if (!session->topology.model[0]) {
+        s->model = s->costs.model;
+        return s->costs.has_model ? TR_OK
+                                  : tr_error_set(err, TR_USAGE, "no model named, and none in the costs: give MODEL");
+    }
+    TR_TRY(tr_model_file_open(session->topology.model, &session->model, err));
+    s->model = *tr_model_file_config(session->model);
     return TR_OK;
 }
 
