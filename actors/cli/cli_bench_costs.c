@@ -100,11 +100,12 @@ static tr_status measure_prompt(bench *b, uint32_t n, tr_error *err) {
 }
 
 /* From the moment when every stream decodes to the first end: all steps have the same rows. */
-static tr_status measure_streams(bench *b, uint32_t streams, uint32_t depth, tr_error *err) {
+static tr_status try_streams(bench *b, uint32_t streams, uint32_t depth, uint32_t more, tr_error *err) {
     const tr_company *c = &b->session->company;
     const uint32_t parts = c->exclusive ? 1 : c->max_in_flight[c->unified ? 0 : 1];
     /* Who begins first decodes while the others' prompts are computed, by steps of short chunks. */
-    const uint32_t output = STEPS + (streams - 1) * depth / SHORT_CHUNK;
+    const uint32_t room = c->context - depth, wanted = (STEPS + (streams - 1) * depth / SHORT_CHUNK) * more;
+    const uint32_t output = wanted < room ? wanted : room;
     uint32_t decoding = 0, ended = 0, got = 0;
     counts first = {0}, last = {0};
     uint64_t began = 0, over = 0;
@@ -124,7 +125,7 @@ static tr_status measure_streams(bench *b, uint32_t streams, uint32_t depth, tr_
         last = look(b->session, 1);
         over = tr_clock_now_ns();
     }
-    if (began == 0 || began >= over || last.steps <= first.steps + 2) return TR_OK; /* they did not meet */
+    if (began == 0 || began >= over || last.steps <= first.steps) return TR_OK; /* they did not meet */
     const double steps = (double)(last.steps - first.steps), ns = (double)(last.ns - first.ns);
     const uint32_t rows = (streams + parts - 1) / parts, middle = depth + got / streams + (uint32_t)steps / 2;
     b->step[1][b->n_step[1]++] =
@@ -132,6 +133,14 @@ static tr_status measure_streams(bench *b, uint32_t streams, uint32_t depth, tr_
     if (streams > 1) return TR_OK;
     b->gap_ns += (double)(over - began) > ns ? (double)(over - began) - ns : 0;
     b->gaps += steps;
+    return TR_OK;
+}
+
+/* Steps of a small model may all be over before the first token is seen here. */
+static tr_status measure_streams(bench *b, uint32_t streams, uint32_t depth, tr_error *err) {
+    const uint32_t before = b->n_step[1];
+    for (uint32_t more = 1; more <= 64 && b->n_step[1] == before; more *= 4)
+        TR_TRY(try_streams(b, streams, depth, more, err));
     return TR_OK;
 }
 
@@ -350,6 +359,8 @@ tr_status tr_cli_bench_costs(tr_cli_session *s, tr_costs *out, tr_error *err) {
     b.tokens = make_tokens(s, LONGEST);
     if (!b.tokens) return tr_error_set(err, TR_SYSTEM, "no memory for the tests");
     tr_status status = measure(&b, err);
+    if (status == TR_OK && b.n_step[1] == 0)
+        status = tr_error_set(err, TR_UNAVAILABLE, "no decode step could be timed: the machine is too busy");
     if (status == TR_OK) conclude(&b, out);
     tr_cli_session_stop(s);
     free(b.tokens);
