@@ -39,6 +39,7 @@ static void company(uint32_t prefill, uint32_t decode, tr_policy_id policy) {
                                .max_waiting = 40,
                                .one_pool = decode == 0,
                                .one_path = decode == 0,
+                               .promise_tok = TR_SCHEDULER_PROMISE_ALL,
                                .context = CONTEXT,
                                .vocab = 1000};
     for (uint32_t p = 0; p < 2; p++) {
