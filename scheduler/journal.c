@@ -21,4 +21,5 @@ void tr_journal_init(tr_journal *j, uint32_t n_slots, uint32_t context) {
     j->n_slots = n_slots;
     j->context = context;
     j->entry_bytes = bytes;
+    for (uint32_t p = 0; p < 2; p++) atomic_init(&j->waits[p], TR_LEDGER_STARVATION);
 }

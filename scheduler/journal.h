@@ -8,6 +8,7 @@
  */
 #ifndef TR_JOURNAL_H
 #define TR_JOURNAL_H
+#include "base/ledger.h"
 #include "base/status.h"
 #include "transport/schema.h"
 
@@ -86,6 +87,7 @@ typedef struct tr_journal {
     /* Pages of each pool that are held although their request has ended, or whose content nobody knows: until what
      * could still touch them is confirmed. A page of several such sequences counts for each. */
     _Atomic uint32_t quarantined[2];
+    _Atomic uint32_t waits[2]; /* by pipeline: tr_ledger_kind that the waiting of its stages counts as */
     _Atomic uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests, tokens; since the start */
     tr_journal_store store;
 } tr_journal;

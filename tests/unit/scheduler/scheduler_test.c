@@ -587,6 +587,49 @@ static void two_resharders(void **state) {
     assert_int_equal(stats.protocol_errors, 0);
 }
 
+/* What the waiting of a pipeline's stages counts as. */
+static void waits_are(tr_ledger_kind prefill, tr_ledger_kind decode) {
+    assert_int_equal(atomic_load(&config.journal->waits[0]), prefill);
+    assert_int_equal(atomic_load(&config.journal->waits[1]), decode);
+}
+
+static void waits_have_a_reason(void **state) {
+    (void)state;
+    create(false, false, 6);
+    all_up(1);
+    waits_are(TR_LEDGER_STARVATION, TR_LEDGER_STARVATION);
+    submit(7, 70, 0, 2); /* chunks of 32, 32 and 6 */
+    tr_msg_step a = step_to(P0), b = sent(P0, TR_MSG_STEP, 1)->as.step;
+    waits_are(TR_LEDGER_FILL_DRAIN, TR_LEDGER_STARVATION); /* none has passed yet */
+    step_done(P1, a, 0);
+    tr_msg_reshard r = reshard();
+    tr_msg_step c = step_to(P0);
+    waits_are(TR_LEDGER_IMBALANCE, TR_LEDGER_STARVATION); /* two for two stages */
+    step_done(P1, b, 0);
+    tr_msg_reshard r2 = reshard();
+    waits_are(TR_LEDGER_FILL_DRAIN, TR_LEDGER_STARVATION);
+    submit(8, 70, 0, 2); /* the pool has room for one of them */
+    step_done(P1, c, 42);
+    tr_msg_reshard r3 = reshard();
+    waits_are(TR_LEDGER_KV_WAIT, TR_LEDGER_KV_WAIT); /* no pages; the hand-off is pending */
+    reshard_done(r);
+    reshard_done(r2);
+    reshard_done(r3);
+    waits_are(TR_LEDGER_KV_WAIT, TR_LEDGER_FILL_DRAIN); /* a lone stream */
+    step_done(D1, step_to(D0), 43);
+    waits_are(TR_LEDGER_FILL_DRAIN, TR_LEDGER_STARVATION); /* the next one is let in */
+    down(P0, false);
+    waits_are(TR_LEDGER_FILL_DRAIN, TR_LEDGER_STARVATION); /* to be reset */
+    create(false, true, 40);                               /* cores are shared: it waits for its turn */
+    all_up(1);
+    submit(7, 10, 0, 50);
+    step_done(P1, step_to(P0), 42);
+    reshard_done(reshard());
+    step_to(D0);
+    submit(8, 10, 0, 50);
+    waits_are(TR_LEDGER_IMBALANCE, TR_LEDGER_FILL_DRAIN);
+}
+
 int main(void) {
     fx = calloc(1, sizeof *fx);
     const struct CMUnitTest tests[] = {
@@ -602,6 +645,7 @@ int main(void) {
         cmocka_unit_test(one_bad_span_fails_alone),
         cmocka_unit_test(ranks_are_members),
         cmocka_unit_test(two_resharders),
+        cmocka_unit_test(waits_have_a_reason),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free_all();
