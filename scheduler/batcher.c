@@ -90,17 +90,20 @@ static void add_span(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t pos0
     s->sequence[slot].issued_ns = s->now_ns;
 }
 
-static void add_prefill(tr_scheduler *s, tr_flight *f, uint32_t slot) {
+/* False: the slot is full. */
+static bool add_prefill(tr_scheduler *s, tr_flight *f, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
     uint32_t room = min_u32(s->config.chunk - f->prefill_rows, s->config.max_rows - f->n_rows);
     uint32_t rows = tr_pace_rows(s, f, q->issued, min_u32(q->prefill_end - q->issued, room));
     tr_progress_tidy(s, slot);
-    if (rows == 0 || !hold_pages(s, slot, PREFILL, load(&e->kv_prefilled), q->issued + rows)) return;
+    if (rows == 0) return false;
+    if (!hold_pages(s, slot, PREFILL, load(&e->kv_prefilled), q->issued + rows)) return true;
     bool last = q->issued + rows == q->prefill_end;
     bool sample = last && e->forced == 0 && e->max_tokens > 0 && load(&e->n_tokens) == e->prompt_len;
     add_span(s, f, slot, q->issued, rows, sample);
     q->issued += rows;
+    return true;
 }
 
 /* Whose turn in decode steps has been. */
@@ -151,16 +154,17 @@ static void fill_prefill(tr_scheduler *s, tr_flight *f) {
         for (uint32_t i = 0; i < s->n_running && f->prefill_rows < s->config.chunk && f->n_rows < s->config.max_rows &&
                              f->n_spans < spans_max(&s->config) && f->n_draws + TR_MAX_SAMPLES <= TR_MAX_SPANS;
              i++)
-            if (prefill_ready(s, s->running[i]) && on_level(s, s->running[i], level) && !holds(f, s->running[i]))
-                add_prefill(s, f, s->running[i]);
+            if (prefill_ready(s, s->running[i]) && on_level(s, s->running[i], level) &&
+                !(s->policy->feedback && holds(f, s->running[i])) && !add_prefill(s, f, s->running[i]))
+                return;
 }
 
 /* First of the running ones behind the one that was served last. */
 static uint32_t first_turn(const tr_scheduler *s) {
     uint32_t at = 0;
     for (; at < s->n_running; at++) {
-        const tr_journal_entry *e = entry_of(s, s->running[at]);
-        if (e->priority != s->last_priority ? e->priority > s->last_priority : e->order > s->last_decoded) break;
+        const tr_turn *t = &s->turn[s->running[at]];
+        if (t->priority != s->last_priority ? t->priority > s->last_priority : t->order > s->last_decoded) break;
     }
     return at;
 }
@@ -246,10 +250,12 @@ static bool try_phase(tr_scheduler *s, uint32_t phase, tr_effects *fx) {
 }
 
 /* First sequence under suspicion that could run on this component, and in which phase. */
-static uint32_t ready_suspect(const tr_scheduler *s, uint32_t component, uint32_t *phase_out) {
-    for (uint32_t i = 0; i < s->n_running; i++) {
+static uint32_t ready_suspect(tr_scheduler *s, uint32_t component, uint32_t *phase_out) {
+    bool any = false;
+    for (uint32_t i = 0; i < s->n_running && s->suspects; i++) {
         uint32_t slot = s->running[i];
         if (!suspect(s, slot)) continue;
+        any = true;
         for (uint32_t phase = PREFILL; phase <= DECODE; phase++) {
             if (component_of(s, phase) != component) continue;
             if (phase == PREFILL ? prefill_ready(s, slot) : decode_ready(s, slot)) {
@@ -258,6 +264,7 @@ static uint32_t ready_suspect(const tr_scheduler *s, uint32_t component, uint32_
             }
         }
     }
+    s->suspects = any;
     return NO_SLOT;
 }
 
@@ -318,7 +325,7 @@ static bool turn_taken(const tr_scheduler *s) {
     look.last_phase = DECODE;
     const bool meet = s->config.n_pipelines == 1 || s->config.exclusive, prompts = s->policy->first(&look) == PREFILL;
     for (uint32_t i = 0; i < s->n_running; i++) {
-        if (suspect(s, s->running[i])) return true;
+        if (s->suspects && suspect(s, s->running[i])) return true;
         if (meet && prompts && prefill_ready(s, s->running[i])) return true;
     }
     return false;

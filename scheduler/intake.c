@@ -5,9 +5,27 @@
 #include <string.h>
 
 uint32_t tr_intake_find(const tr_scheduler *s, uint64_t rid) {
-    for (uint32_t i = 0; i < s->n_slots; i++)
-        if (s->sequence[i].state != SEQUENCE_NONE && entry_of(s, i)->rid == rid) return i;
-    return NO_SLOT;
+    uint32_t i = *tr_slots_chain(&s->by_rid, rid);
+    while (i != NO_SLOT && entry_of(s, i)->rid != rid) i = s->by_rid.next[i];
+    return i;
+}
+
+void tr_intake_open(tr_scheduler *s, uint32_t slot) {
+    const tr_journal_entry *e = entry_of(s, slot);
+    tr_slots_add(&s->open, slot);
+    tr_slots_enter(&s->by_rid, e->rid, slot);
+    if (e->save[0] || e->restore[0]) tr_slots_add(&s->kept, slot);
+    if (e->deadline_ns > 0 && e->deadline_ns < s->deadline_ns) s->deadline_ns = e->deadline_ns;
+    tr_order_open(s, slot);
+}
+
+void tr_intake_close(tr_scheduler *s, uint32_t slot) {
+    tr_slots_remove(&s->open, slot);
+    tr_slots_remove(&s->ended, slot);
+    tr_slots_remove(&s->kept, slot);
+    tr_slots_remove(&s->tell, slot);
+    tr_slots_leave(&s->by_rid, entry_of(s, slot)->rid, slot);
+    tr_fair_close(&s->fair, s->turn[slot].client);
 }
 
 void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot) {
@@ -105,8 +123,9 @@ static uint32_t check(tr_scheduler *s, const tr_msg_submit *m) {
 /* The first n free slots; false: there are fewer. */
 static bool free_slots(const tr_scheduler *s, uint32_t n, uint32_t *slots) {
     uint32_t found = 0;
-    for (uint32_t i = 0; i < s->n_slots && found < n; i++)
-        if (s->sequence[i].state == SEQUENCE_NONE) slots[found++] = i;
+    for (uint32_t i = tr_slots_next_free(&s->open, 0); i < s->n_slots && found < n;
+         i = tr_slots_next_free(&s->open, i + 1))
+        slots[found++] = i;
     return found == n;
 }
 
@@ -161,7 +180,7 @@ static void open_entries(tr_scheduler *s, uint32_t n, const uint32_t *slots) {
     for (uint32_t k = n; k-- > 0;) {
         publish(&entry_of(s, slots[k])->state, TR_JOURNAL_OPEN);
         s->sequence[slots[k]].state = SEQUENCE_WAITING;
-        tr_order_open(s, slots[k]);
+        tr_intake_open(s, slots[k]);
     }
     for (uint32_t k = 0; k < n; k++) {
         if (k > 0) publish(&entry_of(s, slots[k])->whole, 1);
@@ -221,11 +240,12 @@ void tr_intake_release(tr_scheduler *s, const tr_msg_release *m) {
 /* What admitted sequences hold and may still take; what has ended holds its pages until nothing can touch them. */
 bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b) {
     tr_kv_budget_begin(b, &s->pool[0], s->config.one_pool ? NULL : &s->pool[1], s->config.watermark);
-    for (uint32_t i = 0; i < s->n_slots; i++) {
-        const tr_sequence *q = &s->sequence[i];
-        if (q->state != SEQUENCE_RUNNING && q->state != SEQUENCE_ENDED) continue;
+    for (uint32_t i = 0; i < s->n_running; i++) {
+        const tr_sequence *q = &s->sequence[s->running[i]];
         if (!tr_kv_budget_claim(b, &q->need, q->row)) return false;
     }
+    for (uint32_t i = tr_slots_next(&s->ended, 0); i < s->n_slots; i = tr_slots_next(&s->ended, i + 1))
+        if (!tr_kv_budget_claim(b, &s->sequence[i].need, s->sequence[i].row)) return false;
     return true;
 }
 
@@ -245,6 +265,7 @@ static bool admit(tr_scheduler *s, uint32_t slot, tr_kv_budget *budget) {
     else
         tr_reuse_take(s, slot, &reuse);
     q->state = SEQUENCE_RUNNING;
+    s->suspects |= entry_of(s, slot)->deaths > 0;
     q->issued_ns = s->now_ns;
     tr_order_charge(s, slot, q->prefill_end - q->issued, 0);
     tr_intake_insert(s, s->running, &s->n_running, slot);

@@ -70,11 +70,11 @@ static bool save_job(tr_scheduler *s, uint32_t slot, tr_handoff_job *job) {
 
 void tr_keep_pump(tr_scheduler *s, tr_effects *fx) {
     const tr_component *c = &s->component[RESHARDER];
-    for (uint32_t slot = 0; slot < s->n_slots && possible(s); slot++) {
+    if (!possible(s)) return;
+    for (uint32_t slot = tr_slots_next(&s->kept, 0); slot < s->n_slots; slot = tr_slots_next(&s->kept, slot + 1)) {
         if (c->state != COMPONENT_RUNNING || !room(s, fx, 1)) return;
         tr_handoff_job *job = tr_handoff_free_job(s), next = {.rid = entry_of(s, slot)->rid, .slot = slot};
         if (job == NULL) return;
-        if (s->sequence[slot].state == SEQUENCE_NONE) continue;
         if (!restore_job(s, slot, &next) && !save_job(s, slot, &next)) continue;
         *job = next;
         tr_handoff_issue(s, slot, job, fx);

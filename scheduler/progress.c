@@ -31,6 +31,9 @@ void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t 
     publish(&e->n_tokens, e->prompt_len + e->kept);
     q->state = SEQUENCE_ENDED;
     s->admission_due = true;
+    if (e->deadline_ns == s->deadline_ns) s->deadline_ns = s->now_ns; /* look for the next one */
+    tr_slots_add(&s->ended, slot);
+    tr_slots_add(&s->tell, slot);
     tr_handoff_end(s, slot);
     s->stats.finished++;
     if (finish == TR_FINISH_ERROR) s->stats.failed++;
@@ -64,7 +67,7 @@ static void tidy_ended(tr_scheduler *s, uint32_t slot) {
     tr_sample_copied(s, slot); /* or never needed any more */
     if (!q->released) return;
     publish(&entry_of(s, slot)->state, TR_JOURNAL_FREE);
-    tr_fair_close(&s->fair, q->client);
+    tr_intake_close(s, slot);
     *q = (tr_sequence){.table_version = q->table_version};
 }
 
@@ -129,6 +132,7 @@ bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, uint3
     e->tokens[position] = token;
     publish(&e->n_tokens, position + 1);
     tr_order_charge(s, slot, 0, 1);
+    tr_slots_add(&s->tell, slot);
     return true;
 }
 
@@ -260,14 +264,14 @@ uint64_t tr_progress_expire(tr_scheduler *s) {
     enum { TIMEOUT = 75 };
     static const char text[] = "the timeout of this request has passed";
     uint64_t next = UINT64_MAX;
-    for (uint32_t i = 0; i < s->n_slots; i++) {
-        const tr_sequence_state state = s->sequence[i].state;
+    if (s->now_ns < s->deadline_ns) return s->deadline_ns;
+    for (uint32_t i = tr_slots_next(&s->open, 0); i < s->n_slots; i = tr_slots_next(&s->open, i + 1)) {
         const uint64_t at = entry_of(s, i)->deadline_ns;
-        if (state == SEQUENCE_NONE || state == SEQUENCE_ENDED || at == 0) continue;
+        if (s->sequence[i].state == SEQUENCE_ENDED || at == 0) continue;
         if (s->now_ns >= at)
             tr_progress_end(s, i, TR_FINISH_ERROR, UINT32_MAX, TIMEOUT, text, sizeof text - 1);
         else if (at < next)
             next = at;
     }
-    return next;
+    return s->deadline_ns = next;
 }

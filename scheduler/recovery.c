@@ -34,6 +34,7 @@ static void count_death(tr_scheduler *s, uint32_t slot) {
     static const char text[] =
         "this request was in flight at two crashes of the actor that computes it; not tried again";
     tr_journal_entry *e = entry_of(s, slot);
+    s->suspects = true;
     if (s->sequence[slot].state == SEQUENCE_ENDED || ++e->deaths < POISON_DEATHS) return;
     tr_progress_end(s, slot, TR_FINISH_ERROR, UINT32_MAX, 70, text, sizeof text - 1);
 }
@@ -103,6 +104,7 @@ static void frontend_up(tr_scheduler *s) {
     for (uint32_t i = 0; i < s->n_slots; i++) {
         s->sequence[i].sent = 0;
         s->sequence[i].announce = true;
+        tr_slots_add(&s->tell, i);
         s->sequence[i].finish_sent = false;
     }
 }
@@ -211,7 +213,9 @@ static void take_over(tr_scheduler *s, uint32_t slot) {
     tr_stored_take_over(s, slot);
     tr_handoff_take_over(s, slot);
     measure_again(s, slot);
-    tr_order_open(s, slot);
+    tr_intake_open(s, slot);
+    s->suspects |= e->deaths > 0;
+    if (q->state == SEQUENCE_ENDED) tr_slots_add(&s->ended, slot);
     if (q->state == SEQUENCE_WAITING) tr_intake_insert(s, s->waiting, &s->n_waiting, slot);
     if (q->state == SEQUENCE_RUNNING) tr_intake_insert(s, s->running, &s->n_running, slot);
     if (!sound && q->state == SEQUENCE_RUNNING) damaged(s, slot);

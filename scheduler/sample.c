@@ -95,9 +95,11 @@ void tr_sample_copied(tr_scheduler *s, uint32_t slot) {
 }
 
 bool tr_sample_is_source(const tr_scheduler *s, uint32_t slot) {
-    if (entry_of(s, slot)->n_samples < 2 || entry_of(s, slot)->sample > 0) return false;
-    for (uint32_t i = 0; i < s->n_slots; i++)
-        if (s->sequence[i].state != SEQUENCE_NONE && load(&entry_of(s, i)->fork) == 1 + slot) return true;
+    const tr_journal_entry *e = entry_of(s, slot);
+    for (uint32_t k = 1; k < e->n_samples && e->sample == 0; k++) {
+        const uint32_t i = tr_sample_find(s, slot, k);
+        if (i != NO_SLOT && load(&entry_of(s, i)->fork) == 1 + slot) return true;
+    }
     return false;
 }
 

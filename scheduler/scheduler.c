@@ -50,6 +50,15 @@ static size_t prefix_bytes(const tr_scheduler_config *c) {
     return n;
 }
 
+enum { SLOT_SETS = 4 };
+
+static size_t index_bytes(size_t slots) {
+    return tr_align_up(slots * sizeof(tr_turn), 64) +
+           SLOT_SETS * tr_align_up(tr_slots_words((uint32_t)slots) * sizeof(uint64_t), 64) +
+           tr_align_up(tr_slots_buckets((uint32_t)slots) * sizeof(uint32_t), 64) +
+           tr_align_up(slots * sizeof(uint32_t), 64);
+}
+
 size_t tr_scheduler_bytes(const tr_scheduler_config *config) {
     if (!sound(config)) return 0;
     size_t slots = config->journal->n_slots, flights = flights_of(config);
@@ -58,7 +67,7 @@ size_t tr_scheduler_bytes(const tr_scheduler_config *config) {
            tr_align_up(flights * spans_max(config) * sizeof(tr_msg_span), 64) +
            tr_align_up(flights * config->max_rows * sizeof(uint32_t), 64) +
            tr_align_up(flights * COPIES_A_SPAN * spans_max(config) * sizeof(uint32_t), 64) +
-           tr_align_up(CLIENTS_A_SLOT * slots * sizeof(tr_fair_client), 64) + prefix_bytes(config);
+           tr_align_up(CLIENTS_A_SLOT * slots * sizeof(tr_fair_client), 64) + index_bytes(slots) + prefix_bytes(config);
 }
 
 static void *carve(char **at, size_t bytes) {
@@ -85,6 +94,20 @@ static void init_components(tr_scheduler *s) {
     s->component[RESHARDER].actor[1] = s->config.resharder_to;
 }
 
+static void init_index(tr_scheduler *s, char **at) {
+    tr_slots *sets[SLOT_SETS] = {&s->open, &s->ended, &s->tell, &s->kept};
+    s->turn = carve(at, s->n_slots * sizeof *s->turn);
+    for (uint32_t i = 0; i < SLOT_SETS; i++) {
+        const size_t bytes = tr_slots_words(s->n_slots) * sizeof(uint64_t);
+        *sets[i] = (tr_slots){.word = memset(carve(at, bytes), 0, bytes), .n = s->n_slots};
+    }
+    s->by_rid.buckets = tr_slots_buckets(s->n_slots);
+    const size_t bytes = s->by_rid.buckets * sizeof *s->by_rid.first;
+    s->by_rid.first = memset(carve(at, bytes), 0xFF, bytes); /* UINT32_MAX */
+    s->by_rid.next = carve(at, s->n_slots * sizeof *s->by_rid.next);
+    s->deadline_ns = UINT64_MAX;
+}
+
 tr_status tr_scheduler_init(tr_scheduler *s, const tr_scheduler_config *config) {
     if (!sound(config)) return TR_CONFIG;
     char *at = (char *)s + tr_align_up(sizeof *s, 64);
@@ -102,6 +125,7 @@ tr_status tr_scheduler_init(tr_scheduler *s, const tr_scheduler_config *config) 
     uint32_t *copies = carve(&at, s->n_flights * COPIES_A_SPAN * n_spans * sizeof *copies);
     s->fair.capacity = CLIENTS_A_SLOT * s->n_slots;
     s->fair.client = carve(&at, s->fair.capacity * sizeof *s->fair.client);
+    init_index(s, &at);
     for (uint32_t i = 0; i < s->n_flights; i++)
         s->flight[i] = (tr_flight){.spans = spans + i * n_spans,
                                    .tokens = tokens + (size_t)i * config->max_rows,
@@ -158,15 +182,22 @@ static void output(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
     m->total_ns = since(e->accepted_ns, e->last_token_ns);
 }
 
-static void flush_outputs(tr_scheduler *s, tr_effects *fx) {
-    for (uint32_t i = 0; i < s->n_slots && s->frontend_up; i++) {
-        const tr_sequence *q = &s->sequence[i];
-        if (q->state == SEQUENCE_NONE) continue;
-        bool ended = q->state == SEQUENCE_ENDED && !q->finish_sent && !tr_keep_saving(s, i);
-        if (!q->announce && !ended && generated(s, i) <= q->sent) continue;
-        if (!room(s, fx, 1)) return;
-        output(s, i, fx);
+/* False: no room. Who has ended and is still being saved is looked at again. */
+static bool flush(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
+    const tr_sequence *q = &s->sequence[slot];
+    const bool ended = q->state == SEQUENCE_ENDED && !q->finish_sent, saving = tr_keep_saving(s, slot);
+    if (q->state != SEQUENCE_NONE && (q->announce || (ended && !saving) || generated(s, slot) > q->sent)) {
+        if (!room(s, fx, 1)) return false;
+        output(s, slot, fx);
     }
+    if (!ended || !saving) tr_slots_remove(&s->tell, slot);
+    return true;
+}
+
+static void flush_outputs(tr_scheduler *s, tr_effects *fx) {
+    const tr_slots *all = &s->tell;
+    for (uint32_t i = tr_slots_next(all, 0); i < s->n_slots && s->frontend_up; i = tr_slots_next(all, i + 1))
+        if (!flush(s, i, fx)) return;
 }
 
 static void on_msg(tr_scheduler *s, const tr_event *ev, tr_effects *fx) {
@@ -214,8 +245,10 @@ static bool quarantined(const tr_scheduler *s, uint32_t slot) {
 }
 
 static uint32_t quarantined_pages(const tr_scheduler *s, uint32_t p) {
+    const bool known = s->component[RESHARDER].n == 0 || s->component[RESHARDER].state == COMPONENT_RUNNING;
+    const tr_slots *all = known ? &s->ended : &s->open;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < s->n_slots; i++)
+    for (uint32_t i = tr_slots_next(all, 0); i < s->n_slots; i = tr_slots_next(all, i + 1))
         for (uint32_t g = 0; g < s->config.layout[p].n_groups && quarantined(s, i); g++)
             n += tr_kv_table_held(&s->sequence[i].row[p], g);
     return n;
@@ -230,12 +263,17 @@ static void tell_pools(tr_scheduler *s) {
     }
 }
 
+/* What is in these that could let somebody in says so where it is done. */
+static bool tells_itself(tr_msg_type type) {
+    return type == TR_MSG_STEP_DONE || type == TR_MSG_STEP_LAYERS || type == TR_MSG_CANCEL || type == TR_MSG_RELEASE;
+}
+
 void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     fx->n = 0;
     s->now_ns = event->now_ns;
     s->more = false;
     if (!s->started && event->kind != TR_EVENT_START) return; /* START comes first, whatever the rings hold */
-    if (event->kind != TR_EVENT_MSG || event->msg->type != TR_MSG_STEP_DONE) s->admission_due = true;
+    s->admission_due |= event->kind != TR_EVENT_MSG || !tells_itself(event->msg->type);
     switch (event->kind) {
     case TR_EVENT_START:
         if (!s->started) tr_recovery_start(s);
@@ -287,7 +325,7 @@ void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out) {
 bool tr_scheduler_idle(const tr_scheduler *s) {
     uint32_t flying = 0;
     for (uint32_t c = 0; c < COMPONENTS; c++) flying += s->component[c].in_flight;
-    for (uint32_t i = 0; i < s->n_slots; i++)
+    for (uint32_t i = tr_slots_next(&s->kept, 0); i < s->n_slots; i = tr_slots_next(&s->kept, i + 1))
         if (tr_keep_saving(s, i)) return false;
     return s->n_running == 0 && s->n_waiting == 0 && flying == 0;
 }

@@ -21,8 +21,8 @@
  * without finish of a rid that it does not know by CANCEL; tokens below the index that it has are repeats; an OUTPUT
  * whose index lies beyond what it has was meant for its predecessor and is ignored (all is told again from 0 after
  * PEER_UP). After PEER_UP of the scheduler it repeats SUBMITs without ACCEPTED and CANCELs without end. Order and
- * size of steps: policy.h, by times that the events tell (cost.h); no clock. Cost of a step: O(running), of an event
- * that lets somebody in O(slots). */
+ * size of steps: policy.h, by times that the events tell (cost.h); no clock. Cost of an event: O(running), of
+ * one that lets somebody in also O(waiting) over a small array; no scan of slots. */
 #ifndef TR_SCHEDULER_H
 #define TR_SCHEDULER_H
 #include "base/siphash.h"

@@ -25,6 +25,7 @@
 #include "scheduler/cost.h"
 #include "scheduler/fair.h"
 #include "scheduler/scheduler.h"
+#include "scheduler/slots.h"
 #include "scheduler/stored.h"
 #include "scheduler/transfer.h"
 
@@ -47,7 +48,6 @@ typedef struct tr_sequence {
     uint32_t unsettled;             /* bit a pipeline or store: work of an earlier scheduler may still run there */
     tr_transfer_state transfer;     /* jobs > 0 in every state that is not at rest, but *_LOST after a restart */
     uint32_t table_version;         /* raised with every change of its tables */
-    uint32_t client;                /* in the counters of clients */
     uint64_t issued_ns;             /* when a step of it was issued last, or it was let in */
     uint32_t sent;                  /* generated tokens told to the frontend of now */
     bool announce;                  /* tell something in any case */
@@ -63,6 +63,13 @@ typedef struct tr_sequence {
         bool ends;      /* nothing behind them can be */
     } known[2];         /* by pool */
 } tr_sequence;
+
+/* What the order of sequences looks at, close together: there may be thousands that wait. */
+typedef struct tr_turn {
+    uint64_t order;
+    int32_t priority;
+    uint32_t client; /* in the counters of clients */
+} tr_turn;
 
 typedef enum tr_component_state { COMPONENT_DOWN, COMPONENT_RESETTING, COMPONENT_RUNNING } tr_component_state;
 
@@ -112,6 +119,7 @@ struct tr_scheduler {
     tr_kv_prefix *prefix[2]; /* by pool; NULL: off */
     tr_component component[COMPONENTS];
     tr_sequence *sequence; /* [n_slots] */
+    tr_turn *turn;         /* [n_slots] */
     uint32_t *running;     /* slots, as tr_order_before */
     uint32_t *waiting;
     uint32_t n_slots, n_running, n_waiting, n_flights;
@@ -120,7 +128,12 @@ struct tr_scheduler {
     const tr_policy *policy;
     tr_cost cost[2]; /* by phase */
     tr_fair fair;
-    bool admission_due; /* something changed that could let somebody in */
+    bool admission_due;    /* something changed that could let somebody in */
+    tr_slots open, ended;  /* in any state but NONE; ENDED */
+    tr_slots tell, kept;   /* the frontend may have to be told of it; it has to do with files */
+    tr_slots_index by_rid; /* of the open ones */
+    uint64_t deadline_ns;  /* no open one has an earlier one; UINT64_MAX: none */
+    bool suspects;         /* some that run may be under suspicion */
     tr_stored_job store_job[STORE_JOBS];
     uint64_t now_ns, next_order;
     uint64_t last_decoded; /* order of the sequence served last: round robin, */
@@ -180,6 +193,9 @@ void tr_intake_admit(tr_scheduler *s);
 bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b);
 /* Spans of positions and pages that an entry's life needs. */
 void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q);
+/* A slot has a request from now on, whatever its state; or none any more. */
+void tr_intake_open(tr_scheduler *s, uint32_t slot);
+void tr_intake_close(tr_scheduler *s, uint32_t slot);
 void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot); /* as tr_order_before */
 
 /* batcher.c */
