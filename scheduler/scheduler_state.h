@@ -5,7 +5,7 @@
  * keep.c        sequences to files and back
  * handoff.c     RESHARD jobs, by the table of transfer.h     recovery.c  peers, resets, poison, own restart
  * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known; stored.c: those of a store
- * waits.c       why a stage has nothing to do, for those who look from outside
+ * waits.c       why stages have nothing to do
  * sample.c      n samples of one prompt: the leader is prefilled and draws n tokens, the others fork off its pages
  * Everything is level-triggered: an event changes state, then tr_batcher_pump and the flush of outputs do what the
  * state allows. So a lost moment (no room for effects, a peer away) is made up for at the next event.
@@ -217,8 +217,7 @@ void tr_progress_tidy(tr_scheduler *s, uint32_t slot);
 uint64_t tr_progress_expire(tr_scheduler *s); /* ends what is past its deadline; the next one, or UINT64_MAX */
 void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f); /* forget it; positions are issued again */
 
-/* waits.c */
-void tr_waits_tell(tr_scheduler *s);
+void tr_waits_tell(tr_scheduler *s); /* waits.c */
 
 /* handoff.c */
 void tr_handoff_pump(tr_scheduler *s, tr_effects *fx);

@@ -32,14 +32,16 @@ typedef struct driver {
     uint32_t layers_told; /* of the step that runs */
     tr_stage_core *core;
     tr_effects effects;
-    const tr_journal *journal; /* waits */
+    const tr_journal *journal; /* waits; NULL on other hosts than the scheduler's */
 } driver;
 
 static tr_ledger *ledger_of(driver *d) { return &d->rt->block->ledger; }
 
-/* The scheduler's word. It may be older than the STEP that waits here; on other hosts it is the initial one. */
+/* The scheduler's word. It may be older than the STEP that waits here. */
 static tr_ledger_kind kind_of_waiting(driver *d) {
-    const uint32_t word = atomic_load_explicit(&d->journal->waits[d->me->pipeline], memory_order_relaxed);
+    const uint32_t word =
+        d->journal ? atomic_load_explicit(&d->journal->waits[d->me->pipeline], memory_order_relaxed)
+                   : TR_LEDGER_STARVATION;
     tr_stage_core_stats stats;
     tr_stage_core_get_stats(d->core, &stats);
     const bool dry = word == TR_LEDGER_STARVATION || word == TR_LEDGER_KV_WAIT;
