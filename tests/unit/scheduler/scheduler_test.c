@@ -74,6 +74,7 @@ static void create(bool unified, bool exclusive, uint32_t pages0) {
                                    .max_rows = 40,
                                    .max_batch = 4,
                                    .max_waiting = 3,
+                                   .promise_tok = TR_SCHEDULER_PROMISE_ALL,
                                    .one_pool = unified,
                                    .context = CONTEXT,
                                    .vocab = 100,
@@ -346,6 +347,23 @@ static void decode_is_divided_over_the_stages(void **state) {
     assert_int_equal(tail - head, 2);
 }
 
+/* A stage that waits for its input sleeps until that comes; then it must have the step. */
+static void first_stage_is_told_last(void **state) {
+    (void)state;
+    create(true, true, 60);
+    create_scheduler();
+    all_up(1);
+    submit(1, 10, 0, 4);
+    uint32_t told = 0;
+    for (uint32_t i = 0; i < fx->n; i++) {
+        const tr_effect *e = &fx->item[i];
+        if (e->kind != TR_EFFECT_SEND || e->msg.type != TR_MSG_STEP) continue;
+        assert_int_equal(e->to, told++ == 0 ? P1 : P0);
+        assert_int_equal(e->quiet, e->to == P1);
+    }
+    assert_int_equal(told, 2);
+}
+
 /* Where tokens are fed back a lone decode step is followed by the next one before it has ended. */
 static void decode_is_issued_ahead(void **state) {
     (void)state;
@@ -587,45 +605,6 @@ static void two_resharders(void **state) {
     assert_int_equal(stats.protocol_errors, 0);
 }
 
-/* What the waiting of a pipeline's stages counts as. */
-static void waits_are(tr_ledger_kind prefill, tr_ledger_kind decode) {
-    assert_int_equal(atomic_load(&config.journal->waits[0]), prefill);
-    assert_int_equal(atomic_load(&config.journal->waits[1]), decode);
-}
-
-static void waits_have_a_reason(void **state) {
-    (void)state;
-    create(false, false, 6);
-    all_up(1);
-    waits_are(TR_LEDGER_STARVATION, TR_LEDGER_STARVATION);
-    submit(7, 70, 0, 2); /* chunks of 32, 32 and 6 */
-    tr_msg_step a = step_to(P0), b = sent(P0, TR_MSG_STEP, 1)->as.step;
-    waits_are(TR_LEDGER_FILL_DRAIN, TR_LEDGER_STARVATION); /* none has passed yet */
-    step_done(P1, a, 0);
-    tr_msg_reshard r = reshard();
-    tr_msg_step c = step_to(P0);
-    waits_are(TR_LEDGER_IMBALANCE, TR_LEDGER_STARVATION); /* two for two stages */
-    step_done(P1, b, 0);
-    tr_msg_reshard r2 = reshard();
-    waits_are(TR_LEDGER_FILL_DRAIN, TR_LEDGER_STARVATION);
-    submit(8, 70, 0, 2); /* the pool has room for one of them */
-    step_done(P1, c, 42);
-    tr_msg_reshard r3 = reshard();
-    waits_are(TR_LEDGER_KV_WAIT, TR_LEDGER_KV_WAIT); /* no pages; the hand-off is pending */
-    for (int i = 0; i < 3; i++) reshard_done(i == 0 ? r : i == 1 ? r2 : r3);
-    waits_are(TR_LEDGER_KV_WAIT, TR_LEDGER_FILL_DRAIN); /* a lone stream */
-    step_done(D1, step_to(D0), 43);
-    waits_are(TR_LEDGER_FILL_DRAIN, TR_LEDGER_STARVATION); /* the next one is let in */
-    create(false, true, 40);                               /* cores are shared: it waits for its turn */
-    all_up(1);
-    submit(7, 10, 0, 50);
-    step_done(P1, step_to(P0), 42);
-    reshard_done(reshard());
-    step_to(D0);
-    submit(8, 10, 0, 50);
-    waits_are(TR_LEDGER_IMBALANCE, TR_LEDGER_FILL_DRAIN);
-}
-
 int main(void) {
     fx = calloc(1, sizeof *fx);
     const struct CMUnitTest tests[] = {
@@ -634,6 +613,7 @@ int main(void) {
         cmocka_unit_test(refusals),
         cmocka_unit_test(phases_take_turns_on_shared_cores),
         cmocka_unit_test(decode_is_divided_over_the_stages),
+        cmocka_unit_test(first_stage_is_told_last),
         cmocka_unit_test(decode_is_issued_ahead),
         cmocka_unit_test(forced_tail_and_end_token),
         cmocka_unit_test(cancel_keeps_and_waits_for_its_step),
@@ -641,7 +621,6 @@ int main(void) {
         cmocka_unit_test(one_bad_span_fails_alone),
         cmocka_unit_test(ranks_are_members),
         cmocka_unit_test(two_resharders),
-        cmocka_unit_test(waits_have_a_reason),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free_all();
