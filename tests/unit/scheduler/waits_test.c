@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-enum { FRONT = 0, RESHARDER = 2, P0 = 3, P1 = 4, D0 = 5, D1 = 6, SLOTS = 4, CONTEXT = 256 };
+enum { FRONT = 0, RESHARDER = 2, P0 = 3, P1 = 4, D0 = 5, D1 = 6, SLOTS = 8, CONTEXT = 256 };
 
 static tr_scheduler *sched;
 static tr_scheduler_config config;
@@ -137,8 +137,12 @@ static void waits_have_a_reason(void **state) {
     waits_are(TR_LEDGER_KV_WAIT, TR_LEDGER_FILL_DRAIN); /* a lone stream */
     step_done(D1, step_to(D0), 43);
     waits_are(TR_LEDGER_FILL_DRAIN, TR_LEDGER_STARVATION); /* the next one is let in */
-    create(false, true, 40);                               /* cores are shared: it waits for its turn */
-    all_up(1);
+    destroy();
+}
+
+static void waits_for_a_turn_on_shared_cores(void **state) {
+    (void)state;
+    create(true, 40);
     submit(7, 10, 50);
     step_done(P1, step_to(P0), 42);
     reshard_done(reshard());
