@@ -57,6 +57,7 @@ static void create(bool exclusive, uint32_t pages) {
                                    .max_rows = 40,
                                    .max_batch = 4,
                                    .max_waiting = 3,
+                                   .promise_tok = CONTEXT,
                                    .context = CONTEXT,
                                    .vocab = 100};
     for (uint32_t p = 0; p < 2; p++) {
