@@ -38,10 +38,11 @@ static void *zeroed(size_t bytes) {
 /* Up, and reset where that is asked for. */
 static void up(uint32_t actor) {
     event((tr_event){.kind = TR_EVENT_PEER_UP, .from = actor, .incarnation = 1});
-    for (uint32_t a = 0; a <= D1; a++) {
-        const tr_msg *m = sent(a, TR_MSG_RESET, 0);
-        if (m) msg(a, (tr_msg){.type = TR_MSG_RESET_DONE, .as.reset_done.epoch = m->as.reset.epoch});
-    }
+    uint32_t epoch[D1 + 1];
+    for (uint32_t a = 0; a <= D1; a++)
+        epoch[a] = sent(a, TR_MSG_RESET, 0) ? sent(a, TR_MSG_RESET, 0)->as.reset.epoch : 0;
+    for (uint32_t a = 0; a <= D1; a++)
+        if (epoch[a]) msg(a, (tr_msg){.type = TR_MSG_RESET_DONE, .as.reset_done.epoch = epoch[a]});
 }
 
 static void create(bool exclusive, uint32_t pages) {
@@ -57,7 +58,7 @@ static void create(bool exclusive, uint32_t pages) {
                                    .max_rows = 40,
                                    .max_batch = 4,
                                    .max_waiting = 3,
-                                   .promise_tok = CONTEXT,
+                                   .promise_tok = TR_SCHEDULER_PROMISE_ALL,
                                    .context = CONTEXT,
                                    .vocab = 100};
     for (uint32_t p = 0; p < 2; p++) {
@@ -135,9 +136,9 @@ static void waits_have_a_reason(void **state) {
     tr_msg_reshard r3 = reshard();
     waits_are(TR_LEDGER_KV_WAIT, TR_LEDGER_KV_WAIT); /* no pages; the hand-off is pending */
     for (int i = 0; i < 3; i++) reshard_done(i == 0 ? r : i == 1 ? r2 : r3);
-    waits_are(TR_LEDGER_KV_WAIT, TR_LEDGER_FILL_DRAIN); /* a lone stream */
+    waits_are(TR_LEDGER_FILL_DRAIN, TR_LEDGER_FILL_DRAIN); /* the next one is let in; a lone stream */
     step_done(D1, step_to(D0), 43);
-    waits_are(TR_LEDGER_FILL_DRAIN, TR_LEDGER_STARVATION); /* the next one is let in */
+    waits_are(TR_LEDGER_FILL_DRAIN, TR_LEDGER_STARVATION);
     destroy();
 }
 
