@@ -105,7 +105,9 @@ tr_step tr_step_asking(const tr_step *c) {
         uint32_t row = 0, n = 0;
         for (uint32_t i = 0; i < f->step->n_spans; i++) {
             tr_span s = f->spans[i];
-            uint32_t skip = s.flags & TR_SPAN_LOGITS ? 0 : s.flags & TR_SPAN_SAMPLE ? s.rows - 1 : s.rows;
+            uint32_t skip = s.flags & (TR_SPAN_LOGITS | TR_SPAN_HIDDEN) ? 0
+                            : s.flags & TR_SPAN_SAMPLE                  ? s.rows - 1
+                                                                        : s.rows;
             s.pos0 += skip, s.rows -= skip, s.row0 = row;
             row += s.rows;
             if (s.rows > 0) f->asking_spans[n++] = s;
