@@ -159,6 +159,15 @@
     X(TEMP, "", "--temp", 0, F64, 0, 100, 0, "0", "", "T", TR_CMD_ASK, "temperature; 0 is greedy")                     \
     X(TOP_K, "", "--top-k", 0, U32, 0, 2097152, 0, "0", "", "K", TR_CMD_ASK, "draw among the K likeliest; 0: off")     \
     X(TOP_P, "", "--top-p", 0, F64, 0, 1, 0, "1", "", "P", TR_CMD_ASK, "draw among the likeliest of mass P; 1: off")   \
+    X(MIN_P, "", "--min-p", 0, F64, 0, 1, 0, "0", "", "P", TR_CMD_ASK,                                                 \
+      "draw among tokens at least P times as likely as the likeliest; 0: off")                                         \
+    X(PRESENCE, "", "--presence-penalty", 0, F64, 0, 2, 0, "0", "", "X", TR_CMD_ASK,                                   \
+      "off the logits of tokens that were generated")                                                                  \
+    X(FREQUENCY, "", "--frequency-penalty", 0, F64, 0, 2, 0, "0", "", "X", TR_CMD_ASK,                                 \
+      "off the logits of tokens, for each time that they were generated")                                              \
+    X(REPETITION, "", "--repetition-penalty", 0, F64, 0, 100, 0, "1", "", "X", TR_CMD_ASK,                             \
+      "logits of tokens of prompt and output are divided by it; 1: off")                                               \
+    X(MIN_TOKENS, "", "--min-tokens", 0, U32, 0, 131072, 0, "0", "", "N", TR_CMD_ASK, "no end before so many tokens")  \
     X(SEED, "", "--seed", 0, U64, 0, 0, 0, "0", "", "N", TR_CMD_ASK | TR_CMD_LOAD, "key of the draws")                 \
     X(SAMPLES, "", "--samples", 0, U32, 1, 16, 0, "1", "", "N", TR_CMD_ASK,                                            \
       "samples of the prompt, one text after the other; see --temp and --seed")                                        \

@@ -15,6 +15,7 @@ typedef struct driver {
     tr_scheduler *core;
     tr_effects effects;
     uint64_t timer_ns;    /* 0: none */
+    uint32_t waits[2];    /* as the stages know it */
     bool frontend_missed; /* an OUTPUT found its link full: the frontend gets everything again */
 } driver;
 
@@ -36,6 +37,24 @@ static bool is_progress(const tr_event *e) {
                                        e->msg->type == TR_MSG_STORE_DONE);
 }
 
+static bool dry(uint32_t kind) { return kind == TR_LEDGER_STARVATION || kind == TR_LEDGER_KV_WAIT; }
+
+/* A waiting stage books its time by the journal's word. Between words of a pipeline with steps in flight it looks soon
+ * enough by itself. */
+static void tell_waits(driver *d) {
+    const tr_company *c = d->rt->company;
+    const tr_journal *journal = d->rt->segment[TR_SEGMENT_JOURNAL];
+    for (uint32_t p = 0; p < 2; p++) {
+        const uint32_t before = d->waits[p], now = atomic_load_explicit(&journal->waits[p], memory_order_relaxed);
+        d->waits[p] = now;
+        if (now == before || !(dry(before) || dry(now))) continue;
+        for (uint32_t a = 0; a < c->n_actors; a++)
+            if (c->actor[a].role == TR_ROLE_STAGE && c->actor[a].pipeline == p && c->actor[a].rank == 0 &&
+                tr_company_is_local(c, a))
+                tr_bell_ring(&d->rt->control->actor[a].bell);
+    }
+}
+
 static void on_event(void *self, const tr_event *event) {
     driver *d = self;
     tr_scheduler_step(d->core, event, &d->effects);
@@ -50,6 +69,7 @@ static void on_event(void *self, const tr_event *event) {
                 tr_log(TR_LOG_ERROR, "link_full", "to=%s", d->rt->company->actor[e->to].name);
         }
     }
+    tell_waits(d);
     if (is_progress(event)) atomic_fetch_add_explicit(&d->rt->block->progress, 1, memory_order_relaxed);
 }
 
