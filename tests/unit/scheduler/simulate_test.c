@@ -249,6 +249,19 @@ static void one_after_the_other(void **state) {
     assert_true(request[2].start_ns > 0);
 }
 
+/* Prompts without end, so that decode rows are always beside chunks: these are long all the same. */
+static void chunks_beside_streams(void **state) {
+    (void)state;
+    company(1, 0, TR_POLICY_SARATHI);
+    costs((tr_simulate_cost){.step = MS, .row = 10000}, (tr_simulate_cost){.step = MS, .row = 10000});
+    config.scheduler.chunk = 256;
+    config.scheduler.max_rows = 256 + 16;
+    config.max_open = 8;
+    for (uint32_t i = 0; i < REQUESTS; i++) ask(i, 0, 2000, 60);
+    run(REQUESTS);
+    assert_true(result.rows[0] > 50 * result.stage[0][0].steps[0]);
+}
+
 /* More than may wait: refused at once, the others are served. */
 static void overload_is_refused(void **state) {
     (void)state;
@@ -275,6 +288,7 @@ int main(void) {
         cmocka_unit_test(shared_cores),
         cmocka_unit_test(equal_runs_are_equal),
         cmocka_unit_test(replicas_share_the_load),
+        cmocka_unit_test(chunks_beside_streams),
         cmocka_unit_test(one_after_the_other),
         cmocka_unit_test(overload_is_refused),
     };
