@@ -245,7 +245,7 @@ tr_status tr_topology_find_model(const char *text, const char *base, char *path_
     int n = text[0] == '/' || !*base ? snprintf(joined, sizeof joined, "%s", text)
                                      : snprintf(joined, sizeof joined, "%s/%s", base, text);
     if (n < 0 || (size_t)n >= sizeof joined) return tr_error_set(err, TR_NO_INPUT, "%.100s...: path too long", text);
-    bool is_name = !strchr(text, '/') && !strchr(text, '.');
+    bool is_name = text[strcspn(text, "/. \t\n")] == 0;
     if (!exists(joined)) {
         if (errno != ENOENT && errno != ENOTDIR)
             return tr_error_set(err, TR_NO_INPUT, "%.300s: %s", joined, strerror(errno));
@@ -254,7 +254,8 @@ tr_status tr_topology_find_model(const char *text, const char *base, char *path_
                                           "%.200s: no such file and no stored model of that name: run "
                                           "scripts/fetch-model %.200s, or give a path",
                                           text, text)
-                           : tr_error_set(err, TR_NO_INPUT, "%.300s: no such file: check the path of the model", text);
+                           : tr_error_set(err, TR_NO_INPUT,
+                                          "%.300s: no such file: the path or name of a model is wanted here", text);
     }
     if (!realpath(joined, found)) return tr_error_set(err, TR_NO_INPUT, "%.300s: %s", joined, strerror(errno));
     if (strlen(found) >= cap) return tr_error_set(err, TR_NO_INPUT, "%.300s...: path too long", found);

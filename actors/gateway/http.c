@@ -303,7 +303,7 @@ tr_status tr_http_open(const tr_http_config *config, tr_http **http_out, tr_erro
     tr_http *h = calloc(1, sizeof *h);
     if (!h) return tr_error_set(err, TR_UNAVAILABLE, "no memory for the HTTP server");
     h->config = *config;
-    lws_set_log_level(LLL_ERR | LLL_WARN, log_line);
+    lws_set_log_level(0, log_line); /* a failure here is one error, said below */
     struct lws_context_creation_info info = {.options =
                                                  LWS_SERVER_OPTION_EXPLICIT_VHOSTS |
                                                  LWS_SERVER_OPTION_DISABLE_IPV6 * (strchr(config->host, ':') == NULL),
@@ -325,9 +325,10 @@ tr_status tr_http_open(const tr_http_config *config, tr_http **http_out, tr_erro
     bool ok = h->vhost != NULL && lws_get_vhost_listen_port(h->vhost) > 0;
     if (!ok) {
         tr_http_close(&h);
-        return tr_error_set(err, TR_UNAVAILABLE, "cannot listen on %s port %u: it is taken, or not of this machine",
-                            config->host, config->port);
+        return tr_error_set(err, TR_UNAVAILABLE, "cannot listen on %s port %u: it is taken, or not of this machine%s",
+                            config->host, config->port, config->port < 1024 ? ", or below 1024 and not allowed" : "");
     }
+    lws_set_log_level(LLL_ERR | LLL_WARN, log_line);
     *http_out = h;
     return TR_OK;
 }

@@ -22,6 +22,7 @@ enum {
     QUEUE = 4096,           /* blocks that wait to be sent, at most */
     QUEUE_BYTES = 64 << 20, /* and their bytes */
     PIECE_BYTES = 4 << 20,  /* of a fetch, that must come within the time of a question */
+    STORING = 20,           /* times that time has a value that is sent, as long as no question waits for it */
     TOLD_MS = 50            /* the scheduler is told how it goes at most so often */
 };
 
@@ -57,6 +58,7 @@ typedef struct driver {
     uint32_t head, count;
     size_t queued_bytes;
     bool sending, full;       /* the first one is asked; the server has no room */
+    bool hurried;             /* a question waits for what is sent */
     tr_msg_store_state state; /* not told yet */
     uint64_t told_ns;
     bool told_up, tell;
@@ -182,7 +184,8 @@ static bool send_first(driver *d) {
     if (d->count == 0 || d->op != OP_NONE || tr_store_link_waiting(d->link) > 0) return false;
     const char *word[] = {"SET", o->name, (const char *)o->value};
     tr_store_link_ask(d->link, 3, word, (size_t[]){3, o->name_bytes, o->bytes});
-    tr_store_link_deadline(d->link, tr_clock_now_ns() + d->timeout_ns);
+    tr_store_link_deadline(d->link, tr_clock_now_ns() + STORING * d->timeout_ns);
+    d->hurried = false;
     return d->sending = true;
 }
 
@@ -320,6 +323,10 @@ static bool work(driver *d) {
         any = true;
     }
     const bool puts = d->job.type == TR_MSG_STORE_PUT;
+    if (d->pending && !puts && d->sending && !d->hurried) {
+        d->hurried = true;
+        tr_store_link_deadline(d->link, tr_clock_now_ns() + d->timeout_ns);
+    }
     if (d->pending && (puts || !d->sending)) {
         d->pending = false;
         any = true;

@@ -272,6 +272,19 @@ class Trouble(Store):
         s.kill(signal.SIGCONT)
         self.end(c)
 
+    def test_a_pause_while_storing(self):
+        """What is stored has more time than a question, as long as none waits. So short a prompt asks nothing."""
+        s = self.server()
+        c, a = self.company("llama", s.path, *FILLS, "--set", "kv.store_timeout_ms=500")
+        s.kill(signal.SIGSTOP)
+        self.addCleanup(s.kill, signal.SIGCONT)
+        a.ask(line(prompt(70, 60), max=5))
+        time.sleep(1)
+        s.kill(signal.SIGCONT)
+        figures = self.settled(c, "stored", 3)
+        self.assertEqual((figures["asked"], figures["failed"], figures["dropped"]), (0, 0, 0))
+        self.end(c)
+
     def test_the_server_is_full(self):
         s = self.server("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
         c, a = self.company("gemma3", s.path, *FILLS)

@@ -3,6 +3,7 @@ cannot be written."""
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import unittest
 
@@ -67,10 +68,29 @@ class Neighbours(Stranger):
         c.stop()
         self.start(home).stop()  # free again
 
+    def test_port_in_use(self):
+        """One line, also where the library that listens has more to say."""
+        home = self.home()
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            s.listen()
+            port = str(s.getsockname()[1])
+            self.fails(home.run("serve", GEMMA, *SMALL, "--port", port), 69, port, "taken")
+        home.wait_empty()
+
     def test_nobody_of_that_name(self):
         home = self.home()
         for words in (["status"], ["stop"], ["drain"]):
             self.fails(home.run(*words, "--name", "ghost"), 69, "ghost")
+
+
+class Quickstart(Stranger):
+    def test_words_without_quotes(self):
+        """Refused before anything is fetched or built."""
+        for words in (["Once", "upon"], ["-n", "5"], ["Once", "upon", "-n", "5"]):
+            run = subprocess.run([os.path.join(company.ROOT, "scripts", "quickstart"), *words], capture_output=True, text=True)
+            self.assertEqual((run.returncode, run.stdout, run.stderr.count("\n")), (64, "", 1), run.stderr)
+            self.assertIn("in quotes", run.stderr)
 
 
 class LeftBehind(Stranger):

@@ -273,6 +273,8 @@ static void test_where_models_are_looked_for(void **state) {
     setenv("XDG_CACHE_HOME", cache, 1);
     assert_int_equal(tr_topology_find_model("stored", "", found, sizeof found, &err), TR_NO_INPUT);
     assert_non_null(strstr(err.text, "scripts/fetch-model stored"));
+    assert_int_equal(tr_topology_find_model("Once upon a time", "", found, sizeof found, &err), TR_NO_INPUT);
+    assert_non_null(strstr(err.text, "a model is wanted here")); /* the prompt came first */
     char command[512];
     snprintf(command, sizeof command, "mkdir -p %s/troupe/models && touch %s/troupe/models/stored.gguf", cache, cache);
     assert_int_equal(system(command), 0);
