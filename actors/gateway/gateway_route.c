@@ -214,8 +214,9 @@ void tr_gateway_on_request(void *gateway, const tr_http_request *r) {
     if (r->refused)
         tr_openai_refuse(&why, r->refused, "", "",
                          r->refused == 413   ? "the body is too long"
-                         : r->refused == 411 ? "Content-Length is missing"
-                                             : "the request's head is not understood");
+                         : r->refused == 408 ? "the body came too slowly"
+                         : r->refused == 503 ? "no memory for the body"
+                                             : "head or body of the request are not understood");
     else if (!(found && found->open) && !authorized(g, r))
         tr_openai_refuse(&why, 401, "", "invalid_api_key", "Authorization: Bearer with a key of this server is wanted");
     else if (!found)
