@@ -16,7 +16,7 @@ static bool on_level(const tr_scheduler *s, uint32_t slot, uint32_t level) { ret
 
 static bool prefill_ready(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    return (q->unsettled & 1u << component_of(s, PREFILL)) == 0 && q->issued < q->prefill_end &&
+    return (q->unsettled & 1u << component_of(s, PREFILL)) == 0 && !q->stopped && q->issued < q->prefill_end &&
            !tr_keep_restoring(s, slot) && q->fetch == TR_STORED_NO;
 }
 
@@ -24,17 +24,18 @@ static bool decode_ready(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
     uint32_t done = load(&e->kv_decoded);
-    return decoding(s, slot) && settled(q) && q->steps == 0 && done < q->decode_end && load(&e->n_tokens) > done;
+    return decoding(s, slot) && settled(q) && !q->stopped && q->steps == 0 && done < q->promised &&
+           load(&e->n_tokens) > done;
 }
 
 /* Span of the flight that this sequence can go on from before the token that it samples is known, or NULL. */
 static const tr_msg_span *followed(const tr_scheduler *s, const tr_flight *source, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    if (source == NULL || q->state != SEQUENCE_RUNNING || q->steps != 1 || !settled(q)) return NULL;
+    if (source == NULL || q->state != SEQUENCE_RUNNING || q->stopped || q->steps != 1 || !settled(q)) return NULL;
     for (uint32_t i = 0; i < source->n_spans; i++) {
         const tr_msg_span *span = &source->spans[i];
         if (span->slot == slot)
-            return (span->flags & SPAN_SAMPLE) && span->pos0 + span->rows < q->decode_end ? span : NULL;
+            return (span->flags & SPAN_SAMPLE) && span->pos0 + span->rows < q->promised ? span : NULL;
     }
     return NULL;
 }
@@ -123,7 +124,7 @@ static void add_decode(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t mo
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
     uint32_t pos = load(&e->kv_decoded), known = load(&e->n_tokens) - pos;
-    uint32_t rows = min_u32(min_u32(known, q->decode_end - pos), min_u32(s->config.chunk, most_rows - f->n_rows));
+    uint32_t rows = min_u32(min_u32(known, q->promised - pos), min_u32(s->config.chunk, most_rows - f->n_rows));
     tr_progress_tidy(s, slot);
     if (rows == 0 || !hold_pages(s, slot, DECODE, pos, pos + rows)) return;
     f->n_copies += tr_sample_copies(s, slot, f->copies + f->n_copies);

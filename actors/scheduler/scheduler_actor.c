@@ -55,6 +55,7 @@ static void fill_config(tr_runtime *rt, tr_scheduler_config *config) {
                                     .one_path = c->one_path,
                                     .prefix_key = c->prefix_key,
                                     .watermark = c->watermark,
+                                    .promise_tok = c->promise_tok,
                                     .context = c->context,
                                     .vocab = c->vocab,
                                     .n_eos = c->n_eos,

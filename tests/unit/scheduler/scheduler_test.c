@@ -74,6 +74,7 @@ static void create(bool unified, bool exclusive, uint32_t pages0) {
                                    .max_rows = 40,
                                    .max_batch = 4,
                                    .max_waiting = 3,
+                                   .promise_tok = TR_SCHEDULER_PROMISE_ALL,
                                    .one_pool = unified,
                                    .context = CONTEXT,
                                    .vocab = 100,
