@@ -250,6 +250,7 @@ void tr_gateway_ask(tr_gateway *g, const tr_http_request *r, tr_openai_kind kind
         ok = tr_openai_refuse(&refusal, 404, "model", "model_not_found", "the model '%.200s' is not here; '%.200s' is",
                               q.model, g->rt->company->model_name);
     if (ok) ok = in_vocabulary(g, &q, &refusal);
+    if (ok && tr_gateway_draining(g)) ok = tr_openai_refuse(&refusal, 503, "", "", "the company is ending");
     if (ok && !g->client) ok = tr_openai_refuse(&refusal, 503, "", "", "the company is not ready yet");
     if (ok && !(x = new_exchange(g, r, &q, prompts_of(&q))))
         ok = tr_openai_refuse(&refusal, 429, "", "", "%d requests are open already; try again later",
