@@ -21,6 +21,7 @@ void tr_journal_init(tr_journal *j, uint32_t n_slots, uint32_t context) {
     j->n_slots = n_slots;
     j->context = context;
     j->entry_bytes = bytes;
+    for (uint32_t p = 0; p < 2; p++) atomic_init(&j->waits[p], TR_LEDGER_STARVATION);
 }
 
 bool tr_journal_edits(const tr_journal_entry *e, uint32_t position) {

@@ -4,12 +4,13 @@
  * scheduler alone; for every change the parts first, then the word that makes them count (state, n_tokens, kv_*) with
  * release order. Readers (frontend, status; a last stage: tokens and what edits the logits) load that word with
  * acquire. A writer that dies in between leaves the old truth. Invariants: I1 kv_* never exceed what was computed and
- * confirmed, and fall only with a preemption (evictions odd: to 0, and the pages are given back); I2 tokens[0..n_tokens)
- * never change once published; I3 an entry is FREE only when no page and no step of it is left; I4 n samples of one
- * prompt are n entries, accepted together: the rid of each is rid + sample.
+ * confirmed, and fall only with a preemption (evictions odd: to 0, and the pages are given back); I2
+ * tokens[0..n_tokens) never change once published; I3 an entry is FREE only when no page and no step of it is left; I4
+ * n samples of one prompt are n entries, accepted together: the rid of each is rid + sample.
  */
 #ifndef TR_JOURNAL_H
 #define TR_JOURNAL_H
+#include "base/ledger.h"
 #include "base/status.h"
 #include "transport/schema.h"
 
@@ -95,6 +96,7 @@ typedef struct tr_journal {
     /* Pages of each pool that are held although their request has ended, or whose content nobody knows: until what
      * could still touch them is confirmed. A page of several such sequences counts for each. */
     _Atomic uint32_t quarantined[2];
+    _Atomic uint32_t waits[2]; /* by pipeline: tr_ledger_kind that the waiting of its stages counts as */
     _Atomic uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests, tokens; since the start */
     _Atomic uint64_t preemptions, preempted_tokens; /* positions that are computed again, or that prefixes still hold */
     tr_journal_store store;

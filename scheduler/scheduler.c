@@ -299,6 +299,7 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     tr_batcher_pump(s, fx);
     flush_outputs(s, fx);
     tell_pools(s);
+    tr_waits_tell(s);
     if (s->more || deadline != UINT64_MAX) {
         tr_effect *e = &fx->item[fx->n++];
         memset(e, 0, sizeof *e);

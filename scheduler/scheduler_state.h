@@ -2,7 +2,7 @@
  * scheduler.c   init, dispatch of events, output, stats      intake.c    SUBMIT, CANCEL, RELEASE, admission
  * batcher.c     what runs next: chunks and decode batches    progress.c  STEP_DONE, RESHARD_DONE, end of a request
  * pace.c        how long a step may be, what steps took      order.c     who comes first
- * keep.c        sequences to files and back
+ * keep.c        sequences to files and back                waits.c     why stages have nothing to do
  * handoff.c     RESHARD jobs, by the table of transfer.h     recovery.c  peers, resets, poison, own restart
  * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known; stored.c: those of a store
  * preempt.c     promises that grow while a sequence decodes, and who gives way when there is nothing left to promise
@@ -84,9 +84,9 @@ typedef struct tr_component {
     uint32_t epoch;
     uint64_t next_id; /* of a step or job in this epoch */
     uint32_t in_flight;
-    bool drains;        /* filled; nothing more before it is empty */
-    uint64_t done_ns;   /* when its last step was confirmed */
-    bool counted_death; /* it went down while running by a death that counts */
+    bool drains;              /* filled; nothing more before it is empty */
+    uint64_t done_ns, dry_ns; /* when its last step was confirmed, when nothing was in flight last */
+    bool counted_death;       /* it went down while running by a death that counts */
 } tr_component;
 
 typedef struct tr_flight { /* a STEP that is out */

@@ -85,7 +85,7 @@ static bool tokens(const tr_step *c) {
     for (uint32_t i = 0; i < f->step->n_draws; i++) f->best[c->id * f->config.max_spans + i] = TR_SAMPLER_NONE;
     tr_step_work work =
         tr_step_work_begin(c, tr_step_index_last(c, TR_FORWARD_HEAD), f->n_vocab / TR_OPS_BLOCK_N, f->head->k);
-    work.chunk = TR_FORWARD_HEAD_IDS / TR_OPS_BLOCK_N;
+    work.chunk = TR_FORWARD_HEAD_IDS / TR_OPS_BLOCK_N, work.halving = false;
     while (tr_step_work_next(c, &work))
         for (uint32_t b = work.begin; b < work.end; b += work.chunk)
             scan_blocks(c, b, work.end - b < work.chunk ? work.end - b : work.chunk);
@@ -110,13 +110,15 @@ static bool screen(const tr_step *c) {
     if (!tr_step_meet(c)) return false;
     tr_step_work work =
         tr_step_work_begin(c, tr_step_index_last(c, TR_FORWARD_HEAD), f->n_vocab / TR_OPS_BLOCK_N, f->head->k);
-    work.chunk = TR_SCREEN_IDS / TR_OPS_BLOCK_N;
+    work.chunk = tr_screen_ids(n) / TR_OPS_BLOCK_N, work.halving = false;
     tr_screen_begin(&c->w->screen, &f->screen);
     while (tr_step_work_next(c, &work))
         tr_screen_bounds(&c->w->screen, &f->screen, work.begin, work.end - work.begin, f->model->vocab);
     if (!tr_step_meet(c)) return false;
     for (uint32_t i = 0; i < f->step->n_draws; i++)
-        f->best[c->id * f->config.max_spans + i] = tr_screen_scan(&c->w->screen, &f->screen, i);
+        for (uint32_t k = 0; k < workers; k++) /* the own list first */
+            f->best[c->id * f->config.max_spans + i] =
+                tr_screen_scan(&c->w->screen, &f->worker[(local + k) % workers].screen, &f->screen, i);
     return tr_step_meet(c);
 }
 

@@ -278,7 +278,13 @@
     F(u64, progress, 0, "")                                                                                            \
     F(u64, kernel_ns, 0, "")                                                                                           \
     F(u64, step_ns, 0, "")                                                                                             \
-    F(u64, rss, 0, "bytes")
+    F(u64, rss, 0, "bytes")                                                                                            \
+    F(u64, compute_ns, 0, "time of a stage by kind: its ledger")                                                       \
+    F(u64, communication_ns, 0, "")                                                                                    \
+    F(u64, fill_drain_ns, 0, "")                                                                                       \
+    F(u64, imbalance_ns, 0, "")                                                                                        \
+    F(u64, starvation_ns, 0, "")                                                                                       \
+    F(u64, kv_wait_ns, 0, "")
 #define TR_FIELDS_NODE_TABLE(F)                                                                                        \
     F(u32, pool, 1, "")                                                                                                \
     F(u32, slot, 0, "")                                                                                                \

@@ -41,7 +41,20 @@ typedef struct driver {
     uint32_t layers_told; /* of the step that runs */
     tr_stage_core *core;
     tr_effects effects;
+    const tr_journal *journal; /* waits; NULL on other hosts than the scheduler's */
 } driver;
+
+static tr_ledger *ledger_of(driver *d) { return &d->rt->block->ledger; }
+
+/* The scheduler's word. It may be older than the STEP that waits here. */
+static tr_ledger_kind kind_of_waiting(driver *d) {
+    const uint32_t word = d->journal ? atomic_load_explicit(&d->journal->waits[d->me->pipeline], memory_order_relaxed)
+                                     : TR_LEDGER_STARVATION;
+    tr_stage_core_stats stats;
+    tr_stage_core_get_stats(d->core, &stats);
+    const bool dry = word == TR_LEDGER_STARVATION || word == TR_LEDGER_KV_WAIT;
+    return dry && stats.queued > 0 ? TR_LEDGER_FILL_DRAIN : (tr_ledger_kind)word;
+}
 
 /* The ring holds more than can be in flight; what is lost with a dead stage is sampled again after the reset. */
 static void feed(driver *d) {
@@ -276,7 +289,9 @@ static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_er
                             .copies = m->copies.data,
                             .n_copies = m->copies.len};
     tr_forward_output output = {.sampled = d->sampled};
+    tr_ledger_turn(ledger_of(d), TR_LEDGER_COMPUTE);
     tr_status status = tr_forward_run(forward, &batch, x, &output);
+    tr_ledger_turn(ledger_of(d), TR_LEDGER_COMMUNICATION);
     done->as.computed.aborted = status == TR_PEER;
     if (done->as.computed.aborted) return TR_OK;
     if (status != TR_OK) return tr_error_set(err, status, "step %" PRIu64 " was refused by the forward pass", m->step);
@@ -377,9 +392,11 @@ tr_status tr_stage_run(tr_runtime *rt, tr_error *err) {
     if (!d) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %s", rt->me->name);
     d->rt = rt;
     d->me = rt->me;
+    d->journal = rt->segment[TR_SEGMENT_JOURNAL];
     tr_status status = open_stage(d, err);
     if (status == TR_OK) {
         on_event(d, &(tr_event){.kind = TR_EVENT_START, .from = TR_NOBODY, .now_ns = tr_clock_now_ns()});
+        tr_ledger_turn(ledger_of(d), TR_LEDGER_COMMUNICATION);
         tr_runtime_ready(rt);
         while (!tr_runtime_stopping(rt)) {
             uint32_t seen = tr_bell_read(&rt->block->bell);
@@ -389,8 +406,11 @@ tr_status tr_stage_run(tr_runtime *rt, tr_error *err) {
             if (d->pending) {
                 compute(d);
                 tr_team_settle(d->passes.team); /* the answer is out */
-            } else if (!any)
+            } else if (!any) {
+                tr_ledger_turn(ledger_of(d), kind_of_waiting(d));
                 tr_runtime_wait(rt, seen, UINT64_MAX, NULL);
+                tr_ledger_turn(ledger_of(d), TR_LEDGER_COMMUNICATION);
+            }
         }
     }
     close_stage(d);
