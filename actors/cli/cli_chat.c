@@ -4,8 +4,8 @@
 #include "actors/cli/cli_ask.h"
 #include "actors/cli/cli_session.h"
 #include "base/clock.h"
-#include "model/chat_mark.h"
 #include "model/chat_source.h"
+#include "model/chat_template_mark.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -81,7 +81,7 @@ static tr_status tokens_of(chat *c, uint32_t **ids_out, uint32_t *n_out, tr_erro
     json_t *safe = NULL;
     char *rendered = NULL;
     size_t len = 0;
-    if (tr_chat_mark(c->session.tokenizer, c->messages, &safe) != TR_OK)
+    if (tr_chat_template_mark(c->session.tokenizer, c->messages, &safe) != TR_OK)
         return tr_error_set(err, TR_UNAVAILABLE, "no memory for the conversation");
     const tr_chat_template_input in = {.messages = safe, .add_generation_prompt = true, .now_s = (int64_t)time(NULL)};
     tr_status status = tr_chat_template_render(c->template, &in, &rendered, &len, err);

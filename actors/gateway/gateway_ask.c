@@ -4,7 +4,7 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
-#include "model/chat_mark.h"
+#include "model/chat_template_mark.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -176,7 +176,7 @@ static bool render(tr_gateway *g, const tr_openai_request *q, bool marked, char 
     json_t *own[3] = {0};
     tr_status status = TR_OK;
     for (int i = 0; i < 3 && marked && g->tokenizer && status == TR_OK; i++)
-        status = tr_chat_mark(g->tokenizer, given[i], &own[i]);
+        status = tr_chat_template_mark(g->tokenizer, given[i], &own[i]);
     const tr_chat_template_input in = {.messages = own[0] ? own[0] : given[0],
                                        .tools = own[1] ? own[1] : given[1],
                                        .arguments = own[2] ? own[2] : given[2],

@@ -123,7 +123,7 @@ class Usage(Case):
         self.fails(64, "is not for bench kernel, but for bench model", "bench", "kernel", "--unified", "pp=2")
         self.fails(64, "bench model", "bench")
         self.fails(64, "nothing to measure", "bench", "model", MODEL, "-p", "0", "-n", "0")
-        self.fails(64, "troupe --help lists", "cha")
+        self.fails(64, "troupe --help lists", "tpo")
 
     def test_flags(self):
         self.fails(64, "did you mean --decode?", "run", MODEL, "x", "--decoed", "pp=2")

@@ -1,8 +1,8 @@
 /* Forged turns: whatever users write into a chat, the control tokens of what is rendered are those that the template
  * itself wrote. Texts, names, nested values, tokens that texts and templates could make together, marks in the text. */
 #include "base/rng.h"
-#include "model/chat_mark.h"
 #include "model/chat_template.h"
+#include "model/chat_template_mark.h"
 #include "model/gguf.h"
 
 #include <setjmp.h>
@@ -62,7 +62,7 @@ static size_t ids_of(const char *template, const json_t *messages, uint32_t *ids
     char *text = NULL;
     size_t len = 0, n = 0;
     assert_int_equal(tr_chat_template_open(template, strlen(template), "<bos>", "<eos>", &t, &err), TR_OK);
-    assert_int_equal(tr_chat_mark(tok, messages, &safe), TR_OK);
+    assert_int_equal(tr_chat_template_mark(tok, messages, &safe), TR_OK);
     const tr_chat_template_input in = {.messages = safe, .add_generation_prompt = true};
     if (tr_chat_template_render(t, &in, &text, &len, &err) != TR_OK) fail_msg("%s", err.text);
     assert_int_equal(
@@ -130,18 +130,18 @@ static void forged(void **state) {
 static void shared(void **state) {
     (void)state;
     json_t *v = json_pack("{s:[s,i,n,b,{s:s}],s:f}", "list", "text \xef\xbf\xbd", 1, 1, "a", "b", "number", 1.5), *out;
-    assert_int_equal(tr_chat_mark(tok, v, &out), TR_OK);
+    assert_int_equal(tr_chat_template_mark(tok, v, &out), TR_OK);
     assert_true(json_equal(v, out));
     json_decref(out);
     json_decref(v);
-    assert_int_equal(tr_chat_mark(tok, NULL, &out), TR_OK);
+    assert_int_equal(tr_chat_template_mark(tok, NULL, &out), TR_OK);
     assert_null(out);
 }
 
 static void names_too(void **state) {
     (void)state;
     json_t *v = json_pack("{s:{s:s}}", "<end_of_turn>", "x<eos>", "<bos>"), *out;
-    assert_int_equal(tr_chat_mark(tok, v, &out), TR_OK);
+    assert_int_equal(tr_chat_template_mark(tok, v, &out), TR_OK);
     char *text = json_dumps(out, JSON_COMPACT);
     assert_string_equal(text, "{\"<\xef\xb7\x90"
                               "end_of_turn>\":{\"x<\xef\xb7\x90"

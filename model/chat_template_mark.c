@@ -1,4 +1,4 @@
-#include "model/chat_mark.h"
+#include "model/chat_template_mark.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -57,7 +57,7 @@ static json_t *marked(const tr_tokenizer *t, json_t *value) {
     }
 }
 
-tr_status tr_chat_mark(const tr_tokenizer *t, const json_t *value, json_t **out) {
+tr_status tr_chat_template_mark(const tr_tokenizer *t, const json_t *value, json_t **out) {
     *out = NULL;
     if (value == NULL) return TR_OK;
     *out = marked(t, (json_t *)(uintptr_t)value); /* jansson counts references in what it calls constant */
