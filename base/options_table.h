@@ -22,16 +22,18 @@
     X(SIMULATE, simulate, 1, "MODEL --costs FILE | -f TOPOLOGY --costs FILE",                                          \
       "a company under load by given costs, start nothing")                                                            \
     X(DOCTOR, doctor, 1, "", "what this machine offers and refuses, size of the cache")                                \
-    X(CHAT, chat, 0, "", "talk to a running company")                                                                  \
+    X(CHAT, chat, 1, "MODEL | -f TOPOLOGY", "a conversation in the terminal, by the model's chat template")            \
     X(TOP, top, 0, "", "watch a running company")                                                                      \
     X(TRACE, trace, 0, "", "trace of a running company")
 
-#define TR_CMD_COMPANY (TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_PLAN | TR_CMD_EVAL | TR_CMD_BENCH | TR_CMD_SIMULATE)
-#define TR_CMD_MODEL   (TR_CMD_COMPANY | TR_CMD_CALIBRATE)
-#define TR_CMD_LOAD    (TR_CMD_BENCH | TR_CMD_SIMULATE | TR_CMD_PLAN)
-#define TR_CMD_TEXT    (TR_CMD_EVAL | TR_CMD_TOKENIZE | TR_CMD_CALIBRATE)
-#define TR_CMD_ASK     (TR_CMD_RUN | TR_CMD_GENERATE)
-#define TR_CMD_REMOTE  (TR_CMD_GENERATE | TR_CMD_STATUS | TR_CMD_DRAIN | TR_CMD_STOP)
+#define TR_CMD_COMPANY                                                                                                 \
+    (TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_PLAN | TR_CMD_EVAL | TR_CMD_BENCH | TR_CMD_SIMULATE | TR_CMD_CHAT)
+#define TR_CMD_MODEL  (TR_CMD_COMPANY | TR_CMD_CALIBRATE)
+#define TR_CMD_LOAD   (TR_CMD_BENCH | TR_CMD_SIMULATE | TR_CMD_PLAN)
+#define TR_CMD_TEXT   (TR_CMD_EVAL | TR_CMD_TOKENIZE | TR_CMD_CALIBRATE)
+#define TR_CMD_ASK    (TR_CMD_RUN | TR_CMD_GENERATE)
+#define TR_CMD_TALK   (TR_CMD_ASK | TR_CMD_CHAT)
+#define TR_CMD_REMOTE (TR_CMD_GENERATE | TR_CMD_STATUS | TR_CMD_DRAIN | TR_CMD_STOP)
 
 #define TR_DTYPES "bf16|int8|int8a16|native|int4|nf4;fp16"
 /* kernels/kv_page.h has the same names (topology.c looks them up). */
@@ -155,32 +157,35 @@
     X(METRICS, "server.metrics", "", 0, TEXT, 0, 0, 0, "", "", "on|off", 0, "HTTP: not available yet")                 \
     X(HOSTS, "hosts", "", 0, TEXT, 0, 0, 0, "", "", "NAME@ADDRESS:PORT,NAME,...", 0,                                   \
       "hosts of the company; the first is the head, which listens at that address for the others")                     \
-    X(PREDICT, "", "--predict", 'n', U32, 1, 131072, 0, "256", "", "N", TR_CMD_ASK, "tokens to generate at most")      \
-    X(TEMP, "", "--temp", 0, F64, 0, 100, 0, "0", "", "T", TR_CMD_ASK, "temperature; 0 is greedy")                     \
-    X(TOP_K, "", "--top-k", 0, U32, 0, 2097152, 0, "0", "", "K", TR_CMD_ASK, "draw among the K likeliest; 0: off")     \
-    X(TOP_P, "", "--top-p", 0, F64, 0, 1, 0, "1", "", "P", TR_CMD_ASK, "draw among the likeliest of mass P; 1: off")   \
-    X(MIN_P, "", "--min-p", 0, F64, 0, 1, 0, "0", "", "P", TR_CMD_ASK,                                                 \
+    X(PREDICT, "", "--predict", 'n', U32, 1, 131072, 0, "256", "", "N", TR_CMD_TALK, "tokens to generate at most")     \
+    X(TEMP, "", "--temp", 0, F64, 0, 100, 0, "0", "", "T", TR_CMD_TALK, "temperature; 0 is greedy")                    \
+    X(TOP_K, "", "--top-k", 0, U32, 0, 2097152, 0, "0", "", "K", TR_CMD_TALK, "draw among the K likeliest; 0: off")    \
+    X(TOP_P, "", "--top-p", 0, F64, 0, 1, 0, "1", "", "P", TR_CMD_TALK, "draw among the likeliest of mass P; 1: off")  \
+    X(MIN_P, "", "--min-p", 0, F64, 0, 1, 0, "0", "", "P", TR_CMD_TALK,                                                \
       "draw among tokens at least P times as likely as the likeliest; 0: off")                                         \
-    X(PRESENCE, "", "--presence-penalty", 0, F64, 0, 2, 0, "0", "", "X", TR_CMD_ASK,                                   \
+    X(PRESENCE, "", "--presence-penalty", 0, F64, 0, 2, 0, "0", "", "X", TR_CMD_TALK,                                  \
       "off the logits of tokens that were generated")                                                                  \
-    X(FREQUENCY, "", "--frequency-penalty", 0, F64, 0, 2, 0, "0", "", "X", TR_CMD_ASK,                                 \
+    X(FREQUENCY, "", "--frequency-penalty", 0, F64, 0, 2, 0, "0", "", "X", TR_CMD_TALK,                                \
       "off the logits of tokens, for each time that they were generated")                                              \
-    X(REPETITION, "", "--repetition-penalty", 0, F64, 0, 100, 0, "1", "", "X", TR_CMD_ASK,                             \
+    X(REPETITION, "", "--repetition-penalty", 0, F64, 0, 100, 0, "1", "", "X", TR_CMD_TALK,                            \
       "logits of tokens of prompt and output are divided by it; 1: off")                                               \
-    X(MIN_TOKENS, "", "--min-tokens", 0, U32, 0, 131072, 0, "0", "", "N", TR_CMD_ASK, "no end before so many tokens")  \
-    X(SEED, "", "--seed", 0, U64, 0, 0, 0, "0", "", "N", TR_CMD_ASK | TR_CMD_LOAD, "key of the draws")                 \
+    X(MIN_TOKENS, "", "--min-tokens", 0, U32, 0, 131072, 0, "0", "", "N", TR_CMD_TALK, "no end before so many tokens") \
+    X(SEED, "", "--seed", 0, U64, 0, 0, 0, "0", "", "N", TR_CMD_TALK | TR_CMD_LOAD, "key of the draws")                \
     X(SAMPLES, "", "--samples", 0, U32, 1, 16, 0, "1", "", "N", TR_CMD_ASK,                                            \
       "samples of the prompt, one text after the other; see --temp and --seed")                                        \
-    X(STOP_TEXT, "", "--stop", 0, TEXT, 0, 0, 0, "", "", "TEXT", TR_CMD_ASK, "end the output here (repeatable)")       \
-    X(IGNORE_EOS, "", "--ignore-eos", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK, "go on past the end token")            \
+    X(STOP_TEXT, "", "--stop", 0, TEXT, 0, 0, 0, "", "", "TEXT", TR_CMD_TALK, "end the output here (repeatable)")      \
+    X(IGNORE_EOS, "", "--ignore-eos", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_TALK, "go on past the end token")           \
+    X(CHAT, "", "--chat", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_RUN, "a conversation, as troupe chat")                  \
+    X(SYSTEM, "", "--system", 0, TEXT, 0, 0, 0, "", "", "TEXT", TR_CMD_RUN | TR_CMD_CHAT,                              \
+      "what the system says first")                                                                                    \
     X(SAVE, "", "--save", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_ASK, "save the sequence and its KV at the end")     \
     X(RESTORE, "", "--restore", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_ASK, "go on where a saved sequence ended")    \
-    X(QUIET, "", "--quiet", 'q', FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK, "no table on stderr")                          \
+    X(QUIET, "", "--quiet", 'q', FLAG, 0, 0, 0, "", "", "", TR_CMD_TALK, "no table on stderr")                         \
     X(NO_BOS, "", "--no-bos", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK | TR_CMD_TEXT, "leave out the begin token")     \
     X(SPECIAL, "", "--special", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_ASK | TR_CMD_TEXT,                                \
       "special tokens written in the text become tokens")                                                              \
     X(NAME, "", "--name", 0, TEXT, 0, 0, 0, "", "", "NAME",                                                            \
-      TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_EVAL | TR_CMD_BENCH | TR_CMD_REMOTE,                                          \
+      TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_CHAT | TR_CMD_EVAL | TR_CMD_BENCH | TR_CMD_REMOTE,                            \
       "name of the company; default: default, for run, eval and bench run-PID")                                        \
     X(CONNECT, "", "--connect", 0, TEXT, 0, 0, 0, "", "", "ENDPOINT", TR_CMD_REMOTE,                                   \
       "endpoint of the company, instead of --name")                                                                    \

@@ -12,6 +12,7 @@
 
 typedef int (*tr_cli_command)(tr_options *options);
 int tr_cli_run(tr_options *options);
+int tr_cli_chat(tr_options *options);
 int tr_cli_serve(tr_options *options);
 int tr_cli_generate(tr_options *options);
 int tr_cli_plan(tr_options *options);
@@ -37,6 +38,9 @@ __attribute__((format(printf, 1, 2))) void tr_cli_say(const char *fmt, ...); /* 
 void tr_cli_catch_signals(void);
 /* 0, or the first signal that came. Waiting calls return early. */
 int tr_cli_signalled(void);
+/* An interrupt (SIGINT) that came is forgotten, so that the next one counts as the first; false: none came, or another
+ * signal. */
+bool tr_cli_interrupt_take(void);
 /* ---- input (cli_input.c) ---- */
 
 typedef struct tr_cli_text {

@@ -105,6 +105,7 @@ int tr_cli_run(tr_options *o) {
     static tr_cli_session session;
     static tr_cli_saved saved;
     tr_error err = {0};
+    if (tr_options_flag(o, TR_OPTION_CHAT)) return tr_cli_chat(o);
     tr_status status = run(&session, o, &saved, &err);
     tr_cli_saved_fini(&saved);
     tr_cli_session_fini(&session);

@@ -33,6 +33,12 @@ void tr_cli_catch_signals(void) {
 
 int tr_cli_signalled(void) { return first; }
 
+bool tr_cli_interrupt_take(void) {
+    if (first != SIGINT) return false;
+    first = 0;
+    return true;
+}
+
 void tr_cli_interrupt_now(bool on, const tr_cli_home *home) {
     if (on && home && home->held) {
         snprintf(folder_path, sizeof folder_path, "%s", home->path);

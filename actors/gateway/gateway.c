@@ -16,6 +16,7 @@ enum {
     UNSENT_MAX = 4 << 20,
     CONNECTIONS_MAX = 1024,
     IDLE_S = 60,
+    BODY_S = 120,
     SERVICE_MS = 50, /* at most: requests, answers of the company and leavers end the wait */
     CONNECT_MS = 2000,
     LOST_MS = 30000
@@ -69,6 +70,7 @@ static tr_status open_gateway(tr_gateway *g, tr_error *err) {
                                    .unsent_max = UNSENT_MAX,
                                    .connections_max = CONNECTIONS_MAX,
                                    .idle_s = IDLE_S,
+                                   .body_s = BODY_S,
                                    .self = g,
                                    .request = tr_gateway_on_request,
                                    .gone = tr_gateway_on_gone};

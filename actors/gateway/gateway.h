@@ -60,6 +60,7 @@ typedef struct tr_gateway {
 
 /* gateway_route.c: finds who answers, and answers what needs no model. */
 void tr_gateway_on_request(void *gateway, const tr_http_request *r);
+bool tr_gateway_draining(const tr_gateway *g); /* nothing new is taken */
 void tr_gateway_refuse(tr_gateway *g, tr_http_id id, const char *request_id, const tr_openai_refusal *why);
 void tr_gateway_reply_json(tr_gateway *g, tr_http_id id, const char *request_id, json_t *root); /* takes root */
 /* gateway_ask.c: from the request's JSON to requests of the company. */

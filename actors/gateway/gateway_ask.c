@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/rng.h"
+#include "model/chat_template_mark.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -163,20 +164,28 @@ static bool completion(tr_gateway *g, tr_gateway_exchange *x, tr_openai_request 
     return true;
 }
 
-/* The caller frees the text. */
-static bool render(tr_gateway *g, const tr_openai_request *q, char **text_out, size_t *len_out,
+/* The caller frees the text. marked: what users wrote cannot become control tokens, and the text is to be tokenized
+ * with its marks; else it is for people. */
+static bool render(tr_gateway *g, const tr_openai_request *q, bool marked, char **text_out, size_t *len_out,
                    tr_openai_refusal *refusal) {
     tr_error err = {0};
     if (!g->chat)
         return tr_openai_refuse(refusal, 400, "messages", "unsupported_value",
                                 "this model has no chat template: use /v1/completions");
-    const tr_chat_template_input in = {.messages = q->messages,
-                                       .tools = q->tools,
-                                       .arguments = q->template_arguments,
+    const json_t *given[3] = {q->messages, q->tools, q->template_arguments};
+    json_t *own[3] = {0};
+    tr_status status = TR_OK;
+    for (int i = 0; i < 3 && marked && g->tokenizer && status == TR_OK; i++)
+        status = tr_chat_template_mark(g->tokenizer, given[i], &own[i]);
+    const tr_chat_template_input in = {.messages = own[0] ? own[0] : given[0],
+                                       .tools = own[1] ? own[1] : given[1],
+                                       .arguments = own[2] ? own[2] : given[2],
                                        .add_generation_prompt = q->add_generation_prompt,
                                        .now_s = (int64_t)time(NULL)};
-    return tr_chat_template_render(g->chat, &in, text_out, len_out, &err) == TR_OK ||
-           tr_openai_refuse(refusal, 400, "messages", "", "%s", err.text);
+    if (status == TR_OK) status = tr_chat_template_render(g->chat, &in, text_out, len_out, &err);
+    for (int i = 0; i < 3; i++) json_decref(own[i]);
+    if (status == TR_SYSTEM) return tr_openai_refuse(refusal, 500, "", "", "no memory for the conversation");
+    return status == TR_OK || tr_openai_refuse(refusal, 400, "messages", "", "%s", err.text);
 }
 
 void tr_gateway_apply_template(tr_gateway *g, const tr_http_request *r) {
@@ -184,7 +193,8 @@ void tr_gateway_apply_template(tr_gateway *g, const tr_http_request *r) {
     tr_openai_refusal refusal;
     char *text = NULL;
     size_t len = 0;
-    if (tr_openai_parse(TR_OPENAI_CHAT, r->body, r->body_len, &q, &refusal) && render(g, &q, &text, &len, &refusal))
+    if (tr_openai_parse(TR_OPENAI_CHAT, r->body, r->body_len, &q, &refusal) &&
+        render(g, &q, false, &text, &len, &refusal))
         tr_gateway_reply_json(g, r->id, r->request_id, json_pack("{s:s%}", "prompt", text, len));
     else
         tr_gateway_refuse(g, r->id, r->request_id, &refusal);
@@ -195,10 +205,10 @@ void tr_gateway_apply_template(tr_gateway *g, const tr_http_request *r) {
 static bool chat(tr_gateway *g, tr_gateway_exchange *x, tr_openai_request *q, tr_openai_refusal *refusal) {
     char *text = NULL;
     size_t len = 0;
-    if (!render(g, q, &text, &len, refusal)) return false;
+    if (!render(g, q, true, &text, &len, refusal)) return false;
     tr_client_params p = q->params;
     p.prompt = text, p.prompt_len = len;
-    p.parse_special = p.no_bos = true; /* the template writes all special tokens, the first one included */
+    p.parse_special = p.no_bos = p.marked = true; /* the template writes all special tokens, the first one included */
     if (!q->has_max_tokens) p.max_tokens = g->rt->company->context;
     bool ok = add_prompt(g, x, 0, &p, NULL, refusal);
     free(text);
@@ -240,6 +250,7 @@ void tr_gateway_ask(tr_gateway *g, const tr_http_request *r, tr_openai_kind kind
         ok = tr_openai_refuse(&refusal, 404, "model", "model_not_found", "the model '%.200s' is not here; '%.200s' is",
                               q.model, g->rt->company->model_name);
     if (ok) ok = in_vocabulary(g, &q, &refusal);
+    if (ok && tr_gateway_draining(g)) ok = tr_openai_refuse(&refusal, 503, "", "", "the company is ending");
     if (ok && !g->client) ok = tr_openai_refuse(&refusal, 503, "", "", "the company is not ready yet");
     if (ok && !(x = new_exchange(g, r, &q, prompts_of(&q))))
         ok = tr_openai_refuse(&refusal, 429, "", "", "%d requests are open already; try again later",

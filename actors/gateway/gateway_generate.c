@@ -158,7 +158,8 @@ bool tr_gateway_keep(tr_gateway_choice *c, const char *text, size_t len) {
 
 static void on_error(tr_gateway *g, tr_gateway_exchange *x, tr_gateway_choice *c, const tr_client_event *e) {
     tr_openai_refusal why;
-    const int status = e->code == 64 || e->code == 65 ? 400 : e->code == 69 ? 429 : e->code == 75 ? 504 : 500;
+    const int full = tr_gateway_draining(g) ? 503 : 429;
+    const int status = e->code == 64 || e->code == 65 ? 400 : e->code == 69 ? full : e->code == 75 ? 504 : 500;
     tr_openai_refuse(&why, status, "", strstr(e->error, "the context") ? "context_length_exceeded" : "", "%s",
                      e->error);
     c->id = 0;

@@ -5,11 +5,12 @@
 #include "base/log.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-static bool draining(const tr_gateway *g) { return atomic_load(&g->rt->control->drain) > 0; }
+bool tr_gateway_draining(const tr_gateway *g) { return atomic_load(&g->rt->control->drain) > 0; }
 
 void tr_gateway_refuse(tr_gateway *g, tr_http_id id, const char *request_id, const tr_openai_refusal *why) {
     tr_http_header headers[3];
@@ -62,11 +63,12 @@ static void live(tr_gateway *g, const tr_http_request *r) {
 /* 200 only where a request would be taken now. */
 static void ready(tr_gateway *g, const tr_http_request *r) {
     tr_openai_refusal why;
-    if (g->client && !draining(g)) {
+    if (g->client && !tr_gateway_draining(g)) {
         live(g, r);
         return;
     }
-    tr_openai_refuse(&why, 503, "", "", draining(g) ? "the company is ending" : "the company is not ready yet");
+    tr_openai_refuse(&why, 503, "", "",
+                     tr_gateway_draining(g) ? "the company is ending" : "the company is not ready yet");
     tr_gateway_refuse(g, r->id, r->request_id, &why);
 }
 
@@ -199,8 +201,7 @@ static bool matches(const struct route *t, const char *path) {
     return t->path[n - 1] == '/' ? strncmp(path, t->path, n) == 0 && path[n] : strcmp(path, t->path) == 0;
 }
 
-void tr_gateway_on_request(void *gateway, const tr_http_request *r) {
-    tr_gateway *g = gateway;
+static void answer(tr_gateway *g, const tr_http_request *r) {
     tr_openai_refusal why;
     const struct route *found = NULL;
     bool other_method = false;
@@ -214,8 +215,9 @@ void tr_gateway_on_request(void *gateway, const tr_http_request *r) {
     if (r->refused)
         tr_openai_refuse(&why, r->refused, "", "",
                          r->refused == 413   ? "the body is too long"
-                         : r->refused == 411 ? "Content-Length is missing"
-                                             : "the request's head is not understood");
+                         : r->refused == 408 ? "the body came too slowly"
+                         : r->refused == 503 ? "no memory for the body"
+                                             : "head or body of the request are not understood");
     else if (!(found && found->open) && !authorized(g, r))
         tr_openai_refuse(&why, 401, "", "invalid_api_key", "Authorization: Bearer with a key of this server is wanted");
     else if (!found)
@@ -226,4 +228,14 @@ void tr_gateway_on_request(void *gateway, const tr_http_request *r) {
         return;
     }
     tr_gateway_refuse(g, r->id, r->request_id, &why);
+}
+
+/* Every answer has an id that logs can be searched for: the client's, else one of ours. */
+void tr_gateway_on_request(void *gateway, const tr_http_request *r) {
+    tr_gateway *g = gateway;
+    tr_http_request own = *r;
+    char id[48];
+    snprintf(id, sizeof id, "req-%016" PRIx64 "%08" PRIx64, g->rt->company->id, r->id);
+    if (!own.request_id[0]) own.request_id = id;
+    answer(g, &own);
 }

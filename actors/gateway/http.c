@@ -1,5 +1,6 @@
 #include "actors/gateway/http.h"
 
+#include "actors/gateway/chunked.h"
 #include "base/log.h"
 
 #include <fcntl.h>
@@ -20,6 +21,10 @@ typedef struct conn {
     tr_http_method method;
     char path[PATH_MAX_BYTES], query[PATH_MAX_BYTES], authorization[HEADER_MAX_BYTES], request_id[HEADER_MAX_BYTES];
     int refused;
+    lws_usec_t body_end; /* no byte of the body is waited for any longer */
+    bool in_chunks;      /* the body is */
+    tr_chunked chunks;
+    bool close; /* after the answer: what comes behind the request is not understood */
     char *body;
     size_t body_len, body_room;
     uint8_t *out; /* LWS_PRE bytes of room, then what is not sent yet */
@@ -104,6 +109,9 @@ static bool add_headers(conn *c, int status, const char *type, const tr_http_hea
         if (lws_add_http_header_by_name(c->wsi, (const uint8_t *)headers->name, (const uint8_t *)headers->value,
                                         (int)strlen(headers->value), &p, end) != 0)
             return false;
+    if (c->close && c->whole &&
+        lws_add_http_header_by_name(c->wsi, (const uint8_t *)"connection:", (const uint8_t *)"close", 5, &p, end) != 0)
+        return false;
     return lws_finalize_write_http_header(c->wsi, start, &p, end) == 0;
 }
 
@@ -142,13 +150,13 @@ void tr_http_reply(tr_http *h, tr_http_id id, int status, const char *type, cons
                    const void *body, size_t len) {
     conn *c = find(h, id);
     if (!c || c->phase != PHASE_ASKED) return;
-    finish(h, c);
     c->whole = true;
     c->phase = PHASE_LAST;
     size_t bound = h->config.unsent_max;
     h->config.unsent_max = SIZE_MAX; /* one whole answer is never too much: it exists already */
     bool queued = queue(h, c, body, len);
     h->config.unsent_max = bound;
+    finish(h, c); /* not before: the answer may be made of the request */
     if (!queued || !add_headers(c, status, type, headers, len))
         lws_set_timeout(c->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
     else
@@ -179,7 +187,7 @@ static int send_more(tr_http *h, conn *c) {
     }
     c->out_begin = c->out_len = 0;
     c->phase = PHASE_IDLE;
-    return lws_http_transaction_completed(c->wsi) ? -1 : 0;
+    return c->close || lws_http_transaction_completed(c->wsi) ? -1 : 0;
 }
 
 /* ---- requests ---- */
@@ -218,15 +226,29 @@ static void ask(tr_http *h, conn *c) {
     h->config.request(h->config.self, &r);
 }
 
+/* How the body comes. False: it is not understood, and where it ends is not known. */
+static bool read_length(tr_http *h, conn *c, struct lws *wsi, bool *any) {
+    char length[32], coding[32];
+    const bool told = lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH) > 0;
+    c->in_chunks = lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0;
+    copy_header(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH, length, sizeof length, c);
+    copy_header(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING, coding, sizeof coding, c);
+    *any = c->in_chunks || strtoull(length, NULL, 10) > 0;
+    if (strtoull(length, NULL, 10) > h->config.body_max) c->refused = 413;
+    return !c->in_chunks || (!told && c->method == TR_HTTP_POST && strcasecmp(coding, "chunked") == 0);
+}
+
 static int on_head(tr_http *h, conn *c, struct lws *wsi, const char *uri) {
     c->wsi = wsi;
     c->refused = 0;
+    c->close = false;
+    c->chunks = (tr_chunked){0};
     c->phase = PHASE_BODY;
     c->body_len = 0;
     c->out_begin = c->out_len = 0;
     c->id = ++h->next_id;
     list(h, c);
-    bool post = lws_hdr_total_length(wsi, WSI_TOKEN_POST_URI) > 0;
+    bool post = lws_hdr_total_length(wsi, WSI_TOKEN_POST_URI) > 0, any;
     c->method = post ? TR_HTTP_POST : lws_hdr_total_length(wsi, WSI_TOKEN_GET_URI) > 0 ? TR_HTTP_GET : TR_HTTP_OTHER;
     if (strlen(uri) >= sizeof c->path)
         c->refused = 400, c->path[0] = 0;
@@ -235,17 +257,18 @@ static int on_head(tr_http *h, conn *c, struct lws *wsi, const char *uri) {
     copy_header(wsi, WSI_TOKEN_HTTP_URI_ARGS, c->query, sizeof c->query, c);
     copy_header(wsi, WSI_TOKEN_HTTP_AUTHORIZATION, c->authorization, sizeof c->authorization, c);
     copy_named(wsi, "x-request-id:", c->request_id, sizeof c->request_id, c);
-    char length[32];
-    copy_header(wsi, WSI_TOKEN_HTTP_CONTENT_LENGTH, length, sizeof length, c);
-    bool chunked = lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0;
-    if (strtoull(length, NULL, 10) > h->config.body_max) c->refused = 413;
-    if (post && chunked) c->refused = 411; /* the library does not decode chunks that come in */
-    if (!post || chunked || strtoull(length, NULL, 10) == 0) ask(h, c);
+    if (!read_length(h, c, wsi, &any)) c->refused = 400, c->close = true;
+    if (!post || !any || c->close)
+        ask(h, c);
+    else {
+        const lws_usec_t wait = (lws_usec_t)h->config.body_s * LWS_USEC_PER_SEC;
+        c->body_end = lws_now_usecs() + wait;
+        lws_set_timer_usecs(wsi, wait);
+    }
     return 0;
 }
 
-static void on_body(tr_http *h, conn *c, const void *data, size_t len) {
-    if (c->phase != PHASE_BODY) return;
+static void keep_body(tr_http *h, conn *c, const void *data, size_t len) {
     if (len > h->config.body_max - c->body_len) c->refused = 413;
     if (c->refused) return; /* read and forgotten */
     if (c->body_len + len + 1 > c->body_room) {
@@ -263,6 +286,34 @@ static void on_body(tr_http *h, conn *c, const void *data, size_t len) {
     c->body[c->body_len] = 0;
 }
 
+/* The library hands on what comes behind the head as it is, and would wait for a length: this is the last request of
+ * the connection, and one that is refused is answered at once. */
+static void on_chunks(tr_http *h, conn *c, const char *data, size_t len) {
+    tr_chunked_result result;
+    const char *piece;
+    size_t n;
+    c->close = true;
+    while ((result = tr_chunked_next(&c->chunks, &data, &len, &piece, &n)) == TR_CHUNKED_PIECE && !c->refused)
+        keep_body(h, c, piece, n);
+    if (result == TR_CHUNKED_BAD) c->refused = 400;
+    if (result == TR_CHUNKED_END || c->refused) ask(h, c);
+}
+
+static void on_body(tr_http *h, conn *c, const void *data, size_t len) {
+    if (c->phase != PHASE_BODY) return;
+    if (c->in_chunks)
+        on_chunks(h, c, data, len);
+    else
+        keep_body(h, c, data, len);
+}
+
+/* refused: why it is not whole. */
+static void body_ends(tr_http *h, conn *c, int refused) {
+    if (!c || c->phase != PHASE_BODY) return;
+    if (refused) c->refused = refused, c->close = true;
+    ask(h, c);
+}
+
 static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len) {
     struct lws_context *context = lws_get_context(wsi);
     tr_http *h = context ? lws_context_user(context) : NULL;
@@ -271,8 +322,9 @@ static int on_event(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_FILTER_NETWORK_CONNECTION: return h && h->n_conns >= h->config.connections_max ? 1 : 0;
     case LWS_CALLBACK_HTTP: return on_head(h, c, wsi, in);
     case LWS_CALLBACK_HTTP_BODY: on_body(h, c, in, len); return 0;
-    case LWS_CALLBACK_HTTP_BODY_COMPLETION:
-        if (c->phase == PHASE_BODY) ask(h, c);
+    case LWS_CALLBACK_HTTP_BODY_COMPLETION: body_ends(h, c, c->in_chunks ? 413 : 0); return 0;
+    case LWS_CALLBACK_TIMER: /* it may be of a request before */
+        if (c && lws_now_usecs() >= c->body_end) body_ends(h, c, 408);
         return 0;
     case LWS_CALLBACK_HTTP_WRITEABLE: return c ? send_more(h, c) : 0;
     case LWS_CALLBACK_CLOSED_HTTP:

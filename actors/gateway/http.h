@@ -27,8 +27,8 @@ typedef struct tr_http_request { /* valid during the call */
     const char *request_id;    /* X-Request-Id, "" */
     const char *body;          /* NUL-terminated */
     size_t body_len;
-    int refused; /* 0, or the status to answer with: 413 the body is too long, 411 its length is not told, 400 the
-                  * head is broken */
+    int refused; /* 0, or the status to answer with: 400 head or body is broken, 408 the body comes too slowly, 413 it
+                  * is too long */
 } tr_http_request;
 
 typedef struct tr_http_config {
@@ -38,6 +38,7 @@ typedef struct tr_http_config {
     size_t unsent_max;
     uint32_t connections_max;
     uint32_t idle_s; /* a connection that says nothing for so long is closed */
+    uint32_t body_s; /* a body that is not whole so long after its head is refused */
     void *self;
     void (*request)(void *self, const tr_http_request *request);
     void (*gone)(void *self, tr_http_id id);

@@ -114,7 +114,7 @@ class Usage(Case):
     def test_commands(self):
         self.fails(64, "did you mean 'run'", "runn")
         self.fails(64, "a command comes first", "--frob")
-        self.fails(69, "not available yet", "chat")
+        self.fails(69, "not available yet", "top")
         self.fails(69, "cannot connect", "bench", "serve", "--url", "http://127.0.0.1:1")
         self.fails(64, "--batch is not for bench serve", "bench", "serve", "-b", "2")
         self.fails(64, "--url is not for bench model", "bench", "model", "--url", "http://127.0.0.1:1")
@@ -123,7 +123,7 @@ class Usage(Case):
         self.fails(64, "is not for bench kernel, but for bench model", "bench", "kernel", "--unified", "pp=2")
         self.fails(64, "bench model", "bench")
         self.fails(64, "nothing to measure", "bench", "model", MODEL, "-p", "0", "-n", "0")
-        self.fails(64, "troupe --help lists", "cha")
+        self.fails(64, "troupe --help lists", "tpo")
 
     def test_flags(self):
         self.fails(64, "did you mean --decode?", "run", MODEL, "x", "--decoed", "pp=2")
