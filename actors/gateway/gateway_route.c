@@ -205,6 +205,7 @@ static bool matches(const struct route *t, const char *path) {
 
 void tr_gateway_on_request(void *gateway, const tr_http_request *r) {
     tr_gateway *g = gateway;
+    g->now_ns = tr_clock_now_ns(); /* when it came */
     tr_openai_refusal why;
     const struct route *found = NULL;
     bool other_method = false;
