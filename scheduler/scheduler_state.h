@@ -29,7 +29,7 @@
 #include "scheduler/stored.h"
 #include "scheduler/transfer.h"
 
-enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2 }; /* flags of a span, transport/schema.h */
+enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2, SPAN_EDIT = 4, SPAN_HIDDEN = 8 }; /* flags of a span, transport/schema.h */
 enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, STORE = 3, COMPONENTS = 4 };
 enum { JOBS_MAX = 16, POISON_DEATHS = 2, NO_SLOT = UINT32_MAX };
 enum { COPIES_A_SPAN = TR_MAX_COPIES / TR_MAX_SPANS };
@@ -208,8 +208,6 @@ void tr_progress_step_layers(tr_scheduler *s, uint32_t from, const tr_msg_step_l
 void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end); /* positions [0, end) are handed over */
 void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t keep, uint32_t code, const char *error,
                      uint32_t error_len);
-/* Append a sampled token. The end token ends the request and is no output token. False: the request has ended. */
-bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token);
 /* A suspect is cleared when all that was in flight at the death has been confirmed since. */
 void tr_progress_clear_suspect(tr_journal_entry *e);
 void tr_progress_remove(uint32_t *list, uint32_t *n, uint32_t slot);
