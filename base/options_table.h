@@ -23,7 +23,7 @@
       "a company under load by given costs, start nothing")                                                            \
     X(DOCTOR, doctor, 1, "", "what this machine offers and refuses, size of the cache")                                \
     X(CHAT, chat, 1, "MODEL | -f TOPOLOGY", "a conversation in the terminal, by the model's chat template")            \
-    X(TOP, top, 0, "", "watch a running company")                                                                      \
+    X(TOP, top, 1, "", "watch a running company")                                                                      \
     X(TRACE, trace, 0, "", "trace of a running company")
 
 #define TR_CMD_COMPANY                                                                                                 \
@@ -33,7 +33,7 @@
 #define TR_CMD_TEXT   (TR_CMD_EVAL | TR_CMD_TOKENIZE | TR_CMD_CALIBRATE)
 #define TR_CMD_ASK    (TR_CMD_RUN | TR_CMD_GENERATE)
 #define TR_CMD_TALK   (TR_CMD_ASK | TR_CMD_CHAT)
-#define TR_CMD_REMOTE (TR_CMD_GENERATE | TR_CMD_STATUS | TR_CMD_DRAIN | TR_CMD_STOP)
+#define TR_CMD_REMOTE (TR_CMD_GENERATE | TR_CMD_STATUS | TR_CMD_DRAIN | TR_CMD_STOP | TR_CMD_TOP)
 
 #define TR_DTYPES "bf16|int8|int8a16|native|int4|nf4;fp16"
 /* kernels/kv_page.h has the same names (topology.c looks them up). */
@@ -205,6 +205,7 @@
       "prove that the hand-off plan moves every cell once")                                                            \
     X(CLEAR_CACHE, "", "--clear-cache", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_DOCTOR,                                   \
       "empty the cache of packed models")                                                                              \
+    X(ONCE, "", "--once", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_TOP, "one table, of the next second")                   \
     X(DRAIN_STOP, "", "--and-stop", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_DRAIN, "stop when the last stream has ended") \
     X(BENCH_P, "", "--prompt-tokens", 'p', LIST, 1, 16, 0, "512", "", "N,...", TR_CMD_LOAD, "prompt lengths")          \
     X(BENCH_N, "", "--gen-tokens", 'n', LIST, 1, 16, 0, "64", "", "N,...", TR_CMD_LOAD, "generated lengths")           \

@@ -20,6 +20,7 @@ int tr_cli_eval(tr_options *options);
 int tr_cli_tokenize(tr_options *options);
 int tr_cli_bench(tr_options *options);
 int tr_cli_status(tr_options *options);
+int tr_cli_top(tr_options *options);
 int tr_cli_drain(tr_options *options);
 int tr_cli_stop(tr_options *options);
 int tr_cli_doctor(tr_options *options);

@@ -1,4 +1,6 @@
 /* Commands on a running company, found by --name or --connect: generate, status, drain, stop. */
+#include "actors/cli/cli_remote.h"
+
 #include "actors/cli/cli_ask.h"
 #include "actors/cli/cli_saved.h"
 #include "base/clock.h"
@@ -76,6 +78,11 @@ static tr_status open_client(const tr_options *o, int wait_s, tr_client **client
     }
     tr_cli_interrupt_now(false, NULL);
     return status;
+}
+
+tr_status tr_cli_remote_open(tr_options *o, tr_client **client, tr_error *err) {
+    TR_TRY(check_words(o, err));
+    return open_client(o, 0, client, err);
 }
 
 static int end(tr_client **client, const tr_error *err, tr_status status) {

@@ -16,14 +16,23 @@
 #endif
 
 static const tr_cli_command commands[TR_COMMAND_COUNT] = {
-    [TR_COMMAND_RUN] = tr_cli_run,           [TR_COMMAND_SERVE] = tr_cli_serve,
-    [TR_COMMAND_GENERATE] = tr_cli_generate, [TR_COMMAND_PLAN] = tr_cli_plan,
-    [TR_COMMAND_EVAL] = tr_cli_eval,         [TR_COMMAND_TOKENIZE] = tr_cli_tokenize,
-    [TR_COMMAND_BENCH] = tr_cli_bench,       [TR_COMMAND_STATUS] = tr_cli_status,
-    [TR_COMMAND_DRAIN] = tr_cli_drain,       [TR_COMMAND_STOP] = tr_cli_stop,
-    [TR_COMMAND_DOCTOR] = tr_cli_doctor,     [TR_COMMAND_CALIBRATE] = tr_cli_calibrate,
-    [TR_COMMAND_NODE] = tr_cli_node,         [TR_COMMAND_KEYGEN] = tr_cli_keygen,
-    [TR_COMMAND_CHAT] = tr_cli_chat,         [TR_COMMAND_SIMULATE] = tr_cli_simulate,
+    [TR_COMMAND_RUN] = tr_cli_run,
+    [TR_COMMAND_SERVE] = tr_cli_serve,
+    [TR_COMMAND_GENERATE] = tr_cli_generate,
+    [TR_COMMAND_PLAN] = tr_cli_plan,
+    [TR_COMMAND_EVAL] = tr_cli_eval,
+    [TR_COMMAND_TOKENIZE] = tr_cli_tokenize,
+    [TR_COMMAND_BENCH] = tr_cli_bench,
+    [TR_COMMAND_STATUS] = tr_cli_status,
+    [TR_COMMAND_TOP] = tr_cli_top,
+    [TR_COMMAND_DRAIN] = tr_cli_drain,
+    [TR_COMMAND_STOP] = tr_cli_stop,
+    [TR_COMMAND_DOCTOR] = tr_cli_doctor,
+    [TR_COMMAND_CALIBRATE] = tr_cli_calibrate,
+    [TR_COMMAND_NODE] = tr_cli_node,
+    [TR_COMMAND_KEYGEN] = tr_cli_keygen,
+    [TR_COMMAND_CHAT] = tr_cli_chat,
+    [TR_COMMAND_SIMULATE] = tr_cli_simulate,
 };
 
 /* Words that are no flags, at most. */

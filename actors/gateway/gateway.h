@@ -6,6 +6,7 @@
 #ifndef TR_GATEWAY_H
 #define TR_GATEWAY_H
 #include "actors/gateway/http.h"
+#include "actors/gateway/metrics.h"
 #include "actors/gateway/openai.h"
 #include "actors/runtime/runtime.h"
 #include "model/chat_template.h"
@@ -18,6 +19,7 @@ typedef struct tr_gateway_choice {
     char *text;  /* whole answers: what came so far */
     size_t len, room;
     bool begun;
+    uint64_t told_ns; /* its last tokens; 0: none */
     uint32_t finish, prompt_tokens, cached_tokens, generated;
     tr_openai_scores scores; /* of the prompt too, where it is echoed */
     uint32_t told;           /* of them */
@@ -42,7 +44,7 @@ typedef struct tr_gateway_exchange {
 } tr_gateway_exchange;
 
 typedef struct tr_gateway_counters {
-    uint64_t requests, refused, left, prompt_tokens, generated_tokens, finished[5];
+    uint64_t requests, refused, left, prompt_tokens, generated_tokens, finished[5], handoff_bytes;
 } tr_gateway_counters;
 
 typedef struct tr_gateway {
@@ -56,6 +58,7 @@ typedef struct tr_gateway {
     uint64_t now_ns, next_try_ns, next_id, next_seed;
     tr_gateway_exchange exchange[TR_GATEWAY_EXCHANGES];
     tr_gateway_counters count;
+    tr_metrics_histogram histogram[TR_METRICS_END]; /* only those that are */
 } tr_gateway;
 
 /* gateway_route.c: finds who answers, and answers what needs no model. */
@@ -87,4 +90,5 @@ void tr_gateway_tick(tr_gateway *g);                          /* pings to those 
 void tr_gateway_fail_all(tr_gateway *g, const char *message); /* the company is gone */
 /* gateway_metrics.c */
 char *tr_gateway_metrics(tr_gateway *g, size_t *len_out);
+void tr_gateway_measure(tr_gateway *g, const tr_gateway_exchange *x, tr_gateway_choice *c, const tr_client_event *e);
 #endif

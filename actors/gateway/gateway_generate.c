@@ -195,6 +195,7 @@ void tr_gateway_on_event(tr_gateway *g, const tr_client_event *e) {
     }
     if (e->kind == TR_CLIENT_STATUS) return;
     const bool last = e->kind == TR_CLIENT_END;
+    tr_gateway_measure(g, x, c, e);
     if (last) {
         c->finish = e->finish;
         c->prompt_tokens = e->prompt_tokens;

@@ -234,6 +234,7 @@ static void answer(tr_gateway *g, const tr_http_request *r) {
 void tr_gateway_on_request(void *gateway, const tr_http_request *r) {
     tr_gateway *g = gateway;
     tr_http_request own = *r;
+    g->now_ns = tr_clock_now_ns(); /* when it came */
     char id[48];
     snprintf(id, sizeof id, "req-%016" PRIx64 "%08" PRIx64, g->rt->company->id, r->id);
     if (!own.request_id[0]) own.request_id = id;

@@ -61,7 +61,7 @@ class Api(Case):
         metrics = g.ask("GET", "/metrics")[2]
         self.assertIn('vllm:generation_tokens_total{model_name="fox"} 16\n', metrics)
         for line in metrics.splitlines():
-            self.assertRegex(line, r'^(# (HELP|TYPE) \S+ .*|[a-z:_]+(\{[^}]*\})? [0-9.]+)$')
+            self.assertRegex(line, r'^(# (HELP|TYPE) \S+ .*|[a-z0-9:_]+(\{[^}]*\})? [0-9.]+)$')
         self.assertEqual(g.ask("POST", "/v1/completions", {"prompt": "a"}, {"X-Request-Id": "r-7"})[1]["x-request-id"], "r-7")
         g.stop()
 
