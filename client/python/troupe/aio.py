@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import zmq
-import zmq.asyncio
 
 from . import link
 from .client import Prompt, collect
@@ -33,7 +32,7 @@ class AsyncClient:
 
     async def connect(self) -> "AsyncClient":
         """Errors: Unavailable."""
-        self._context = zmq.asyncio.Context()
+        self._context = zmq.Context()
         try:
             self._socket = link.open_socket(self._context, link.endpoint_of(self._company))
         except BaseException:
@@ -131,7 +130,7 @@ class AsyncClient:
         return self._inbox[id]
 
     def _flush(self) -> None:
-        link.flush(zmq.Socket.shadow(self._socket.underlying), self._session.out)
+        link.flush(self._socket, self._session.out)
 
     def _deliver(self, events: list[Event]) -> None:
         for e in events:
@@ -150,25 +149,24 @@ class AsyncClient:
         else:
             self._welcome.set_exception(what)
 
-    async def _receive(self) -> list[bytes]:
-        return await self._socket.recv_multipart()  # type: ignore[misc,no-any-return]
-
     async def _run(self) -> None:
-        session, receiving = self._session, asyncio.ensure_future(self._receive())
-        working = asyncio.ensure_future(self._work.wait())
+        """The descriptor tells of changes only, and each call of the socket may take one back: every turn sends and receives
+        what is there, and only then waits."""
+        session, loop, descriptor = self._session, asyncio.get_running_loop(), self._socket.getsockopt(zmq.FD)
+        loop.add_reader(descriptor, self._work.set)
         try:
             while True:
+                self._work.clear()
                 self._flush()
-                pause = 0.02 if session.out else max(0.0, session.next_tick() - time.monotonic())
-                await asyncio.wait({receiving, working}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
                 now = time.monotonic()
-                if working.done():
-                    self._work.clear()
-                    working = asyncio.ensure_future(self._work.wait())
-                if receiving.done():
-                    self._deliver(session.receive(receiving.result(), now))
-                    receiving = asyncio.ensure_future(self._receive())
+                for frames in link.receive_all(self._socket):
+                    self._deliver(session.receive(frames, now))
                 self._deliver(session.tick(now))
+                pause = 0.02 if session.out else max(0.0, session.next_tick() - time.monotonic())
+                working = asyncio.ensure_future(self._work.wait())  # not wait_for: it may keep a cancellation to itself
+                try:
+                    await asyncio.wait({working}, timeout=pause)
+                finally:
+                    working.cancel()
         finally:
-            receiving.cancel()
-            working.cancel()
+            loop.remove_reader(descriptor)
