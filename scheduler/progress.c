@@ -168,7 +168,9 @@ static void apply_span(tr_scheduler *s, const tr_msg_span *span, const uint32_t 
 
 static tr_flight *find_flight(tr_scheduler *s, uint32_t component, uint64_t step) {
     for (uint32_t i = 0; i < s->n_flights; i++)
-        if (s->flight[i].used && s->flight[i].component == component && s->flight[i].step == step) return &s->flight[i];
+        if (s->flight[i].used && !s->flight[i].parked && s->flight[i].component == component &&
+            s->flight[i].step == step)
+            return &s->flight[i];
     return NULL;
 }
 
@@ -197,7 +199,7 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
     if (index < RESHARDER && m->epoch == s->component[index].epoch) f = find_flight(s, index, m->step);
     if (f == NULL) return; /* of an older epoch, or told already */
     tr_component *c = &s->component[index];
-    if (m->status == 0 && (member != c->n_lead - 1 || m->sampled.len != f->n_draws)) {
+    if (m->status == 0 && (member != c->n_lead - 1 || m->sampled.len != (f->layer_end > 0 ? 0 : f->n_draws))) {
         s->stats.protocol_errors++;
         return;
     }
@@ -208,9 +210,14 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
         if (c->state == COMPONENT_RUNNING) tr_recovery_reset(s, index, fx);
         return;
     }
-    f->used = false;
     c->in_flight--;
     tr_pace_learn(s, f, m->total_ns);
+    f->parked = f->layer_end > 0;
+    if (f->parked) {
+        f->layer = f->layer_end;
+        return;
+    }
+    f->used = false;
     const uint32_t *tokens = m->sampled.data;
     for (uint32_t i = 0; i < f->n_spans; i++) {
         const tr_msg_span *span = &f->spans[i];
@@ -237,7 +244,7 @@ void tr_progress_step_layers(tr_scheduler *s, uint32_t from, const tr_msg_step_l
 
 void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f) {
     f->used = false;
-    s->component[f->component].in_flight--;
+    if (!f->parked) s->component[f->component].in_flight--;
     s->stats.replays++;
     for (uint32_t i = 0; i < f->n_spans; i++) {
         uint32_t slot = f->spans[i].slot;

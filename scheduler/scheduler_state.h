@@ -87,14 +87,17 @@ typedef struct tr_component {
     bool counted_death; /* it went down while running by a death that counts */
 } tr_component;
 
-typedef struct tr_flight { /* a STEP that is out */
+typedef struct tr_flight { /* a STEP that is out, or parked between two slices */
     bool used, suspect;
     uint32_t component, phase; /* phase: PREFILL or DECODE; PREFILL: there may be decode rows among them */
     uint64_t step;
     uint64_t source; /* step that this one was issued ahead of, or 0 */
     uint32_t n_spans, n_rows, n_draws, n_copies, prefill_rows;
     uint32_t layers;             /* prefill: K and V of layers [0, layers) are complete */
+    bool parked;                 /* not out, but computed up to `layer`: it waits for its next slice */
+    uint32_t layer, layer_end;   /* of the slice that is out, or waits; layer_end 0: to the end */
     uint64_t issued_ns, slot_ns; /* slot_ns: time that it may take, while it is filled */
+    uint64_t spent_ns;           /* in the slices before */
     tr_cost_work work;
     tr_msg_span *spans; /* [spans_max] */
     uint32_t *tokens;   /* [max_rows] */

@@ -163,7 +163,9 @@ enum {
     F(u32v, tokens, TR_MAX_STEP_ROWS, "one a row; TR_TOKEN_OF_STEP: what source_step sampled for this slot")           \
     F(u64, source_step, 0, "0, or the step before: this one does not begin before its tokens are known")               \
     F(u32v, copies, TR_MAX_COPIES,                                                                                     \
-      "before the rows: (group, page, page) in turn, the first page is copied to the second")
+      "before the rows: (group, page, page) in turn, the first page is copied to the second")                          \
+    F(u32, layer0, 0, "of a prefill step of a single stage: it begins here, with what the slice before it left")       \
+    F(u32, layer1, 0, "... and ends before this layer, without a token; 0: at the end")
 #define TR_FIELDS_STEP_DONE(F)                                                                                         \
     F(u32, epoch, 0, "")                                                                                               \
     F(u64, step, 0, "")                                                                                                \
