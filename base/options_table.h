@@ -57,7 +57,7 @@
 #define TR_OPTIONS(X)                                                                                                  \
     X(VERSION, "version", "", 0, U32, 1, 1, 0, "1", "", "1", 0, "version of the topology format")                      \
     X(MODEL, "model", "--model", 'm', TEXT, 0, 0, 0, "", "", "MODEL", TR_CMD_MODEL | TR_CMD_TOKENIZE | TR_CMD_NODE,    \
-      "model file (.gguf or .safetensors), or a name that scripts/fetch-model stored")                                 \
+      "model: a .gguf file, a Hugging Face folder, or a name that scripts/fetch-model stored")                         \
     X(FILE, "", "--file", 'f', TEXT, 0, 0, 0, "", "", "TOPOLOGY", TR_CMD_MODEL, "topology file (YAML)")                \
     X(PREFILL, "", "--prefill", 0, SIDE, 0, 0, 0, "", "prefill", "pp=2,dtype=bf16", TR_CMD_COMPANY,                    \
       "prefill pipeline: pp, tp, dtype, kv, page, layers=6:6:6")                                                       \
@@ -126,6 +126,8 @@
       TR_CMD_RUN | TR_CMD_SERVE, "a prompt uses what the pools still hold of one with the same beginning")             \
     X(WATERMARK, "scheduler.watermark", "", 0, U32, 0, 90, 0, "0", "", "PERCENT", 0,                                   \
       "part of the KV pages that stays unpromised while anything runs")                                                \
+    X(RESERVE, "scheduler.reserve", "", 0, CHOICE, 0, 0, 0, "prompt", "prompt|full", "HOW", 0,                         \
+      "KV pages set aside for a request that is let in: for its prompt, and it grows, or up to max_tokens")            \
     X(THREADS, "scheduler.threads", "--threads", 't', U32, 1, 1024, 0, "", "", "N", TR_CMD_MODEL,                      \
       "cores to use, over all stages; default: all")                                                                   \
     X(TRANSPORT_LOCAL, "transport.local", "", 0, CHOICE, 0, 0, 0, "shm", "shm|zmq", "HOW", 0,                          \

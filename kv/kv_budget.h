@@ -1,6 +1,6 @@
 /* kv/kv_budget.h - what may be promised to one more sequence: pages that it may come to hold, of both pools and all
- * groups. Why: until preemption exists a sequence that is let in must be able to end, so its worst case is set aside
- * first.
+ * groups. Why: what a sequence was promised it can take at any time, so nothing that runs ever meets a full pool; who
+ * is promised how much, and when, is the caller's rule (scheduler/preempt.c).
  * Global groups (window 0) only grow until they are given back as a whole: promised is what admitted sequences may
  * still take, so a page that several share counts once, as one that is not free. Sliding groups give back and take
  * again: there each sequence counts with the most that it may hold, shared or not. Nothing is kept: the caller adds up

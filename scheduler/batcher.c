@@ -16,7 +16,7 @@ static bool on_level(const tr_scheduler *s, uint32_t slot, uint32_t level) { ret
 
 static bool prefill_ready(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    return (q->unsettled & 1u << component_of(s, PREFILL)) == 0 && q->issued < q->prefill_end &&
+    return (q->unsettled & 1u << component_of(s, PREFILL)) == 0 && !q->stopped && q->issued < q->prefill_end &&
            !tr_keep_restoring(s, slot) && q->fetch == TR_STORED_NO;
 }
 
@@ -24,17 +24,18 @@ static bool decode_ready(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
     uint32_t done = load(&e->kv_decoded);
-    return decoding(s, slot) && settled(q) && q->steps == 0 && done < q->decode_end && load(&e->n_tokens) > done;
+    return decoding(s, slot) && settled(q) && !q->stopped && q->steps == 0 && done < q->promised &&
+           load(&e->n_tokens) > done;
 }
 
 /* Span of the flight that this sequence can go on from before the token that it samples is known, or NULL. */
 static const tr_msg_span *followed(const tr_scheduler *s, const tr_flight *source, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    if (source == NULL || q->state != SEQUENCE_RUNNING || q->steps != 1 || !settled(q)) return NULL;
+    if (source == NULL || q->state != SEQUENCE_RUNNING || q->stopped || q->steps != 1 || !settled(q)) return NULL;
     for (uint32_t i = 0; i < source->n_spans; i++) {
         const tr_msg_span *span = &source->spans[i];
         if (span->slot == slot)
-            return (span->flags & SPAN_SAMPLE) && span->pos0 + span->rows < q->decode_end ? span : NULL;
+            return (span->flags & SPAN_SAMPLE) && span->pos0 + span->rows < q->promised ? span : NULL;
     }
     return NULL;
 }
@@ -116,7 +117,7 @@ static void add_decode(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t mo
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
     uint32_t pos = load(&e->kv_decoded), known = load(&e->n_tokens) - pos;
-    uint32_t rows = min_u32(min_u32(known, q->decode_end - pos), min_u32(s->config.chunk, most_rows - f->n_rows));
+    uint32_t rows = min_u32(min_u32(known, q->promised - pos), min_u32(s->config.chunk, most_rows - f->n_rows));
     tr_progress_tidy(s, slot);
     if (rows == 0 || !hold_pages(s, slot, DECODE, pos, pos + rows)) return;
     f->n_copies += tr_sample_copies(s, slot, f->copies + f->n_copies);
@@ -195,7 +196,8 @@ static void fill_mixed(tr_scheduler *s, tr_flight *f) {
     fill_prefill(s, f);
 }
 
-/* Send the flight to rank 0 of every stage of its pipeline. */
+/* Send the flight to rank 0 of every stage of its pipeline. To the first one last: the others sleep on until their
+ * input comes, and by then they have the step. */
 static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
     tr_component *c = &s->component[f->component];
     f->layer_end = f->phase == PREFILL ? tr_pace_slice_end(s, f) : 0;
@@ -212,8 +214,9 @@ static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
         tr_journal_entry *e = entry_of(s, f->spans[i].slot);
         if (e->first_step_ns == 0) e->first_step_ns = s->now_ns;
     }
-    for (uint32_t i = 0; i < c->n_lead; i++) {
+    for (uint32_t i = c->n_lead; i-- > 0;) {
         tr_msg_step *m = &tr_scheduler_send(fx, c->actor[i], TR_MSG_STEP)->as.step;
+        fx->item[fx->n - 1].quiet = i > 0;
         m->epoch = c->epoch;
         m->step = f->step;
         m->phase = f->phase == PREFILL ? TR_PHASE_PREFILL : TR_PHASE_DECODE;

@@ -65,7 +65,7 @@ tr_handoff_job *tr_handoff_free_job(tr_scheduler *s) {
 
 static bool moves(const tr_scheduler *s, uint32_t slot) {
     const tr_sequence *q = &s->sequence[slot];
-    return !s->config.one_pool && q->decode_end > q->prefill_end && !tr_keep_restoring(s, slot);
+    return !s->config.one_pool && !q->stopped && q->decode_end > q->prefill_end && !tr_keep_restoring(s, slot);
 }
 
 /* The span of a running step that comes next for this sequence; NULL: none. */

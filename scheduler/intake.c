@@ -1,5 +1,6 @@
 #include "kv/kv_block.h"
 #include "scheduler/order.h"
+#include "scheduler/preempt.h"
 #include "scheduler/reuse.h"
 
 #include <string.h>
@@ -47,21 +48,24 @@ static uint32_t pages_wanted(const tr_kv_layout *l, uint32_t group, uint32_t fir
     return least > most ? least : most;
 }
 
-void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q) {
+static uint32_t max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
+
+void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q, uint32_t end) {
     const tr_scheduler_config *c = &s->config;
     q->prefill_end = e->prompt_len - e->forced;
     q->decode_end = e->max_tokens > 0 ? e->prompt_len + e->max_tokens - 1 : e->prompt_len;
+    q->promised = max_u32(q->prefill_end, min_u32(q->decode_end, end));
     q->need = (tr_kv_budget_need){0};
     uint32_t depth = s->component[PREFILL].max_in_flight;
     for (uint32_t g = 0; g < c->layout[0].n_groups; g++) {
         if (c->one_pool) {
-            q->need.pages[0][g] = pages_wanted(&c->layout[0], g, 0, q->decode_end, c->chunk, depth);
+            q->need.pages[0][g] = pages_wanted(&c->layout[0], g, 0, q->promised, c->chunk, depth);
             continue;
         }
         q->need.pages[0][g] = pages_wanted(&c->layout[0], g, 0, q->prefill_end, c->chunk, depth);
         if (q->decode_end > q->prefill_end)
             q->need.pages[1][g] = pages_wanted(&c->layout[1], g, window_begin(&c->layout[1].group[g], q->prefill_end),
-                                               q->decode_end, c->chunk, 1);
+                                               q->promised, c->chunk, 1);
     }
 }
 
@@ -205,7 +209,7 @@ void tr_intake_submit(tr_scheduler *s, const tr_msg_submit *m, tr_effects *fx) {
         tr_sequence *q = &s->sequence[slots[k]];
         write_entry(s, e, m, m->sample + k);
         *q = (tr_sequence){.table_version = q->table_version};
-        tr_intake_measure(s, e, q);
+        tr_intake_measure(s, e, q, UINT32_MAX);
         if (tr_kv_budget_possible(&s->config.layout[0], s->config.one_pool ? NULL : &s->config.layout[1], &q->need))
             continue;
         tr_error_set(&s->refusal, TR_UNAVAILABLE,
@@ -252,8 +256,9 @@ bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b) {
 /* Let one in that fits; false: no room now. */
 static bool admit(tr_scheduler *s, uint32_t slot, tr_kv_budget *budget) {
     tr_sequence *q = &s->sequence[slot];
-    tr_kv_budget_need need = q->need;
     tr_reuse reuse;
+    tr_intake_measure(s, entry_of(s, slot), q, tr_preempt_first_end(s, slot));
+    tr_kv_budget_need need = q->need;
     tr_reuse_find(s, slot, &reuse);
     const bool asks = reuse.leader == NO_SLOT && tr_stored_asks(s, slot, reuse.start[0]);
     if (asks) reuse = (tr_reuse){.leader = NO_SLOT};
@@ -267,7 +272,7 @@ static bool admit(tr_scheduler *s, uint32_t slot, tr_kv_budget *budget) {
     q->state = SEQUENCE_RUNNING;
     s->suspects |= entry_of(s, slot)->deaths > 0;
     q->issued_ns = s->now_ns;
-    tr_order_charge(s, slot, q->prefill_end - q->issued, 0);
+    if (load(&entry_of(s, slot)->evictions) == 0) tr_order_charge(s, slot, q->prefill_end - q->issued, 0);
     tr_intake_insert(s, s->running, &s->n_running, slot);
     return true;
 }
@@ -277,9 +282,10 @@ static bool admit(tr_scheduler *s, uint32_t slot, tr_kv_budget *budget) {
 void tr_intake_admit(tr_scheduler *s) {
     tr_kv_budget budget;
     const bool closed = s->policy->whole && s->n_running > 0;
-    if (s->n_waiting == 0 || !s->admission_due) return;
+    if (s->n_waiting == 0 || s->starving || !s->admission_due) return;
     s->admission_due = false;
     tr_check(tr_intake_claims(s, &budget));
+    tr_preempt_leave_room(s, &budget);
     for (;;) {
         const uint32_t next = tr_order_next(s, closed);
         if (next == NO_SLOT || !admit(s, s->waiting[next], &budget)) return;

@@ -3,8 +3,9 @@
  * of entry_bytes, each followed by u32 tokens[context]. Writer: the scheduler alone; for every change the parts first,
  * then the word that makes them count (state, n_tokens, kv_*) with release order. Readers (frontend, status) load that
  * word with acquire. A writer that dies in between leaves the old truth. Invariants: I1 kv_* never exceed what was
- * computed and confirmed; I2 tokens[0..n_tokens) never change once published; I3 an entry is FREE only when no page and
- * no step of it is left; I4 n samples of one prompt are n entries, accepted together: the rid of each is rid + sample.
+ * computed and confirmed, and fall only with a preemption (evictions odd: to 0, and the pages are given back); I2
+ * tokens[0..n_tokens) never change once published; I3 an entry is FREE only when no page and no step of it is left; I4
+ * n samples of one prompt are n entries, accepted together: the rid of each is rid + sample.
  */
 #ifndef TR_JOURNAL_H
 #define TR_JOURNAL_H
@@ -33,6 +34,7 @@ typedef struct tr_journal_entry {
     _Atomic uint32_t kv_prefilled; /* positions [0, n) computed by the prefill path */
     _Atomic uint32_t kv_moved;     /* positions [0, n) handed over to the decode pool */
     _Atomic uint32_t kv_decoded;   /* positions [0, n) present for decode: moved ones and decoded ones */
+    _Atomic uint32_t evictions;    /* twice the preemptions; odd: one is under way, kv_* and pages count for nothing */
     uint32_t
         deaths; /* counted deaths with this request in flight; forgotten when what was in flight then is confirmed: */
     uint32_t suspect_compute, suspect_move; /* positions computed / moved up to here clear it; 0: not under suspicion */
@@ -87,6 +89,7 @@ typedef struct tr_journal {
      * could still touch them is confirmed. A page of several such sequences counts for each. */
     _Atomic uint32_t quarantined[2];
     _Atomic uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests, tokens; since the start */
+    _Atomic uint64_t preemptions, preempted_tokens; /* positions that are computed again, or that prefixes still hold */
     tr_journal_store store;
 } tr_journal;
 

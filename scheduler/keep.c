@@ -41,7 +41,8 @@ static void drop_pages(tr_scheduler *s, uint32_t slot) {
 
 static bool restore_job(tr_scheduler *s, uint32_t slot, tr_handoff_job *job) {
     const tr_sequence *q = &s->sequence[slot];
-    if (q->state != SEQUENCE_RUNNING || q->jobs > 0 || !settled(q) || !tr_keep_restoring(s, slot)) return false;
+    if (q->state != SEQUENCE_RUNNING || q->stopped || q->jobs > 0 || !settled(q) || !tr_keep_restoring(s, slot))
+        return false;
     job->file = TR_HANDOFF_RESTORE;
     job->pool = pool_of(s, DECODE);
     bounds(s, job, entry_of(s, slot)->restore_end);

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-static void remove_from(uint32_t *list, uint32_t *n, uint32_t slot) {
+void tr_progress_remove(uint32_t *list, uint32_t *n, uint32_t slot) {
     for (uint32_t i = 0; i < *n; i++) {
         if (list[i] != slot) continue;
         memmove(list + i, list + i + 1, (--*n - i) * sizeof *list);
@@ -19,8 +19,8 @@ void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t 
     uint32_t have = generated(s, slot);
     for (uint32_t p = 0; p < 2; p++) /* it takes nothing more */
         for (uint32_t g = 0; g < TR_KV_GROUPS_MAX; g++) q->need.pages[p][g] = tr_kv_table_held(&q->row[p], g);
-    remove_from(s->waiting, &s->n_waiting, slot);
-    remove_from(s->running, &s->n_running, slot);
+    tr_progress_remove(s->waiting, &s->n_waiting, slot);
+    tr_progress_remove(s->running, &s->n_running, slot);
     e->finish = finish;
     e->code = code;
     e->kept = keep < have ? keep : have;

@@ -1,5 +1,7 @@
 #include "scheduler/order.h"
 
+#include "scheduler/preempt.h"
+
 #include <string.h>
 
 static uint32_t max_u32(uint32_t a, uint32_t b) { return a > b ? a : b; }
@@ -177,11 +179,15 @@ static void damaged(tr_scheduler *s, uint32_t slot) {
     tr_progress_end(s, slot, TR_FINISH_ERROR, UINT32_MAX, 70, text, sizeof text - 1);
 }
 
-/* What the sequence may still come to hold; it was granted before, so it fits. */
+/* What the sequence may still come to hold; it was granted before, so it fits: an admission promises the prompt at
+ * least, and what it holds was promised. */
 static void measure_again(tr_scheduler *s, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
-    tr_intake_measure(s, e, q);
+    const tr_kv_layout *l = &s->config.layout[pool_of(s, DECODE)];
+    uint32_t end = s->config.promise_tok == TR_SCHEDULER_PROMISE_ALL ? UINT32_MAX : e->prompt_len;
+    for (uint32_t g = 0; g < l->n_groups; g++) end = max_u32(end, q->row[pool_of(s, DECODE)].end[g] * l->page_tok);
+    tr_intake_measure(s, e, q, end);
     bool done = q->state == SEQUENCE_ENDED;
     for (uint32_t p = 0; p < 2; p++)
         for (uint32_t g = 0; g < TR_KV_GROUPS_MAX && done; g++) q->need.pages[p][g] = tr_kv_table_held(&q->row[p], g);
@@ -193,7 +199,9 @@ static void take_over(tr_scheduler *s, uint32_t slot) {
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
     bool half = half_admitted(e), sound = true;
-    for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2) && half; p++) wipe_row(s, slot, p);
+    bool evicted = tr_preempt_mend(s, slot);
+    for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2) && (half || evicted); p++) wipe_row(s, slot, p);
+    if (evicted) publish(&e->evictions, load(&e->evictions) + 1);
     if (half) publish(&e->fork, 0);
     if (half) publish(&e->start[1], 0);
     if (half) publish(&e->start[0], 0); /* last: until then it is half admitted */

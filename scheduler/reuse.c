@@ -64,8 +64,10 @@ static void count(tr_scheduler *s, uint32_t queried, uint32_t hit) {
 void tr_reuse_take(tr_scheduler *s, uint32_t slot, const tr_reuse *r) {
     tr_journal_entry *e = entry_of(s, slot);
     tr_sequence *q = &s->sequence[slot];
-    if (s->config.prefix_cache && r->leader == NO_SLOT) count(s, q->prefill_end, r->start[0]);
-    e->cached = r->leader == NO_SLOT ? r->start[0] : 0;
+    if (load(&e->evictions) == 0) { /* else it finds what it left itself */
+        if (s->config.prefix_cache && r->leader == NO_SLOT) count(s, q->prefill_end, r->start[0]);
+        e->cached = r->leader == NO_SLOT ? r->start[0] : 0;
+    }
     q->put_end = r->start[0] - r->start[0] % s->config.layout[0].page_tok;
     if (r->start[0] == 0) return;
     publish(&e->start[0], r->start[0]);

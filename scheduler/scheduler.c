@@ -2,6 +2,7 @@
 
 #include "base/checked.h"
 #include "base/rng.h"
+#include "scheduler/preempt.h"
 
 #include <string.h>
 
@@ -26,7 +27,7 @@ static bool sound(const tr_scheduler_config *c) {
     if (c->context == 0 || c->context > TR_MAX_TOKENS || c->journal->context != c->context || c->vocab == 0)
         return false;
     if (c->chunk == 0 || c->max_rows < c->chunk || c->max_rows > TR_MAX_STEP_ROWS) return false;
-    if (c->max_batch == 0 || c->max_batch > TR_MAX_SPANS || c->max_waiting == 0) return false;
+    if (c->max_batch == 0 || c->max_batch > TR_MAX_SPANS || c->max_waiting == 0 || c->promise_tok == 0) return false;
     if (c->policy >= TR_POLICY_END) return false;
     if (c->n_eos > TR_SCHEDULER_EOS_MAX || !layout_sound(c, &c->layout[0])) return false;
     if (c->one_pool) return true;
@@ -288,6 +289,7 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     }
     const uint64_t deadline = tr_progress_expire(s);
     tr_recovery_pump(s, fx);
+    tr_preempt_pump(s);
     tr_intake_admit(s);
     tr_keep_pump(s, fx);
     tr_stored_pump(s, fx);
@@ -311,6 +313,8 @@ void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out) {
     out->prefix_hits = atomic_load(&s->config.journal->prefix_hits);
     out->prefix_hit_tokens = atomic_load(&s->config.journal->prefix_hit_tokens);
     out->prefix_query_tokens = atomic_load(&s->config.journal->prefix_query_tokens);
+    out->preemptions = atomic_load(&s->config.journal->preemptions);
+    out->preempted_tokens = atomic_load(&s->config.journal->preempted_tokens);
     for (uint32_t p = 0; p < pools_of(&s->config); p++) {
         out->pool_cached[p] = cached_pages(s, p);
         out->pool_quarantined[p] = quarantined_pages(s, p);
@@ -339,6 +343,7 @@ static uint64_t digest_sequence(const tr_scheduler *s, uint32_t slot, uint64_t h
     h = tr_rng_hash(h, (uint64_t)load(&e->kv_moved) << 32 | load(&e->kv_decoded));
     h = tr_rng_hash(h, (uint64_t)q->issued << 32 | q->move_issued);
     h = tr_rng_hash(h, (uint64_t)q->part_end << 32 | q->part_layers);
+    h = tr_rng_hash(h, (uint64_t)q->promised << 33 | (uint64_t)q->stopped << 32 | load(&e->evictions));
     if (s->config.has_store) h = tr_rng_hash(tr_rng_hash(h, q->fetch), (uint64_t)q->found << 32 | q->put_end);
     h = tr_rng_hash(h, (uint64_t)q->steps << 48 | (uint64_t)q->jobs << 32 | (uint64_t)q->transfer << 16 |
                            q->unsettled << 8 | e->deaths);

@@ -6,23 +6,26 @@
  * RESET (resharder). Life of a sequence: waiting -> prefill (chunks) -> hand-off (RESHARD by chunk, may overlap
  * prefill) -> decode -> done -> free. prompt positions [0, prompt - forced) are prefilled; the forced tail and
  * generated tokens are decoded (known tokens several at once). Position p's token is tokens[p]; computing position p
- * yields the token p + 1, sampled when not known yet. Admission (until preemption exists): pages for the whole prompt
- * in the prefill pool and for prompt + max_tokens in the decode pool are reserved, all or nothing, in order of arrival.
- * A request that can never fit is refused at SUBMIT. Prefix cache (reuse.c): what the pools still hold of an earlier
- * prompt with the same beginning is neither computed nor moved again; kv_* of the journal begin there. Recovery: a
- * stage dies -> when it is up again RESET with a higher epoch to every stage of its pipeline; when all have answered,
- * the steps in flight are issued again. The scheduler itself restarts -> reset of everything first, bitmaps rebuilt
- * from the tables of open entries, then work goes on from the journal's kv_* counts. Pages are never reused while a
- * step or job that could still touch them is unconfirmed. Poison: a request in flight at two counted deaths of what
- * computes it, with what was in flight then not confirmed in between, ends with an error; until cleared it runs alone,
- * so that the next death names one. End token: ends the request with STOP and is no output token. A span that a stage
- * reports as failed ends its request alone; the pipeline is reset and the rest runs again. Contract of the frontend:
- * every OUTPUT with finish is answered by RELEASE (also for a rid that it does not know, and for a refusal); OUTPUT
- * without finish of a rid that it does not know by CANCEL; tokens below the index that it has are repeats; an OUTPUT
- * whose index lies beyond what it has was meant for its predecessor and is ignored (all is told again from 0 after
- * PEER_UP). After PEER_UP of the scheduler it repeats SUBMITs without ACCEPTED and CANCELs without end. Order and
- * size of steps: policy.h, by times that the events tell (cost.h); no clock. Cost of an event: O(running), of
- * one that lets somebody in also O(waiting) over a small array; no scan of slots. */
+ * yields the token p + 1, sampled when not known yet. Admission: pages for the whole prompt in the prefill pool, and
+ * for it and promise_tok more tokens in the decode pool, are promised, all or nothing, in the order of policy.h; so a
+ * hand-off never meets a full pool. The promise grows while the sequence decodes; where nothing is left, the last of
+ * those that run gives way and is computed again (preempt.h, which says why everything ends). A request that could not
+ * reach its end alone is refused at SUBMIT. Prefix cache (reuse.c): what the pools still hold of an earlier prompt with
+ * the same beginning is neither computed nor moved again; kv_* of the journal begin there. Recovery: a stage dies ->
+ * when it is up again RESET with a higher epoch to every stage of its pipeline; when all have answered, the steps in
+ * flight are issued again. The scheduler itself restarts -> reset of everything first, bitmaps rebuilt from the tables
+ * of open entries, then work goes on from the journal's kv_* counts. Pages are never reused while a step or job that
+ * could still touch them is unconfirmed. Poison: a request in flight at two counted deaths of what computes it, with
+ * what was in flight then not confirmed in between, ends with an error; until cleared it runs alone, so that the next
+ * death names one. End token: ends the request with STOP and is no output token. A span that a stage reports as failed
+ * ends its request alone; the pipeline is reset and the rest runs again. Contract of the frontend: every OUTPUT with
+ * finish is answered by RELEASE (also for a rid that it does not know, and for a refusal); OUTPUT without finish of a
+ * rid that it does not know by CANCEL; tokens below the index that it has are repeats; an OUTPUT whose index lies
+ * beyond what it has was meant for its predecessor and is ignored (all is told again from 0 after PEER_UP). After
+ * PEER_UP of the scheduler it repeats SUBMITs without ACCEPTED and CANCELs without end. Order and size of steps:
+ * policy.h, by times that the events tell (cost.h); no clock. Cost of an event: O(running), of
+ * one that lets somebody in also O(waiting) over a small array, and of one that lets sequences grow O(running) for each
+ * of them; no scan of slots. */
 #ifndef TR_SCHEDULER_H
 #define TR_SCHEDULER_H
 #include "base/siphash.h"
@@ -37,6 +40,8 @@
 #include <stdint.h>
 
 enum { TR_SCHEDULER_STAGES_MAX = 64, TR_SCHEDULER_EOS_MAX = 16 };
+#define TR_SCHEDULER_PROMISE_ALL UINT32_MAX
+#define TR_SCHEDULER_PROMISE_TOK 32 /* what a company takes else */
 
 typedef struct tr_scheduler_pipeline {
     uint32_t n_stages;
@@ -67,6 +72,8 @@ typedef struct tr_scheduler_config {
     uint32_t one_path; /* 1: both phases have one precision: pages of generated tokens are such a beginning too */
     tr_siphash_key prefix_key; /* random, of this start of the company */
     uint32_t watermark;        /* per cent of the pages that stay unpromised while anything runs */
+    uint32_t promise_tok;      /* an admission promises pages for so many tokens behind those that are known, 1 or more;
+                                  TR_SCHEDULER_PROMISE_ALL: for max_tokens, so that nobody ever gives way */
     uint32_t context, vocab;
     uint32_t n_eos, eos[TR_SCHEDULER_EOS_MAX];
     tr_kv_layout layout[2]; /* 0 prefill pool, 1 decode pool (equal when one_pool) */
@@ -89,6 +96,7 @@ typedef struct tr_scheduler_stats {
     uint32_t pool_cached[2];              /* of the free ones, those in which a prefix is known */
     uint32_t pool_quarantined[2];         /* as in the journal */
     uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests; prompt tokens */
+    uint64_t preemptions, preempted_tokens;
     uint64_t steps[2], rows[2], handoffs, handoff_bytes, handoff_ns, replays, protocol_errors, finished, failed;
 } tr_scheduler_stats;
 void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out);

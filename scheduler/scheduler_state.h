@@ -5,6 +5,7 @@
  * keep.c        sequences to files and back
  * handoff.c     RESHARD jobs, by the table of transfer.h     recovery.c  peers, resets, poison, own restart
  * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known; stored.c: those of a store
+ * preempt.c     promises that grow while a sequence decodes, and who gives way when there is nothing left to promise
  * sample.c      n samples of one prompt: the leader is prefilled and draws n tokens, the others fork off its pages
  * Everything is level-triggered: an event changes state, then tr_batcher_pump and the flush of outputs do what the
  * state allows. So a lost moment (no room for effects, a peer away) is made up for at the next event.
@@ -37,25 +38,26 @@ typedef enum tr_sequence_state { SEQUENCE_NONE, SEQUENCE_WAITING, SEQUENCE_RUNNI
 
 typedef struct tr_sequence {
     tr_sequence_state state;
-    uint32_t prefill_end;           /* positions [0, prefill_end) are prefilled, [prefill_end, decode_end) decoded */
-    uint32_t decode_end;            /* equal when nothing is left for the decode path */
-    uint32_t issued;                /* prefill: next position to issue */
-    uint32_t move_issued;           /* hand-off: next position to move */
-    uint32_t part_end, part_layers; /* of positions [move_issued, part_end), in a step that still runs, layers
-                                       [0, part_layers) are issued to be moved */
-    uint32_t steps, jobs;           /* unconfirmed ones of this scheduler */
-    uint32_t unsettled;             /* bit a pipeline or store: work of an earlier scheduler may still run there */
-    tr_transfer_state transfer;     /* jobs > 0 in every state that is not at rest, but *_LOST after a restart */
-    uint32_t table_version;         /* raised with every change of its tables */
-    uint64_t issued_ns;             /* when a step of it was issued last, or it was let in */
-    uint32_t sent;                  /* generated tokens told to the frontend of now */
-    bool announce;                  /* tell something in any case */
+    uint32_t prefill_end, decode_end; /* positions [0, prefill_end) are prefilled, the rest decoded, if any */
+    uint32_t issued;                  /* prefill: next position to issue */
+    uint32_t move_issued;             /* hand-off: next position to move */
+    uint32_t part_end, part_layers;   /* of positions [move_issued, part_end), in a step that still runs, layers
+                                         [0, part_layers) are issued to be moved */
+    uint32_t steps, jobs;             /* unconfirmed ones of this scheduler */
+    uint32_t unsettled;               /* bit a pipeline or store: work of an earlier scheduler may still run there */
+    tr_transfer_state transfer;       /* jobs > 0 in every state that is not at rest, but *_LOST after a restart */
+    uint32_t table_version;           /* raised with every change of its tables */
+    uint64_t issued_ns;               /* when a step of it was issued last, or it was let in */
+    uint32_t sent;                    /* generated tokens told to the frontend of now */
+    bool announce;                    /* tell something in any case */
     bool finish_sent, released;
     bool fell;                    /* scratch of a reset: was in flight at a counted death */
     uint32_t fetch, found;        /* TR_STORED_*; positions that the store has */
     uint32_t put_end, store_jobs; /* positions [0, put_end) need not be stored any more; jobs of it that are out */
     tr_kv_table_row row[2];       /* one_pool: only row[0] */
-    tr_kv_budget_need need;       /* pages that it may come to hold */
+    tr_kv_budget_need need;       /* pages that it may come to hold: up to position `promised`, rounded up to a page */
+    uint32_t promised;
+    bool stopped; /* gives way: nothing is issued for it, until what is out has been confirmed */
     struct {
         uint64_t node;  /* of the last page that is known of it */
         uint32_t pages; /* that are known */
@@ -141,6 +143,7 @@ struct tr_scheduler {
     int32_t last_priority; /* and its priority */
     uint32_t last_phase;
     bool started, frontend_up, draining, more; /* more: something had to wait for room in the effects */
+    bool starving;                             /* a running sequence waits for pages: nobody else is let in */
     tr_error refusal;                          /* text of the refusal in the effects */
     tr_scheduler_stats stats;
 };
@@ -192,8 +195,8 @@ void tr_intake_release(tr_scheduler *s, const tr_msg_release *m);
 void tr_intake_admit(tr_scheduler *s);
 /* Add up what is promised. False: more than there is, some table is damaged. */
 bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b);
-/* Spans of positions and pages that an entry's life needs. */
-void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q);
+/* Spans of an entry's life, and pages that it needs to get to `end` (cut to decode_end, not below prefill_end). */
+void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q, uint32_t end);
 /* A slot has a request from now on, whatever its state; or none any more. */
 void tr_intake_open(tr_scheduler *s, uint32_t slot);
 void tr_intake_close(tr_scheduler *s, uint32_t slot);
@@ -212,6 +215,7 @@ void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t 
 bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token);
 /* A suspect is cleared when all that was in flight at the death has been confirmed since. */
 void tr_progress_clear_suspect(tr_journal_entry *e);
+void tr_progress_remove(uint32_t *list, uint32_t *n, uint32_t slot);
 /* Give back what nothing can touch any more; frees the slot of a released request. */
 void tr_progress_check_end(tr_scheduler *s, uint32_t slot); /* all tokens there, or all positions computed */
 void tr_progress_tidy(tr_scheduler *s, uint32_t slot);

@@ -110,7 +110,8 @@ static void laid(tr_scheduler *s, uint32_t slot, uint32_t end) {
     tr_journal_entry *e = entry_of(s, slot);
     tr_sequence *q = &s->sequence[slot];
     q->fetch = TR_STORED_NO;
-    q->issued = q->put_end = e->cached = end;
+    q->issued = q->put_end = end;
+    if (load(&e->evictions) == 0) e->cached = end;
     publish(&e->kv_prefilled, end);
     if (s->config.one_pool) {
         publish(&e->kv_moved, end);
@@ -184,7 +185,7 @@ void tr_stored_pump(tr_scheduler *s, tr_effects *fx) {
         const tr_sequence *q = &s->sequence[slot];
         if (q->state != SEQUENCE_RUNNING && q->state != SEQUENCE_ENDED) continue;
         give_up(s, slot);
-        if (!running(s) || q->unsettled != 0 || free_job(s) == NULL || !room(s, fx, 1)) continue;
+        if (!running(s) || q->stopped || q->unsettled != 0 || free_job(s) == NULL || !room(s, fx, 1)) continue;
         if (q->fetch != TR_STORED_NO && q->store_jobs > 0) continue;
         if (get_job(s, slot, &next) || (put_out(s, slot) == NULL && put_range(s, slot, &next))) issue(s, &next, fx);
     }

@@ -458,6 +458,7 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
     w->max_batch = tr_options_u32(o, TR_OPTION_MAX_BATCH);
     w->max_waiting = tr_options_u32(o, TR_OPTION_MAX_WAITING);
     w->prefix_cache = strcmp(tr_options_text(o, TR_OPTION_PREFIX_CACHE), "on") == 0;
+    w->reserve_full = strcmp(tr_options_text(o, TR_OPTION_RESERVE), "full") == 0;
     w->watermark = tr_options_u32(o, TR_OPTION_WATERMARK);
     w->policy = policy_of(tr_options_text(o, TR_OPTION_POLICY));
     w->slo_ns = (uint64_t)(tr_options_f64(o, TR_OPTION_ITL_SLO) * TR_NS_PER_MS);

@@ -53,6 +53,9 @@ char *tr_gateway_metrics(tr_gateway *g, size_t *len_out) {
     tr_journal *journal = g->rt->segment[TR_SEGMENT_JOURNAL];
     fprintf(f, "troupe:kv_pages_quarantined %u\n",
             atomic_load(&journal->quarantined[0]) + atomic_load(&journal->quarantined[1]));
+    family(f, "vllm:num_preemptions_total", "counter", "Requests that gave their KV pages to an earlier one.");
+    fprintf(f, "vllm:num_preemptions_total{model_name=\"%s\"} %" PRIu64 "\n", model,
+            atomic_load(&journal->preemptions));
     family(f, "troupe:http_requests_refused_total", "counter", "Requests answered with an error.");
     fprintf(f, "troupe:http_requests_refused_total %" PRIu64 "\n", g->count.refused);
     family(f, "troupe:http_clients_left_total", "counter", "Clients that left before their answer was complete.");

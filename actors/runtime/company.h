@@ -143,7 +143,7 @@ typedef struct tr_company {
     char ops[16];           /* kernel set, tr_ops_find */
     uint32_t transport_zmq; /* 1: transport.local: zmq */
     uint32_t unified, exclusive, one_pool;
-    uint32_t prefix_cache, one_path, watermark, policy, fair; /* as in tr_scheduler_config */
+    uint32_t prefix_cache, one_path, watermark, promise_tok, policy, fair; /* as in tr_scheduler_config */
     uint64_t slo_ns;
     tr_company_lease lease;
     tr_siphash_key prefix_key; /* random, of this start */

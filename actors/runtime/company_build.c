@@ -6,7 +6,7 @@
 #include "base/checked.h"
 #include "base/crc32c.h"
 #include "kv/kv_pool.h"
-#include "scheduler/journal.h"
+#include "scheduler/scheduler.h"
 #include "stages/forward.h"
 #include "stages/layer_split.h"
 #include "transport/codec.h"
@@ -441,6 +441,7 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     c->one_path = want->side[0].dtype == want->side[1].dtype && want->side[0].kv == want->side[1].kv;
     c->watermark = want->watermark, c->policy = want->policy, c->slo_ns = want->slo_ns, c->fair = want->fair;
     c->lease = want->lease;
+    c->promise_tok = want->reserve_full ? TR_SCHEDULER_PROMISE_ALL : TR_SCHEDULER_PROMISE_TOK;
     copy_model(model, c);
     TR_TRY(place_stages(&b, err));
     choose_batch(&b);

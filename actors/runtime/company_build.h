@@ -48,6 +48,7 @@ typedef struct tr_company_build_want {
     uint64_t slo_ns; /* as in tr_scheduler_config */
     bool fair;
     uint32_t watermark; /* per cent of the KV pages that stay unpromised while anything runs */
+    bool reserve_full;  /* pages up to max_tokens are set aside when a request is let in: it never gives way */
     bool files;         /* sequences may be saved and restored */
     bool store;         /* prefixes go to a store outside and come from there */
     tr_company_lease lease;

@@ -55,6 +55,7 @@ static void fill_config(tr_runtime *rt, tr_scheduler_config *config) {
                                     .one_path = c->one_path,
                                     .prefix_key = c->prefix_key,
                                     .watermark = c->watermark,
+                                    .promise_tok = c->promise_tok,
                                     .context = c->context,
                                     .vocab = c->vocab,
                                     .n_eos = c->n_eos,
@@ -83,7 +84,7 @@ static void on_event(void *self, const tr_event *event) {
         const tr_effect *e = &d->effects.item[i];
         if (e->kind == TR_EFFECT_TIMER) d->timer_ns = event->now_ns + e->delay_ns;
         if (e->kind != TR_EFFECT_SEND) continue;
-        if (tr_runtime_send(d->rt, e->to, &e->msg) == TR_AGAIN) {
+        if ((e->quiet ? tr_runtime_send_quiet : tr_runtime_send)(d->rt, e->to, &e->msg) == TR_AGAIN) {
             if (e->to == d->rt->company->frontend)
                 d->frontend_missed = true;
             else /* bounded in flight by design: links are sized for it */

@@ -39,7 +39,8 @@ enum {
     MAX_LINK = 512,
     MAX_RECORDS = 16, /* of a channel; activations: at most MAX_ACTIVATIONS */
     MAX_ACTIVATIONS = 4,
-    MAX_EVENTS = 1 << 14
+    MAX_EVENTS = 1 << 14,
+    MAX_EVICTIONS = 30 /* of one request; more of them look like two that take turns for ever */
 };
 #define US 1000ull
 #define MS 1000000ull
@@ -80,7 +81,8 @@ typedef struct request {
     bool poison, bad;
     bool gone;      /* its client is dead, and cancelled only in so far as the frontend will find that out */
     uint32_t kills; /* stages that it killed */
-    uint32_t seen_tokens, seen_prefilled, seen_moved, seen_decoded; /* of its open entry; they only rise */
+    uint32_t seen_tokens, seen_prefilled, seen_moved, seen_decoded; /* of its open entry; they only rise, */
+    uint32_t seen_evictions;                                        /* but with one of these */
     uint32_t fault_pos;                                             /* position that is poison or bad */
     /* what a client sees */
     bool submitted, cancelled, ended, accepted;
@@ -212,7 +214,8 @@ typedef enum sim_state {
     SIM_DECODE,
     SIM_SAVING,
     SIM_NOT_TOLD,
-    SIM_FETCHING, /* from the store, where there is one */
+    SIM_FETCHING,  /* from the store, where there is one */
+    SIM_PREEMPTED, /* in tight pools */
     SIM_STATES
 } sim_state;
 typedef enum sim_kind {
@@ -296,11 +299,12 @@ typedef struct world {
     int64_t crash_countdown; /* < 0: off */
     bool in_step;            /* the scheduler dies there */
     bool aimed;              /* this family of seeds aims faults at states */
+    bool tight;              /* and this one has small pools, and promises no more than prompts */
     tr_rng aim_rng;
     sim_aim aim[SIM_AIMS];
     sim_table hits;
     uint64_t total_steps, total_replays, total_deaths, total_hits, total_hit_tokens, total_copies, total_fetched,
-        total_stored;
+        total_stored, total_preemptions, total_preempted_tokens;
 } world;
 
 _Noreturn void sim_fail(world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -352,7 +356,8 @@ void sim_faults_timeouts(world *w);
 void sim_faults_look(world *w);
 void sim_faults_strike(world *w, uint32_t i, sim_kind kind);
 void sim_faults_add(sim_table *sum, const sim_table *t);
-uint32_t sim_faults_print(const sim_table *t, bool ranks, bool nodes, bool store); /* cells that are empty */
+/* Cells that are empty. */
+uint32_t sim_faults_print(const sim_table *t, bool ranks, bool nodes, bool store, bool tight);
 
 /* sim_ranks.c */
 bool sim_ranks_begin(world *w, uint32_t lead, const tr_msg_step *m); /* false: a rank is missing, W_ABORT will come */

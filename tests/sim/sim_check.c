@@ -157,6 +157,11 @@ void sim_check_journal(world *w, bool whole_step) {
             r->seen_tokens = r->seen_prefilled = r->seen_moved = r->seen_decoded = 0;
             continue;
         }
+        if (r->seen_evictions != atomic_load(&e->evictions)) r->seen_prefilled = r->seen_moved = r->seen_decoded = 0;
+        r->seen_evictions = atomic_load(&e->evictions);
+        if (whole_step && r->seen_evictions % 2 != 0) sim_fail(w, "request %u: an eviction was not finished", i);
+        if (r->seen_evictions / 2 > MAX_EVICTIONS)
+            sim_fail(w, "request %u gave way %u times", i, r->seen_evictions / 2);
         rising(w, i, "n_tokens", &r->seen_tokens, n);
         rising(w, i, "kv_prefilled", &r->seen_prefilled, atomic_load(&e->kv_prefilled));
         rising(w, i, "kv_moved", &r->seen_moved, atomic_load(&e->kv_moved));
@@ -214,6 +219,9 @@ void sim_check_end(world *w) {
         if (stats.pool_free[p] != stats.pool_pages[p]) sim_fail(w, "pool %u: pages leaked", p);
     w->total_hits += stats.prefix_hits;
     w->total_hit_tokens += stats.prefix_hit_tokens;
+    w->total_preemptions += stats.preemptions;
+    w->total_preempted_tokens += stats.preempted_tokens;
+    if (stats.preemptions > 0 && !w->tight) sim_fail(w, "preempted although everything was promised");
     w->total_fetched += atomic_load(&j->store.hits);
     for (uint32_t p = 0; p < 2; p++)
         if (stats.pool_quarantined[p] != 0) sim_fail(w, "pool %u: pages in quarantine", p);

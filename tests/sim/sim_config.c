@@ -75,18 +75,19 @@ static void pipelines(world *w) {
 static void knobs(world *w) {
     tr_scheduler_config *c = &w->scheduler;
     static const uint32_t contexts[] = {20, 40, 64, 96, 96, 160};
-    c->context = contexts[sim_random(w, 6)] + between(w, 0, 7);
+    c->context = contexts[w->tight ? 2 + sim_random(w, 4) : sim_random(w, 6)] + between(w, 0, 7);
     c->vocab = between(w, 20, 200);
     c->n_eos = 1;
     c->eos[0] = between(w, 0, c->vocab - 1);
     c->chunk = sim_random(w, 3) == 0 ? between(w, 1, 8) : between(w, 8, 48);
     c->max_rows = c->chunk + between(w, 0, 40);
     c->max_batch = between(w, 1, 8);
-    c->max_waiting = between(w, 1, 12);
+    c->max_waiting = between(w, w->tight ? 6 : 1, 12);
     c->prefix_cache = sim_random(w, 4) != 0;
     c->one_path = c->one_pool && sim_random(w, 2) == 0;
     c->prefix_key = (tr_siphash_key){{tr_rng_next(&w->rng), tr_rng_next(&w->rng)}};
     c->watermark = sim_random(w, 4) == 0 ? between(w, 1, 40) : 0;
+    c->promise_tok = !w->tight ? TR_SCHEDULER_PROMISE_ALL : sim_random(w, 2) == 0 ? 1 : between(w, 1, 32);
     tr_rng rng = {w->seed ^ 0x901};
     c->policy = (tr_policy_id)tr_rng_below(&rng, TR_POLICY_END);
     c->slo_ns = tr_rng_below(&rng, 2) ? tr_rng_below(&rng, 4 * w->compute_max) : 0;
@@ -104,14 +105,15 @@ static void *zeroed(size_t bytes) {
 static void pools(world *w) {
     tr_scheduler_config *c = &w->scheduler;
     static const uint32_t page_toks[] = {16, 16, 32, 64};
-    uint32_t slots = between(w, 2, 12), groups = 0;
+    uint32_t slots = between(w, w->tight ? 6 : 2, 12), groups = 0;
     uint64_t journal_bytes = tr_journal_bytes(slots, c->context);
     w->journal_mem = zeroed(journal_bytes);
     c->journal = w->journal_mem;
     tr_journal_init(c->journal, slots, c->context);
     for (uint32_t p = 0; p < 2; p++) {
         tr_kv_layout *l = &c->layout[p];
-        uint32_t page_tok = page_toks[sim_random(w, 4)], pages[TR_KV_GROUPS_MAX] = {0}, times = between(w, 2, 8);
+        uint32_t page_tok = page_toks[sim_random(w, w->tight ? 3 : 4)], pages[TR_KV_GROUPS_MAX] = {0},
+                 times = between(w, 2, 8);
         tr_error err;
         if (p == 1 && c->one_pool) {
             *l = c->layout[0];
@@ -127,7 +129,9 @@ static void pools(world *w) {
         for (uint32_t k = 0; k < 2; k++) {
             if (!(k == 0 ? any_global : any_sliding)) continue;
             uint32_t full = tr_kv_budget_pages(windows[k], page_tok, 0, c->context, c->chunk);
-            pages[groups] = (full * times + 1) / (sim_random(w, 8) == 0 ? 4 : 2) + (uint32_t)sim_random(w, 3);
+            pages[groups] = w->tight
+                                ? full + (uint32_t)sim_random(w, 2 + full / 2)
+                                : (full * times + 1) / (sim_random(w, 8) == 0 ? 4 : 2) + (uint32_t)sim_random(w, 3);
             if (pages[groups] == 0) pages[groups] = 1;
             groups++;
         }
@@ -204,14 +208,16 @@ static void requests(world *w) {
     const tr_scheduler_config *c = &w->scheduler;
     uint32_t poison_odds = between(w, 2, 8);
     bool alike = sim_random(w, 2) == 0;
-    w->n_requests = between(w, 2, 14);
+    w->n_requests = between(w, w->tight ? 5 : 2, 14);
     for (uint32_t i = 0; i < w->n_requests; i++) {
         request *r = &w->request[i];
         r->rid = (tr_rng_mix(w->seed * 1000 + i) | TR_MAX_SAMPLES) & ~(uint64_t)(TR_MAX_SAMPLES - 1);
         r->n = 1;
         r->lead = i;
-        r->n_prompt = sim_random(w, 4) == 0 ? between(w, 1, c->context) : between(w, 1, c->context / 2);
+        r->n_prompt =
+            sim_random(w, 4) == 0 ? between(w, 1, c->context) : between(w, 1, c->context / (w->tight ? 4 : 2));
         r->max_tokens = between(w, 0, 4) == 0 ? between(w, 0, 2) : between(w, 1, c->context);
+        if (w->tight) r->max_tokens = between(w, 1, 4) == 1 ? r->max_tokens : between(w, c->context / 2, c->context);
         prompt(w, i, alike);
         r->forced = sim_random(w, 4) == 0 ? between(w, 0, r->n_prompt - 1) : 0;
         r->logits = sim_random(w, 5) == 0;

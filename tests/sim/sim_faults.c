@@ -7,9 +7,9 @@
 #include <signal.h>
 #include <stdio.h>
 
-static const char *const state_name[SIM_STATES] = {"scheduler away", "on its way", "waiting",  "forked, waits",
-                                                   "restoring",      "in a reset", "prefill",  "hand-off",
-                                                   "decode",         "saving",     "not told", "fetching"};
+static const char *const state_name[SIM_STATES] = {
+    "scheduler away", "on its way", "waiting", "forked, waits", "restoring", "in a reset", "prefill",
+    "hand-off",       "decode",     "saving",  "not told",      "fetching",  "preempted"};
 static const char *const kind_name[SIM_KINDS] = {"abort",  "client", "timeout", "stage",   "rank", "reshard", "sched",
                                                  "instep", "front",  "effects", "crashed", "hung", "cut",     "store"};
 
@@ -30,7 +30,7 @@ static uint32_t state_of(world *w, uint32_t i) {
     if (tr_keep_saving(s, slot)) return SIM_SAVING;
     if (q->state == SEQUENCE_ENDED) return SIM_NOT_TOLD;
     if (tr_sample_waits(s, slot) || load(&entry_of(s, slot)->fork) != 0) return SIM_FORKED;
-    if (q->state == SEQUENCE_WAITING) return SIM_WAITING;
+    if (q->state == SEQUENCE_WAITING) return load(&entry_of(s, slot)->evictions) > 0 ? SIM_PREEMPTED : SIM_WAITING;
     if (resets(s, component_of(s, prefilled ? DECODE : PREFILL)) || (q->jobs > 0 && resets(s, RESHARDER)))
         return SIM_IN_RESET;
     if (q->fetch != TR_STORED_NO) return SIM_FETCHING;
@@ -89,6 +89,7 @@ void sim_faults_config(world *w) {
     for (uint32_t k = 0; k < SIM_AIMS; k++) {
         sim_aim *a = &w->aim[k];
         a->state = (uint32_t)tr_rng_below(&w->aim_rng, SIM_FETCHING);
+        if (w->tight && tr_rng_below(&w->aim_rng, 12) == 0) a->state = SIM_PREEMPTED;
         a->kind = (uint32_t)tr_rng_below(&w->aim_rng, SIM_CUT);
         a->skip = (uint32_t)tr_rng_below(&w->aim_rng, tr_rng_below(&w->aim_rng, 2) ? 4 : 40);
         if ((a->kind == SIM_RANK && !w->ranks) || a->kind == SIM_TIMEOUT) a->kind = SIM_CLIENT;
@@ -167,7 +168,8 @@ void sim_faults_add(sim_table *sum, const sim_table *t) {
         for (uint32_t k = 0; k < SIM_KINDS; k++) sum->cell[s][k] += t->cell[s][k];
 }
 
-static bool possible(uint32_t state, uint32_t kind, bool ranks, bool nodes, bool store) {
+static bool possible(uint32_t state, uint32_t kind, bool ranks, bool nodes, bool store, bool tight) {
+    if (state == SIM_PREEMPTED && !tight) return false;
     if ((state == SIM_FETCHING || kind == SIM_STORE) && !store) return false;
     if (kind == SIM_TIMEOUT) return state > SIM_ON_ITS_WAY && state != SIM_SAVING && state != SIM_NOT_TOLD;
     if (kind == SIM_RANK) return ranks;
@@ -175,18 +177,18 @@ static bool possible(uint32_t state, uint32_t kind, bool ranks, bool nodes, bool
     return state != SIM_AWAY || (kind != SIM_SCHEDULER && kind != SIM_IN_STEP);
 }
 
-uint32_t sim_faults_print(const sim_table *t, bool ranks, bool nodes, bool store) {
+uint32_t sim_faults_print(const sim_table *t, bool ranks, bool nodes, bool store, bool tight) {
     uint32_t empty = 0;
     printf("%lu faults; requests that they met, by state:\n%-15s", (unsigned long)t->faults, "");
     for (uint32_t k = 0; k < SIM_KINDS; k++) printf(" %7s", kind_name[k]);
     for (uint32_t s = 0; s < SIM_STATES; s++) {
         printf("\n%-15s", state_name[s]);
         for (uint32_t k = 0; k < SIM_KINDS; k++) {
-            if (!possible(s, k, ranks, nodes, store))
+            if (!possible(s, k, ranks, nodes, store, tight))
                 printf(" %7s", "-");
             else
                 printf(" %7lu", (unsigned long)t->cell[s][k]);
-            empty += possible(s, k, ranks, nodes, store) && t->cell[s][k] == 0;
+            empty += possible(s, k, ranks, nodes, store, tight) && t->cell[s][k] == 0;
         }
     }
     printf("\n");

@@ -1,5 +1,6 @@
-/* troupe_sim [--ranks] [--nodes] [--store] [--faults] --seed N [--trace] | --seeds A..B | --regressions FILE
+/* troupe_sim [--ranks] [--nodes] [--tight] [--store] [--faults] --seed N [--trace] | --seeds A..B | --regressions FILE
  * --ranks: stages have tensor parallel ranks (another family of seeds; a line of FILE that begins with r is one).
+ * --tight: small pools and admissions that promise no more than the prompt, so that requests give way (t in FILE).
  * --faults: faults are aimed at states of requests, and clients die (f in FILE); prints a table of what they met, and
  * fails when 3000 seeds or more leave a cell of it empty.
  * --store: there is a store of prefixes outside of the company (s in FILE).
@@ -17,11 +18,12 @@
 #include <unistd.h>
 
 static world *current;
-static bool trace_on, ranks_on, nodes_on, store_on, faults_on;
+static bool trace_on, ranks_on, nodes_on, tight_on, store_on, faults_on;
 
 static void tell(uint64_t seed) {
-    fprintf(stderr, "\nrepeat with: troupe_sim %s%s%s%s--seed %lu --trace\n", ranks_on ? "--ranks " : "",
-            nodes_on ? "--nodes " : "", store_on ? "--store " : "", faults_on ? "--faults " : "", (unsigned long)seed);
+    fprintf(stderr, "\nrepeat with: troupe_sim %s%s%s%s%s--seed %lu --trace\n", ranks_on ? "--ranks " : "",
+            nodes_on ? "--nodes " : "", tight_on ? "--tight " : "", store_on ? "--store " : "",
+            faults_on ? "--faults " : "", (unsigned long)seed);
 }
 
 _Noreturn void sim_fail(world *w, const char *fmt, ...) {
@@ -95,7 +97,7 @@ static void free_world(world *w) {
 }
 
 typedef struct totals {
-    uint64_t events, steps, deaths, requests, hits, hit_tokens, copies, fetched, stored;
+    uint64_t events, steps, deaths, requests, hits, hit_tokens, copies, fetched, stored, preemptions, preempted_tokens;
     sim_table table;
 } totals;
 
@@ -109,6 +111,7 @@ static uint64_t run_seed(uint64_t seed, totals *t) {
     w->nodes = nodes_on;
     w->store = store_on;
     w->aimed = faults_on;
+    w->tight = tight_on;
     w->rng.state = tr_rng_mix(seed);
     w->crash_countdown = -1;
     w->heap = calloc(MAX_EVENTS, sizeof *w->heap);
@@ -128,6 +131,8 @@ static uint64_t run_seed(uint64_t seed, totals *t) {
     t->copies += w->total_copies;
     t->fetched += w->total_fetched;
     t->stored += w->total_stored;
+    t->preemptions += w->total_preemptions;
+    t->preempted_tokens += w->total_preempted_tokens;
     sim_faults_add(&t->table, &w->hits);
     free_world(w);
     return digest;
@@ -145,7 +150,7 @@ static void run_and_compare(uint64_t seed, bool twice, totals *t) {
 
 static void run_file(const char *path, totals *t) {
     FILE *f = fopen(path, "r");
-    const bool ranks = ranks_on, nodes = nodes_on, store = store_on, faults = faults_on;
+    const bool ranks = ranks_on, nodes = nodes_on, tight = tight_on, store = store_on, faults = faults_on;
     char line[256];
     if (f == NULL) {
         fprintf(stderr, "troupe_sim: cannot open %s\n", path);
@@ -157,6 +162,8 @@ static void run_file(const char *path, totals *t) {
         number += ranks_on;
         nodes_on = *number == 'n';
         number += nodes_on;
+        tight_on = *number == 't';
+        number += tight_on;
         store_on = *number == 's';
         number += store_on;
         faults_on = *number == 'f';
@@ -165,6 +172,7 @@ static void run_file(const char *path, totals *t) {
     }
     ranks_on = ranks;
     nodes_on = nodes;
+    tight_on = tight;
     store_on = store;
     faults_on = faults;
     fclose(f);
@@ -181,6 +189,8 @@ int main(int argc, char **argv) {
             ranks_on = true;
         } else if (strcmp(argv[i], "--nodes") == 0) {
             nodes_on = true;
+        } else if (strcmp(argv[i], "--tight") == 0) {
+            tight_on = true;
         } else if (strcmp(argv[i], "--store") == 0) {
             store_on = true;
         } else if (strcmp(argv[i], "--faults") == 0) {
@@ -194,9 +204,9 @@ int main(int argc, char **argv) {
         } else if (strcmp(argv[i], "--regressions") == 0 && i + 1 < argc) {
             file = argv[++i];
         } else {
-            fprintf(stderr,
-                    "usage: troupe_sim [--ranks] [--nodes] [--store] [--faults] [--seed N [--trace] | --seeds A..B] "
-                    "[--regressions FILE]\n");
+            fprintf(stderr, "usage: troupe_sim [--ranks] [--nodes] [--tight] [--store] [--faults] [--seed N [--trace] "
+                            "| --seeds A..B] "
+                            "[--regressions FILE]\n");
             return 64;
         }
     }
@@ -205,7 +215,7 @@ int main(int argc, char **argv) {
     for (uint64_t seed = from; seed <= to; seed++) run_and_compare(seed, seed % 32 == 0, &t);
     double s = (double)(tr_clock_now_ns() - begin) / 1e9;
     printf("seeds %lu..%lu%s passed: %lu requests, %lu events, %lu stage steps, %lu deaths, %lu prefix hits of %lu "
-           "tokens, %lu page copies, %lu fetches from the store, %lu blocks into it, "
+           "tokens, %lu page copies, %lu fetches from the store, %lu blocks into it, %lu preemptions of %lu tokens, "
            "%.1f s, %.0f events/s\n",
            (unsigned long)from, (unsigned long)to,
            ranks_on   ? " with ranks"
@@ -214,8 +224,9 @@ int main(int argc, char **argv) {
                       : "",
            (unsigned long)t.requests, (unsigned long)t.events, (unsigned long)t.steps, (unsigned long)t.deaths,
            (unsigned long)t.hits, (unsigned long)t.hit_tokens, (unsigned long)t.copies, (unsigned long)t.fetched,
-           (unsigned long)t.stored, s, (double)t.events / s);
-    if (faults_on && sim_faults_print(&t.table, ranks_on, nodes_on, store_on) > 0 && to >= from + 2999) {
+           (unsigned long)t.stored, (unsigned long)t.preemptions, (unsigned long)t.preempted_tokens, s,
+           (double)t.events / s);
+    if (faults_on && sim_faults_print(&t.table, ranks_on, nodes_on, store_on, tight_on) > 0 && to >= from + 2999) {
         fprintf(stderr, "troupe_sim: a cell of the table is empty\n");
         return 1;
     }

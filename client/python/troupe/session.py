@@ -22,7 +22,7 @@ PING_SECONDS = HELLO_SECONDS = 1.0
 # of logits are for tools in C.
 PARAMETERS = frozenset((
     "max_tokens", "temperature", "top_p", "top_k", "seed", "ignore_eos", "stop", "parse_special", "no_bos", "forced", "save",
-    "restore", "restore_end", "cache_salt", "n"))
+    "restore", "restore_end", "cache_salt", "n", "priority", "timeout_ms"))
 
 
 @dataclasses.dataclass
