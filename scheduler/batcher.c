@@ -244,9 +244,12 @@ static tr_flight *new_flight(tr_scheduler *s, uint32_t phase) {
     return f;
 }
 
-static tr_flight *parked_flight(tr_scheduler *s, uint32_t component) {
-    for (uint32_t i = 0; i < s->n_flights; i++)
-        if (s->flight[i].used && s->flight[i].parked && s->flight[i].component == component) return &s->flight[i];
+/* The flight of a component whose last slice has not been issued, or NULL. It is parked, or a slice of it is out. */
+static tr_flight *sliced_flight(tr_scheduler *s, uint32_t component) {
+    for (uint32_t i = 0; i < s->n_flights; i++) {
+        tr_flight *f = &s->flight[i];
+        if (f->used && f->component == component && f->layer_end > 0) return f;
+    }
     return NULL;
 }
 
@@ -256,19 +259,21 @@ static bool anybody_left(const tr_scheduler *s, const tr_flight *f) {
     return false;
 }
 
-/* The next slice of what is parked; there is nothing new before that is through. False: nothing is. */
-static bool go_on(tr_scheduler *s, tr_effects *fx) {
-    tr_flight *f = parked_flight(s, component_of(s, PREFILL));
-    if (f && !anybody_left(s, f)) {
-        tr_progress_drop_flight(s, f);
-        f = NULL;
+/* The next slice of what is parked. False: nothing is. */
+static bool go_on(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
+    if (f == NULL || !f->parked) return false;
+    if (anybody_left(s, f)) {
+        issue(s, f, fx);
+        return true;
     }
-    if (f) issue(s, f, fx);
-    return f != NULL;
+    tr_progress_drop_flight(s, f);
+    return false;
 }
 
 static bool try_phase(tr_scheduler *s, uint32_t phase, tr_effects *fx) {
-    if (phase == PREFILL && go_on(s, fx)) return true;
+    const uint32_t component = component_of(s, PREFILL);
+    if (phase == PREFILL && go_on(s, sliced_flight(s, component), fx)) return true;
+    if (phase == PREFILL && sliced_flight(s, component) != NULL) return false; /* the stage keeps one at a time */
     tr_flight *f = new_flight(s, phase);
     if (f == NULL) return false;
     if (phase == DECODE)
@@ -308,6 +313,8 @@ static bool try_suspect(tr_scheduler *s, uint32_t component, bool *issued_out, t
     *issued_out = false;
     if (slot == NO_SLOT) return false;
     if (s->component[component].in_flight > 0) return true; /* drain first */
+    tr_flight *parked = phase == PREFILL ? sliced_flight(s, component) : NULL;
+    if (parked) tr_progress_drop_flight(s, parked);
     tr_flight *f = new_flight(s, phase);
     if (f == NULL) return true;
     if (phase == PREFILL)
@@ -358,7 +365,7 @@ static bool turn_taken(tr_scheduler *s) {
     tr_policy_look look = tr_pace_look(s);
     look.last_phase = DECODE;
     const bool meet = s->config.n_pipelines == 1 || s->config.exclusive, prompts = s->policy->first(&look) == PREFILL;
-    if (meet && prompts && parked_flight(s, component_of(s, PREFILL)) != NULL) return true;
+    if (meet && prompts && sliced_flight(s, component_of(s, PREFILL)) != NULL) return true;
     for (uint32_t i = 0; i < s->n_running; i++) {
         if (s->suspects && suspect(s, s->running[i])) return true;
         if (meet && prompts && prefill_ready(s, s->running[i])) return true;

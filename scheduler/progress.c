@@ -245,6 +245,8 @@ void tr_progress_step_layers(tr_scheduler *s, uint32_t from, const tr_msg_step_l
 void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f) {
     f->used = false;
     if (!f->parked) s->component[f->component].in_flight--;
+    f->parked = false;
+    f->layer_end = 0;
     s->stats.replays++;
     for (uint32_t i = 0; i < f->n_spans; i++) {
         uint32_t slot = f->spans[i].slot;
