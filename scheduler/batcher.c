@@ -209,6 +209,9 @@ static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
     s->stats.steps[f->phase]++;
     if (f->layer == 0) s->stats.rows[PREFILL] += f->prefill_rows;
     if (f->layer == 0) s->stats.rows[DECODE] += f->n_rows - f->prefill_rows;
+    const bool mixed = f->layer == 0 && f->prefill_rows > 0 && f->prefill_rows < f->n_rows;
+    atomic_fetch_add_explicit(&s->config.journal->mixed_steps, mixed, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->config.journal->slices, f->layer > 0 || f->layer_end > 0, memory_order_relaxed);
     f->issued_ns = s->now_ns;
     for (uint32_t i = 0; i < f->n_spans; i++) {
         tr_journal_entry *e = entry_of(s, f->spans[i].slot);
