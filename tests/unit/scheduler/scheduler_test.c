@@ -323,53 +323,6 @@ static void phases_take_turns_on_shared_cores(void **state) {
     assert_true(changes >= 9); /* decode, prefill, decode, prefill ... */
 }
 
-/* A stage needs `ns` for the step; the one that comes next. */
-static tr_msg_step took(tr_msg_step s, uint64_t ns) {
-    uint32_t sampled[4] = {20, 20, 20, 20};
-    now += ns;
-    msg(P0, (tr_msg){.type = TR_MSG_STEP_DONE,
-                     .as.step_done = {.epoch = s.epoch,
-                                      .step = s.step,
-                                      .phase = s.phase,
-                                      .sampled = {sampled, s.layer1 > 0 ? 0 : s.spans.len}}});
-    return step_to(P0);
-}
-
-/* On a single stage a chunk goes in slices of layers, a decode step between any two; who is cancelled is not gone on
- * with. */
-static void chunks_go_in_slices(void **state) {
-    (void)state;
-    create(true, false, 60);
-    config.pipeline[0] = (tr_scheduler_pipeline){.n_stages = 1, .stage = {P0}, .max_in_flight = 1};
-    create_scheduler();
-    up(FRONT, 1);
-    up(P0, 1);
-    reset_done(P0, sent(P0, TR_MSG_RESET, 0)->as.reset.epoch);
-    submit(1, 40, 0, 100);
-    tr_msg_step s = step_to(P0);
-    while (s.phase == TR_PHASE_PREFILL) s = took(s, 4000000);
-    for (uint32_t i = 0; i < 20; i++) s = took(s, 3000000);
-    submit(2, 200, 0, 5);
-    uint32_t slices = 0, rows = 0, layer = 0;
-    for (uint32_t i = 0; i < 60 && rows < 64; i++) {
-        const bool prompt = s.phase == TR_PHASE_PREFILL;
-        if (prompt) {
-            assert_int_equal(s.layer0, layer); /* where the one before ended */
-            layer = s.layer1;
-            slices += s.layer1 > 0;
-            rows += s.layer1 > 0 ? 0 : s.tokens.len;
-        }
-        s = took(s, prompt ? 1000000 : 3000000);
-        if (prompt) assert_int_equal(s.phase, TR_PHASE_DECODE);
-    }
-    assert_true(slices > 2 && rows >= 64);
-    while (s.layer1 == 0) s = took(s, 2000000);
-    s = took(s, 1000000);
-    msg(FRONT, (tr_msg){.type = TR_MSG_CANCEL, .as.cancel = {.rid = 2, .finish = TR_FINISH_ABORT}});
-    for (uint32_t i = 0; i < 3; i++, s = took(s, 3000000)) assert_int_equal(s.phase, TR_PHASE_DECODE);
-    assert_int_equal(atomic_load(&tr_journal_at(config.journal, 1)->state), TR_JOURNAL_DONE);
-}
-
 static void decode_is_divided_over_the_stages(void **state) {
     (void)state;
     create(true, false, 60);
@@ -659,7 +612,6 @@ int main(void) {
         cmocka_unit_test(known_prefix),
         cmocka_unit_test(refusals),
         cmocka_unit_test(phases_take_turns_on_shared_cores),
-        cmocka_unit_test(chunks_go_in_slices),
         cmocka_unit_test(decode_is_divided_over_the_stages),
         cmocka_unit_test(first_stage_is_told_last),
         cmocka_unit_test(decode_is_issued_ahead),
