@@ -24,6 +24,7 @@ void tr_pace_add(const tr_scheduler *s, tr_cost_work *work, uint32_t pos0, uint3
 tr_policy_look tr_pace_look(const tr_scheduler *s);              /* without the streams */
 uint32_t tr_pace_share(const tr_scheduler *s, uint32_t streams); /* of so many, those of one decode step */
 bool tr_pace_mixes(const tr_scheduler *s);                       /* decode rows join steps with chunks */
+void tr_waits_tell(tr_scheduler *s);                             /* waits.c: once an event, at its end */
 /* Steps with chunks go in slices of layers, so that a slot may be short and the chunk wide. */
 bool tr_pace_slices(const tr_scheduler *s);
 /* Layer before which the next slice of the flight ends, as its slot is now; 0: at the end. */
