@@ -157,7 +157,7 @@ static bool holds(const tr_flight *f, uint32_t slot) {
 }
 
 static void fill_prefill(tr_scheduler *s, tr_flight *f) {
-    f->slot_ns = tr_pace_slot_ns(s);
+    f->slot_ns = tr_pace_chunk_ns(s);
     for (uint32_t level = 0; level < levels(s); level++)
         for (uint32_t i = 0; i < s->n_running && f->prefill_rows < s->config.chunk && f->n_rows < s->config.max_rows &&
                              f->n_spans < spans_max(&s->config) && f->n_draws + TR_MAX_SAMPLES <= TR_MAX_SPANS;
@@ -207,13 +207,18 @@ static void fill_mixed(tr_scheduler *s, tr_flight *f) {
  * input comes, and by then they have the step. */
 static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
     tr_component *c = &s->component[f->component];
+    f->layer_end = f->phase == PREFILL ? tr_pace_slice_end(s, f) : 0;
     f->used = true;
+    f->parked = false;
     f->step = c->next_id++;
     c->in_flight++;
     s->last_phase = f->phase;
     s->stats.steps[f->phase]++;
-    s->stats.rows[PREFILL] += f->prefill_rows;
-    s->stats.rows[DECODE] += f->n_rows - f->prefill_rows;
+    if (f->layer == 0) s->stats.rows[PREFILL] += f->prefill_rows;
+    if (f->layer == 0) s->stats.rows[DECODE] += f->n_rows - f->prefill_rows;
+    const bool mixed = f->layer == 0 && f->prefill_rows > 0 && f->prefill_rows < f->n_rows;
+    atomic_fetch_add_explicit(&s->config.journal->mixed_steps, mixed, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->config.journal->slices, f->layer > 0 || f->layer_end > 0, memory_order_relaxed);
     f->issued_ns = s->now_ns;
     for (uint32_t i = 0; i < f->n_spans; i++) {
         tr_journal_entry *e = entry_of(s, f->spans[i].slot);
@@ -229,13 +234,17 @@ static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
         m->tokens = (tr_u32v){f->tokens, f->n_rows};
         m->copies = (tr_u32v){f->copies, f->n_copies};
         m->source_step = f->source;
+        m->layer0 = f->layer;
+        m->layer1 = f->layer_end;
     }
 }
 
 static tr_flight *new_flight(tr_scheduler *s, uint32_t phase) {
     tr_flight *f = free_flight(s);
     if (f == NULL) return NULL;
-    f->suspect = false;
+    f->suspect = f->parked = false;
+    f->layer = f->layer_end = 0;
+    f->spent_ns = 0;
     f->component = component_of(s, phase);
     f->phase = phase;
     f->n_spans = f->n_rows = f->n_draws = f->n_copies = f->layers = f->prefill_rows = 0;
@@ -245,7 +254,36 @@ static tr_flight *new_flight(tr_scheduler *s, uint32_t phase) {
     return f;
 }
 
+/* The flight of a component whose last slice has not been issued, or NULL. It is parked, or a slice of it is out. */
+static tr_flight *sliced_flight(tr_scheduler *s, uint32_t component) {
+    for (uint32_t i = 0; i < s->n_flights; i++) {
+        tr_flight *f = &s->flight[i];
+        if (f->used && f->component == component && f->layer_end > 0) return f;
+    }
+    return NULL;
+}
+
+static bool anybody_left(const tr_scheduler *s, const tr_flight *f) {
+    for (uint32_t i = 0; i < f->n_spans; i++)
+        if (s->sequence[f->spans[i].slot].state != SEQUENCE_ENDED) return true;
+    return false;
+}
+
+/* The next slice of what is parked. False: nothing is. */
+static bool go_on(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
+    if (f == NULL || !f->parked) return false;
+    if (anybody_left(s, f)) {
+        issue(s, f, fx);
+        return true;
+    }
+    tr_progress_drop_flight(s, f);
+    return false;
+}
+
 static bool try_phase(tr_scheduler *s, uint32_t phase, tr_effects *fx) {
+    const uint32_t component = component_of(s, PREFILL);
+    if (phase == PREFILL && go_on(s, sliced_flight(s, component), fx)) return true;
+    if (phase == PREFILL && sliced_flight(s, component) != NULL) return false; /* the stage keeps one at a time */
     tr_flight *f = new_flight(s, phase);
     if (f == NULL) return false;
     if (phase == DECODE)
@@ -285,6 +323,8 @@ static bool try_suspect(tr_scheduler *s, uint32_t component, bool *issued_out, t
     *issued_out = false;
     if (slot == NO_SLOT) return false;
     if (s->component[component].in_flight > 0) return true; /* drain first */
+    tr_flight *parked = phase == PREFILL ? sliced_flight(s, component) : NULL;
+    if (parked) tr_progress_drop_flight(s, parked);
     tr_flight *f = new_flight(s, phase);
     if (f == NULL) return true;
     if (phase == PREFILL)
@@ -324,16 +364,18 @@ static bool try_issue(tr_scheduler *s, uint32_t phase, tr_effects *fx) {
 static const tr_flight *last_flight(const tr_scheduler *s, uint32_t component) {
     const tr_component *c = &s->component[component];
     for (uint32_t i = 0; i < s->n_flights && c->in_flight == 1; i++)
-        if (s->flight[i].used && s->flight[i].component == component && s->flight[i].step + 1 == c->next_id)
+        if (s->flight[i].used && !s->flight[i].parked && s->flight[i].component == component &&
+            s->flight[i].step + 1 == c->next_id)
             return &s->flight[i];
     return NULL;
 }
 
 /* Somebody else would have the turn after a decode step: a prompt, or who runs alone. */
-static bool turn_taken(const tr_scheduler *s) {
+static bool turn_taken(tr_scheduler *s) {
     tr_policy_look look = tr_pace_look(s);
     look.last_phase = DECODE;
     const bool meet = s->config.n_pipelines == 1 || s->config.exclusive, prompts = s->policy->first(&look) == PREFILL;
+    if (meet && prompts && sliced_flight(s, component_of(s, PREFILL)) != NULL) return true;
     for (uint32_t i = 0; i < s->n_running; i++) {
         if (s->suspects && suspect(s, s->running[i])) return true;
         if (meet && prompts && prefill_ready(s, s->running[i])) return true;

@@ -99,6 +99,8 @@ typedef struct tr_journal {
     _Atomic uint32_t waits[2]; /* by pipeline: tr_ledger_kind that the waiting of its stages counts as */
     _Atomic uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests, tokens; since the start */
     _Atomic uint64_t preemptions, preempted_tokens; /* positions that are computed again, or that prefixes still hold */
+    _Atomic uint64_t mixed_steps,
+        slices; /* steps with rows of both phases; parts in which steps went; since the start */
     tr_journal_store store;
 } tr_journal;
 

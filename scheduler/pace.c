@@ -72,6 +72,26 @@ uint64_t tr_pace_slot_ns(const tr_scheduler *s) {
     return look.streams > 0 ? s->policy->slot_ns(&look) : equal_ns(s);
 }
 
+bool tr_pace_slices(const tr_scheduler *s) {
+    const bool meet = s->config.n_pipelines == 1 || s->config.exclusive;
+    return meet && !tr_pace_mixes(s) && s->component[PREFILL].n_lead == 1 && s->config.layout[0].n_layers > 1;
+}
+
+uint64_t tr_pace_chunk_ns(const tr_scheduler *s) {
+    const uint64_t slot = tr_pace_slot_ns(s), layers = s->config.layout[0].n_layers;
+    return tr_pace_slices(s) && slot < TR_POLICY_NO_LIMIT / layers ? slot * (layers - 1) : slot;
+}
+
+/* The last layer comes with the one before it: of most rows it makes K and V only. */
+uint32_t tr_pace_slice_end(const tr_scheduler *s, const tr_flight *f) {
+    const uint32_t layers = s->config.layout[0].n_layers - 1, left = f->layer < layers ? layers - f->layer : 0;
+    const uint64_t slot = tr_pace_slot_ns(s), all = tr_cost_ns(&s->cost[PREFILL], f->work);
+    if (!tr_pace_slices(s) || f->suspect || all == 0 || slot >= all) return 0;
+    const uint32_t most = (uint32_t)(slot * layers / all), fit = most > 0 ? most : 1;
+    const uint32_t slices = (left + fit - 1) / fit;
+    return slices > 1 ? f->layer + (left + slices - 1) / slices : 0;
+}
+
 static bool fits(const tr_scheduler *s, const tr_flight *f, uint32_t pos0, uint32_t rows) {
     tr_cost_work work = f->work;
     tr_pace_add(s, &work, pos0, rows);
@@ -104,5 +124,6 @@ void tr_pace_learn(tr_scheduler *s, tr_flight *f, uint64_t told_ns) {
         if (s->component[p].done_ns > begin) begin = s->component[p].done_ns;
     c->done_ns = s->now_ns;
     const bool alone = s->config.exclusive || c->n_lead == 1;
-    tr_cost_learn(&s->cost[f->phase], f->work, alone ? s->now_ns - begin : told_ns);
+    f->spent_ns += alone ? s->now_ns - begin : told_ns;
+    if (f->layer_end == 0) tr_cost_learn(&s->cost[f->phase], f->work, f->spent_ns);
 }

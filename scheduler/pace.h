@@ -16,7 +16,8 @@ static inline bool decoding(const tr_scheduler *s, uint32_t slot) {
 static inline uint32_t phase_of(const tr_scheduler *s, const tr_msg_span *span) {
     return span->pos0 < s->sequence[span->slot].prefill_end ? PREFILL : DECODE;
 }
-uint64_t tr_pace_slot_ns(const tr_scheduler *s); /* that a step with chunks may take */
+uint64_t tr_pace_slot_ns(const tr_scheduler *s);  /* that a step with chunks, or a slice of one, may take */
+uint64_t tr_pace_chunk_ns(const tr_scheduler *s); /* that such a step may take: in slices, a slot for each layer */
 /* Rows of a chunk from pos0 on that fit into what is left of the flight's slot, `most` at most. */
 uint32_t tr_pace_rows(const tr_scheduler *s, const tr_flight *f, uint32_t pos0, uint32_t most);
 void tr_pace_add(const tr_scheduler *s, tr_cost_work *work, uint32_t pos0, uint32_t rows);
@@ -24,6 +25,10 @@ tr_policy_look tr_pace_look(const tr_scheduler *s);              /* without the 
 uint32_t tr_pace_share(const tr_scheduler *s, uint32_t streams); /* of so many, those of one decode step */
 bool tr_pace_mixes(const tr_scheduler *s);                       /* decode rows join steps with chunks */
 void tr_waits_tell(tr_scheduler *s);                             /* waits.c: once an event, at its end */
+/* Steps with chunks go in slices of layers, so that a slot may be short and the chunk wide. */
+bool tr_pace_slices(const tr_scheduler *s);
+/* Layer before which the next slice of the flight ends, as its slot is now; 0: at the end. */
+uint32_t tr_pace_slice_end(const tr_scheduler *s, const tr_flight *f);
 /* The flight was confirmed now; told_ns: what its last stage says. */
 void tr_pace_learn(tr_scheduler *s, tr_flight *f, uint64_t told_ns);
 #endif

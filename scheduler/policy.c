@@ -13,12 +13,13 @@ static uint32_t decode(const tr_policy_look *l) {
 }
 
 /* A stream waits for the decode steps of all turns and a slot between any two of them. Where no objective is named, a
- * slot is as long as a decode step: the machine is shared by halves. */
+ * slot is a third of a decode step: streams keep three quarters of the machine. An objective that
+ * leaves less than a quarter of a decode step is not met: prompts must get on. */
 static uint64_t even(const tr_policy_look *l) {
     if (l->decode_ns == 0) return 0;
-    if (l->slo_ns == 0) return l->mixes ? 2 * l->decode_ns : l->decode_ns;
-    const uint64_t turn = l->slo_ns / (l->turns ? l->turns : 1), taken = l->mixes ? 0 : l->decode_ns;
-    return turn > taken ? turn - taken : 1;
+    if (l->slo_ns == 0) return l->mixes ? l->decode_ns + l->decode_ns / 3 : l->decode_ns / 3;
+    const uint64_t turn = l->slo_ns / (l->turns ? l->turns : 1), least = l->decode_ns + l->decode_ns / 4;
+    return (turn > least ? turn : least) - (l->mixes ? 0 : l->decode_ns);
 }
 static uint64_t unlimited(const tr_policy_look *l) {
     (void)l;

@@ -180,7 +180,9 @@ static void apply_span(tr_scheduler *s, const tr_msg_span *span, const tr_progre
 
 static tr_flight *find_flight(tr_scheduler *s, uint32_t component, uint64_t step) {
     for (uint32_t i = 0; i < s->n_flights; i++)
-        if (s->flight[i].used && s->flight[i].component == component && s->flight[i].step == step) return &s->flight[i];
+        if (s->flight[i].used && !s->flight[i].parked && s->flight[i].component == component &&
+            s->flight[i].step == step)
+            return &s->flight[i];
     return NULL;
 }
 
@@ -231,7 +233,9 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
     if (index < RESHARDER && m->epoch == s->component[index].epoch) f = find_flight(s, index, m->step);
     if (f == NULL) return; /* of an older epoch, or told already */
     tr_component *c = &s->component[index];
-    if (m->status == 0 && (member != c->n_lead - 1 || m->sampled.len != f->n_draws || !logprobs_fit(f, m))) {
+    const bool whole = f->layer_end == 0; /* tokens come with the last slice */
+    if (m->status == 0 &&
+        (member != c->n_lead - 1 || m->sampled.len != (whole ? f->n_draws : 0) || (whole && !logprobs_fit(f, m)))) {
         s->stats.protocol_errors++;
         return;
     }
@@ -242,9 +246,14 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
         if (c->state == COMPONENT_RUNNING) tr_recovery_reset(s, index, fx);
         return;
     }
-    f->used = false;
     c->in_flight--;
     tr_pace_learn(s, f, m->total_ns);
+    f->parked = f->layer_end > 0;
+    if (f->parked) {
+        f->layer = f->layer_end;
+        return;
+    }
+    f->used = false;
     for (uint32_t i = 0, at = 0, logprob_at = 0; i < f->n_spans; i++) {
         const tr_msg_span *span = &f->spans[i];
         tr_progress_token tokens[TR_MAX_SAMPLES];
@@ -271,7 +280,9 @@ void tr_progress_step_layers(tr_scheduler *s, uint32_t from, const tr_msg_step_l
 
 void tr_progress_drop_flight(tr_scheduler *s, tr_flight *f) {
     f->used = false;
-    s->component[f->component].in_flight--;
+    if (!f->parked) s->component[f->component].in_flight--;
+    f->parked = false;
+    f->layer_end = 0;
     s->stats.replays++;
     for (uint32_t i = 0; i < f->n_spans; i++) {
         uint32_t slot = f->spans[i].slot;

@@ -48,7 +48,7 @@ static void reset_complete(tr_scheduler *s, uint32_t component) {
     for (uint32_t i = 0; i < s->n_flights && component != RESHARDER; i++) {
         tr_flight *f = &s->flight[i];
         if (!f->used || f->component != component) continue;
-        for (uint32_t k = 0; k < f->n_spans && c->counted_death; k++) {
+        for (uint32_t k = 0; k < f->n_spans && c->counted_death && !f->parked; k++) {
             tr_journal_entry *e = entry_of(s, f->spans[k].slot);
             s->sequence[f->spans[k].slot].fell = true;
             e->suspect_compute = max_u32(e->suspect_compute, f->spans[k].pos0 + f->spans[k].rows);

@@ -38,7 +38,7 @@ static bool sound(const tr_scheduler_config *c) {
 static uint32_t flights_of(const tr_scheduler_config *c) {
     uint32_t n = 0;
     for (uint32_t p = 0; p < c->n_pipelines; p++) n += c->pipeline[p].max_in_flight + c->pipeline[p].feeds;
-    return n;
+    return n + 1; /* one parked */
 }
 
 static uint32_t pools_of(const tr_scheduler_config *c) { return c->one_pool ? 1 : 2; }
@@ -331,6 +331,7 @@ void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out) {
 bool tr_scheduler_idle(const tr_scheduler *s) {
     uint32_t flying = 0;
     for (uint32_t c = 0; c < COMPONENTS; c++) flying += s->component[c].in_flight;
+    for (uint32_t i = 0; i < s->n_flights; i++) flying += s->flight[i].used && s->flight[i].parked;
     for (uint32_t i = tr_slots_next(&s->kept, 0); i < s->n_slots; i = tr_slots_next(&s->kept, i + 1))
         if (tr_keep_saving(s, i)) return false;
     return s->n_running == 0 && s->n_waiting == 0 && flying == 0;
@@ -366,6 +367,8 @@ uint64_t tr_scheduler_digest(const tr_scheduler *s) {
         const tr_component *c = &s->component[i];
         h = tr_rng_hash(tr_rng_hash(h, (uint64_t)c->epoch << 32 | c->state), c->next_id << 8 | c->in_flight);
     }
+    for (uint32_t i = 0; i < s->n_flights; i++)
+        if (s->flight[i].used && s->flight[i].parked) h = tr_rng_hash(h, s->flight[i].layer);
     for (uint32_t i = 0; i < s->n_slots; i++) h = digest_sequence(s, i, h);
     return h;
 }

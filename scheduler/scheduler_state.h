@@ -1,8 +1,8 @@
 /* scheduler/scheduler_state.h - private state of the scheduler, shared by its files only.
  * scheduler.c   init, dispatch of events, output, stats      intake.c    SUBMIT, CANCEL, RELEASE, admission
  * batcher.c     what runs next: chunks and decode batches    progress.c  STEP_DONE, RESHARD_DONE, end of a request
- * pace.c        how long a step may be, what steps took      order.c     who comes first
- * keep.c        sequences to files and back                waits.c     why stages have nothing to do
+ * pace.c        how long a step may be, what steps took      order.c     who comes first      keep.c  files
+ * waits.c       why stages have nothing to do
  * handoff.c     RESHARD jobs, by the table of transfer.h     recovery.c  peers, resets, poison, own restart
  * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known; stored.c: those of a store
  * preempt.c     promises that grow while a sequence decodes, and who gives way when there is nothing left to promise
@@ -89,14 +89,16 @@ typedef struct tr_component {
     bool counted_death;       /* it went down while running by a death that counts */
 } tr_component;
 
-typedef struct tr_flight { /* a STEP that is out */
+typedef struct tr_flight { /* a STEP that is out, or parked between two slices */
     bool used, suspect;
     uint32_t component, phase; /* phase: PREFILL or DECODE; PREFILL: there may be decode rows among them */
     uint64_t step;
     uint64_t source; /* step that this one was issued ahead of, or 0 */
     uint32_t n_spans, n_rows, n_draws, n_copies, prefill_rows;
-    uint32_t layers;             /* prefill: K and V of layers [0, layers) are complete */
-    uint64_t issued_ns, slot_ns; /* slot_ns: time that it may take, while it is filled */
+    uint32_t layers;                       /* prefill: K and V of layers [0, layers) are complete */
+    bool parked;                           /* not out, but computed up to `layer`: it waits for its next slice */
+    uint32_t layer, layer_end;             /* of the slice that is out, or waits; layer_end 0: to the end */
+    uint64_t issued_ns, slot_ns, spent_ns; /* slot_ns: that it may take, while it is filled; spent_ns: in its slices */
     tr_cost_work work;
     tr_msg_span *spans; /* [spans_max] */
     uint32_t *tokens;   /* [max_rows] */
@@ -194,8 +196,7 @@ void tr_intake_admit(tr_scheduler *s);
 bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b);
 /* Spans of an entry's life, and pages that it needs to get to `end` (cut to decode_end, not below prefill_end). */
 void tr_intake_measure(const tr_scheduler *s, const tr_journal_entry *e, tr_sequence *q, uint32_t end);
-/* A slot has a request from now on, whatever its state; or none any more. */
-void tr_intake_open(tr_scheduler *s, uint32_t slot);
+void tr_intake_open(tr_scheduler *s, uint32_t slot); /* it has a request from now on, in whatever state */
 void tr_intake_close(tr_scheduler *s, uint32_t slot);
 void tr_intake_insert(const tr_scheduler *s, uint32_t *list, uint32_t *n, uint32_t slot); /* as tr_order_before */
 

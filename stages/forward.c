@@ -135,6 +135,7 @@ static bool draws_fit(const tr_forward *f, const tr_micro_batch *b) {
 
 static tr_status check_batch(tr_forward *f, const tr_micro_batch *b) {
     uint32_t row = 0;
+    if (b->end > 0 && (b->begin < f->config.lo || b->begin >= b->end || b->end > f->config.hi)) return TR_INVALID;
     if (b->n_rows == 0 || b->n_rows > f->config.max_rows || b->n_spans > f->config.max_spans) return TR_INVALID;
     for (uint32_t i = 0; i < b->n_spans; i++) {
         if (!span_ok(f, &b->spans[i], row)) return TR_INVALID;
@@ -175,19 +176,22 @@ static void tell_draws(tr_forward *f, const tr_micro_batch *b) {
 
 /* The step as all workers see it. */
 static void tell(tr_forward *f, const tr_micro_batch *b) {
-    *f->step = (tr_forward_step){.n_rows = b->n_rows, .n_spans = b->n_spans};
+    *f->step = (tr_forward_step){.n_rows = b->n_rows,
+                                 .n_spans = b->n_spans,
+                                 .begin = b->end > 0 ? b->begin : f->config.lo,
+                                 .end = b->end > 0 ? b->end : f->config.hi};
     memcpy(f->spans, b->spans, b->n_spans * sizeof *f->spans);
-    if (f->first) memcpy(f->tokens, b->tokens, b->n_rows * sizeof *f->tokens);
+    if (tr_forward_embeds(f)) memcpy(f->tokens, b->tokens, b->n_rows * sizeof *f->tokens);
     for (uint32_t i = 0; i < b->n_spans; i++) {
         const tr_span *s = &b->spans[i];
         for (uint32_t r = 0; r < s->rows; r++) {
             f->row_slot[s->row0 + r] = s->slot;
             f->row_pos[s->row0 + r] = s->pos0 + r;
             bool wanted = all_rows(s) || ((s->flags & TR_SPAN_SAMPLE) && r + 1 == s->rows);
-            if (f->last && wanted) f->logit_row[f->step->n_logit_rows++] = s->row0 + r;
+            if (tr_forward_samples(f) && wanted) f->logit_row[f->step->n_logit_rows++] = s->row0 + r;
         }
     }
-    if (f->last) tell_draws(f, b);
+    if (tr_forward_samples(f)) tell_draws(f, b);
     const uint32_t layers = f->config.hi - f->config.lo; /* the start of the team publishes the counters */
     for (uint32_t i = 0; i < layers; i++) atomic_store_explicit(&f->next_item[i], 0, memory_order_relaxed);
     for (uint32_t i = 0; i <= layers; i++) atomic_store_explicit(&f->next_block[i], 0, memory_order_relaxed);
@@ -206,13 +210,13 @@ tr_status tr_forward_run(tr_forward *f, const tr_micro_batch *batch, float *x, t
     tell(f, batch);
     if (!f->common_x)
         f->x = x;
-    else if (!f->first)
+    else if (!tr_forward_embeds(f))
         memcpy(f->common_x, x, x_bytes);
     uint64_t begin = tr_clock_now_ns();
     const bool whole = tr_team_run(f->config.team, tr_layers_run, f, f->config.what);
     output->kernel_ns = tr_clock_now_ns() - begin;
     if (!whole) return TR_PEER;
-    if (f->common_x && !f->last) memcpy(x, f->common_x, x_bytes);
+    if (f->common_x && !tr_forward_samples(f)) memcpy(x, f->common_x, x_bytes);
     for (uint32_t i = 0; i < f->step->n_draws; i++) output->sampled[f->draw[i].at] = f->sampled[f->draw[i].at];
     output->logits = f->step->n_logit_rows ? f->logits : NULL;
     output->logprob_ids = f->logprob_ids;

@@ -56,6 +56,9 @@ typedef struct tr_micro_batch {
     const uint32_t *tokens; /* [n_rows]; read by the first stage only */
     const uint32_t *copies; /* [n_copies] pages to copy before the rows: stages/page_copy.h */
     uint32_t n_copies;
+    /* Slice of the step: layers [begin, end) of the stage, 0 0: all. The next one of the same rows goes on with the x
+     * that this one left, as the next step of this forward; logits and tokens come with the last. */
+    uint32_t begin, end;
 } tr_micro_batch;
 
 /* Memory of one KV pool as this process sees it (borrowed). */
@@ -106,7 +109,8 @@ void tr_forward_on_layers(tr_forward *forward, void (*f)(void *arg, uint32_t end
  * phases of a stage may use the same memory, one after the other: nothing in it outlives a step. */
 uint64_t tr_forward_common_bytes(const tr_model_config *model, const tr_forward_config *config, uint32_t n_workers,
                                  uint64_t *filled_out);
-/* x: residual stream fp32 [n_rows, hidden], updated in place from layer lo to hi; the first stage fills it itself.
+/* x: residual stream fp32 [n_rows, hidden], updated in place from layer lo to hi, or the slice's begin to end; where it
+ * begins with layer 0 it is filled here.
  * TR_INVALID when the micro-batch breaks a bound (rows, spans, positions, token ids, a page that the table does not
  * name): checked before anything is written. TR_PEER: a rank has left, output and x are worth nothing. */
 tr_status tr_forward_run(tr_forward *forward, const tr_micro_batch *batch, float *x, tr_forward_output *output);

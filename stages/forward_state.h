@@ -25,6 +25,7 @@ enum {
 /* What is told of a step beside its lists; written by rank 0 before the run, n_asking by worker 0 in it. */
 typedef struct tr_forward_step {
     uint32_t n_rows, n_spans, n_logit_rows, n_asking, n_draws;
+    uint32_t begin, end; /* layers; of a slice fewer than the stage's */
 } tr_forward_step;
 
 typedef struct tr_forward_layer {
@@ -125,6 +126,10 @@ struct tr_forward {
 static inline uint32_t tr_forward_taken_rows(const tr_forward *f) {
     return (f->config.hi - f->config.lo) * TR_FORWARD_MATMULS + TR_FORWARD_LASTS;
 }
+
+/* This step, or slice of one, makes x from tokens; makes tokens from x. */
+static inline bool tr_forward_embeds(const tr_forward *f) { return f->first && f->step->begin == f->config.lo; }
+static inline bool tr_forward_samples(const tr_forward *f) { return f->last && f->step->end == f->config.hi; }
 
 /* Shapes that follow from model and configuration. */
 void tr_forward_set_shapes(tr_forward *f);

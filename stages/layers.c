@@ -206,35 +206,36 @@ static void layers_done(const tr_forward *f, uint32_t end) {
 
 void tr_layers_run(void *forward, uint32_t worker, uint32_t n_workers) {
     tr_forward *f = forward;
-    const uint32_t lo = f->config.lo, hi = f->config.hi, rows = f->step->n_rows;
+    const uint32_t lo = f->config.lo, begin = f->step->begin, end = f->step->end, rows = f->step->n_rows;
+    const bool angles = begin == lo || f->common_x; /* a slice finds those of the one before, where memory is its own */
     tr_step c = tr_step_make(f, worker, n_workers, rows, tr_step_form_of(rows, n_workers));
-    if (!f->first && c.x != f->x) /* worker 0 writes to it only after a sync */
+    if (!tr_forward_embeds(f) && c.x != f->x) /* worker 0 writes to it only after a sync */
         memcpy(c.x, f->x, (size_t)c.rows * f->model->hidden * sizeof(float));
     for (tr_step b = {0}; tr_step_next(&c, 0, &b);) {
-        if (f->first) embed(&b);
-        rope_angles(&b);
-        before_attention(&b, lo);
+        if (tr_forward_embeds(f)) embed(&b);
+        if (angles) rope_angles(&b);
+        before_attention(&b, begin);
     }
-    for (uint32_t i = lo; i < hi; i++) {
+    for (uint32_t i = begin; i < end; i++) {
         if (!tr_step_meet(&c)) return;
-        if (worker == 0 && i > lo) layers_done(f, i);
+        if (worker == 0 && i > begin) layers_done(f, i);
         if (f->config.kv.layout->format == TR_KV_INT8_RESIDUAL) {
             tr_residual_run(&c, i);
             if (!tr_step_meet(&c)) return;
         }
-        if (f->last && i + 1 == hi) c = asking(&c, i);
+        if (f->last && i + 1 == f->config.hi) c = asking(&c, i);
         if (c.rows == 0) return;
         tr_attention_run(&c, &f->layer[i - lo], i);
         if (!tr_step_meet(&c)) return;
         for (tr_step b = {0}; tr_step_next(&c, i - lo + 1, &b);) {
             after_attention(&b, i);
-            if (i + 1 < hi) before_attention(&b, i + 1);
+            if (i + 1 < end) before_attention(&b, i + 1);
         }
         if (worker == f->first_worker && f->config.beat)
             atomic_fetch_add_explicit(f->config.beat, 1, memory_order_relaxed);
     }
-    if (worker == 0) layers_done(f, hi);
-    if (f->last && f->step->n_logit_rows > 0) {
+    if (worker == 0) layers_done(f, end);
+    if (tr_forward_samples(f) && f->step->n_logit_rows > 0) {
         if (c.form == TR_STEP_TAKEN)
             c = tr_step_make(f, worker, n_workers, c.rows, TR_STEP_SHARED); /* blocks of rows are over */
         tr_step_sync_rows(&c);

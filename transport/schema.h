@@ -114,8 +114,7 @@
     TR_FIELDS_FILES(F)                                                                                                 \
     F(u32, logits, 3, "")                                                                                              \
     F(str, cache_salt, TR_MAX_SALT_BYTES, "")                                                                          \
-    F(u32, n, TR_MAX_SAMPLES,                                                                                          \
-      "samples, 0: one; sample k is request rid + k from then on, the last 4 bits of rid are 0")                       \
+    F(u32, n, TR_MAX_SAMPLES, "samples, 0: one; sample k is request rid + k, the last 4 bits of rid are 0")            \
     F(u32, sample, TR_MAX_SAMPLES, "with n up to 1: which sample of a prompt it is; rid + sample is its rid")          \
     F(u32, timeout_ms, TR_MAX_TIMEOUT_MS, "as in ADD")
 #define TR_FIELDS_ACCEPTED(F) F(u64, rid, 0, "now in the journal") F(u32, slot, 0, "")
@@ -166,8 +165,9 @@
     F(spanv, spans, TR_MAX_SPANS, "")                                                                                  \
     F(u32v, tokens, TR_MAX_STEP_ROWS, "one a row; TR_TOKEN_OF_STEP: what source_step sampled for this slot")           \
     F(u64, source_step, 0, "0, or the step before: this one does not begin before its tokens are known")               \
-    F(u32v, copies, TR_MAX_COPIES,                                                                                     \
-      "before the rows: (group, page, page) in turn, the first page is copied to the second")
+    F(u32v, copies, TR_MAX_COPIES, "before the rows: (group, page, page), the first is copied to the second")          \
+    F(u32, layer0, 0, "of a prefill step of a single stage: it begins here, with what the slice before it left")       \
+    F(u32, layer1, 0, "... and ends before this layer, without a token; 0: at the end")
 #define TR_FIELDS_STEP_DONE(F)                                                                                         \
     F(u32, epoch, 0, "")                                                                                               \
     F(u64, step, 0, "")                                                                                                \

@@ -132,6 +132,14 @@ static json_t *preemption_json(tr_runtime *rt) {
     return j;
 }
 
+static json_t *steps_json(tr_runtime *rt) {
+    const tr_journal *journal = rt->segment[TR_SEGMENT_JOURNAL];
+    json_t *j = json_object();
+    json_object_set_new(j, "mixed", json_integer((json_int_t)atomic_load(&journal->mixed_steps)));
+    json_object_set_new(j, "slices", json_integer((json_int_t)atomic_load(&journal->slices)));
+    return j;
+}
+
 static json_t *store_json(tr_runtime *rt) {
     tr_journal *journal = rt->segment[TR_SEGMENT_JOURNAL];
     tr_journal_store *s = &journal->store;
@@ -165,6 +173,7 @@ char *tr_status_json(tr_runtime *rt) {
     json_object_set_new(root, "pools", pools);
     json_object_set_new(root, "requests", requests_json(rt));
     json_object_set_new(root, "preemptions", preemption_json(rt));
+    json_object_set_new(root, "steps", steps_json(rt));
     if (rt->company->n_nodes > 1) json_object_set_new(root, "links", links_json(rt));
     if (rt->company->prefix_cache) json_object_set_new(root, "prefix_cache", prefix_json(rt));
     if (rt->company->store_actor != TR_NOBODY) json_object_set_new(root, "store", store_json(rt));

@@ -28,12 +28,12 @@ typedef struct driver {
     const tr_company_actor *me;
     tr_passes passes;
     tr_channel *in, *out, *logits, *fed, *feed; /* fed, feed: sampled tokens, of the first and of the last stage */
-    float *x;                                   /* last stage: residual stream of its own [max_rows, hidden] */
-    tr_span *spans;                             /* [TR_MAX_SPANS] */
-    stage_edit *edits;                          /* [TR_MAX_SPANS], last stage */
-    uint32_t *sampled;                          /* [TR_MAX_SPANS] */
-    tr_control_block *next, *first;             /* readers of out and of feed, or NULL */
-    uint8_t *out_record;                        /* reserved record of the output channel, or NULL */
+    float *x[2];                    /* last stage: residual stream of its own [max_rows, hidden], by phase */
+    tr_span *spans;                 /* [TR_MAX_SPANS] */
+    stage_edit *edits;              /* [TR_MAX_SPANS], last stage */
+    uint32_t *sampled;              /* [TR_MAX_SPANS] */
+    tr_control_block *next, *first; /* readers of out and of feed, or NULL */
+    uint8_t *out_record;            /* reserved record of the output channel, or NULL */
     bool input_announced, room_announced;
     bool pending; /* step is to be run */
     tr_msg_step step;
@@ -248,9 +248,9 @@ static void send_logits(driver *d, const tr_msg_step *m, const float *logits) {
 }
 
 /* Where the residual stream of this step lives, filled with the input. NULL: the input record is malformed. */
-static float *residual(driver *d, uint32_t rows) {
+static float *residual(driver *d, uint32_t phase, uint32_t rows) {
     const size_t bytes = (size_t)rows * d->rt->company->hidden * sizeof(float);
-    float *x = d->out ? (float *)(void *)(d->out_record + sizeof(tr_wire_header)) : d->x;
+    float *x = d->out ? (float *)(void *)(d->out_record + sizeof(tr_wire_header)) : d->x[phase - 1];
     if (d->in) {
         const void *data;
         size_t have;
@@ -278,7 +278,7 @@ static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_er
     tr_forward *forward = m->phase >= 1 && m->phase <= 2 ? d->passes.forward[m->phase - 1] : NULL;
     if (!forward || rows > d->rt->company->max_rows || m->spans.len > TR_MAX_SPANS)
         return tr_error_set(err, TR_INVALID, "step %" PRIu64 " does not fit this stage", m->step);
-    float *x = residual(d, rows);
+    float *x = residual(d, m->phase, rows);
     if (!x) return tr_error_set(err, TR_INVALID, "step %" PRIu64 ": activations do not have its shape", m->step);
     TR_TRY(convert_spans(d, m, err));
     memset(d->sampled, 0, TR_MAX_SPANS * sizeof *d->sampled);
@@ -287,7 +287,10 @@ static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_er
                             .spans = d->spans,
                             .tokens = m->tokens.data,
                             .copies = m->copies.data,
-                            .n_copies = m->copies.len};
+                            .n_copies = m->copies.len,
+                            .begin = m->layer0,
+                            .end = m->layer1 > 0 ? m->layer1 : d->me->hi};
+    if (batch.begin < d->me->lo) batch.begin = d->me->lo;
     tr_forward_output output = {.sampled = d->sampled};
     tr_ledger_turn(ledger_of(d), TR_LEDGER_COMPUTE);
     tr_status status = tr_forward_run(forward, &batch, x, &output);
@@ -325,7 +328,7 @@ static void compute(driver *d) {
     tr_event done = {.kind = TR_EVENT_COMPUTED, .from = TR_NOBODY};
     uint64_t begin = tr_clock_now_ns();
     d->pending = false;
-    d->layers_told = d->me->lo;
+    if (d->step.layer0 == 0) d->layers_told = d->me->lo;
     atomic_store(&block->busy, 1);
     tr_team_hand_on(d->passes.team, successor(d));
     if (run_step(d, &d->step, &done, &err) != TR_OK) {
@@ -368,11 +371,12 @@ static tr_status open_stage(driver *d, tr_error *err) {
     TR_TRY(tr_passes_open(rt, NULL, NULL, &d->passes, err));
     if (d->passes.forward[0] && !rt->company->one_pool) tr_forward_on_layers(d->passes.forward[0], on_layers, d);
     atomic_store(&rt->block->placed, d->me->n_cpus && tr_bind_thread_verify(d->me->cpus, 1) ? 1 : 2);
-    d->x = aligned_alloc(64, tr_align_up((size_t)rt->company->max_rows * rt->company->hidden * sizeof(float), 64));
+    const size_t x_bytes = tr_align_up((size_t)rt->company->max_rows * rt->company->hidden * sizeof(float), 64);
+    for (int i = 0; i < 2; i++) d->x[i] = aligned_alloc(64, x_bytes);
     d->spans = calloc(TR_MAX_SPANS, sizeof *d->spans);
     d->sampled = calloc(TR_MAX_SPANS, sizeof *d->sampled);
     d->edits = calloc(TR_MAX_SPANS, sizeof *d->edits);
-    if (!d->x || !d->spans || !d->sampled || !d->edits)
+    if (!d->x[0] || !d->x[1] || !d->spans || !d->sampled || !d->edits)
         return tr_error_set(err, TR_UNAVAILABLE, "no memory for %s", d->me->name);
     return open_core(d, err);
 }
@@ -380,7 +384,7 @@ static tr_status open_stage(driver *d, tr_error *err) {
 static void close_stage(driver *d) {
     tr_passes_close(&d->passes);
     free(d->core);
-    free(d->x);
+    for (int i = 0; i < 2; i++) free(d->x[i]);
     free(d->spans);
     free(d->sampled);
     free(d->edits);

@@ -24,9 +24,10 @@ typedef struct slot {
 struct tr_stage_core {
     tr_stage_core_config config;
     uint32_t epoch;
-    uint64_t last_step; /* highest id taken in this epoch */
-    uint64_t last_done; /* highest id that left the queue in this epoch */
-    bool any_step;      /* last_step counts */
+    uint32_t slice_end, slice_rows; /* of the prefill step taken last: where its next slice begins; 0: it was whole */
+    uint64_t last_step;             /* highest id taken in this epoch */
+    uint64_t last_done;             /* highest id that left the queue in this epoch */
+    bool any_step;                  /* last_step counts */
     bool any_done;
     bool has_room, has_input;
     bool stale;   /* the running step is of an older epoch */
@@ -166,23 +167,33 @@ static void pump(tr_stage_core *s, tr_effects *fx) {
 /* Entries of `sampled` in the answer. */
 static uint32_t tokens_drawn(const tr_msg_step *m) {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < m->spans.len; i++) n += m->spans.data[i].draws > 1 ? m->spans.data[i].draws : 1;
+    for (uint32_t i = 0; i < m->spans.len && m->layer1 == 0; i++)
+        n += m->spans.data[i].draws > 1 ? m->spans.data[i].draws : 1;
     return n;
 }
 
 /* Entries of its lists of log-probabilities. */
 static uint32_t logprobs_drawn(const tr_msg_step *m) {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < m->spans.len; i++) {
+    for (uint32_t i = 0; i < m->spans.len && m->layer1 == 0; i++) {
         const tr_msg_span *s = &m->spans.data[i];
         if (s->flags & 1) n += (s->draws > 1 ? s->draws : 1) * s->logprobs;
     }
     return n;
 }
 
+/* Only between its own two ends does a stage know what a slice left. */
+static bool slice_is_sound(const tr_stage_core *s, const tr_msg_step *m) {
+    if (m->layer0 == 0 && m->layer1 == 0) return true;
+    if (!s->config.first || !s->config.last || m->phase != TR_PHASE_PREFILL || m->source_step != 0) return false;
+    if (m->layer1 > 0 && m->layer0 >= m->layer1) return false;
+    return m->layer0 == 0 || (m->layer0 == s->slice_end && m->tokens.len == s->slice_rows);
+}
+
 static bool step_is_sound(const tr_stage_core *s, const tr_msg_step *m) {
     if (m->spans.len == 0 || m->spans.len > s->config.max_spans || m->tokens.len > s->config.max_rows) return false;
     if (m->phase != TR_PHASE_PREFILL && m->phase != TR_PHASE_DECODE) return false;
+    if (!slice_is_sound(s, m)) return false;
     if (m->copies.len > COPIES_A_SPAN * m->spans.len) return false;
     if (m->source_step != 0 && m->source_step + 1 != m->step) return false;
     uint64_t rows = 0;
@@ -217,6 +228,9 @@ static void on_step(tr_stage_core *s, const tr_msg_step *m) {
     s->queue[s->n_queued++] = i;
     s->last_step = m->step;
     s->any_step = true;
+    if (m->phase != TR_PHASE_PREFILL) return;
+    s->slice_end = m->layer1;
+    s->slice_rows = m->tokens.len;
 }
 
 static void reset_done(tr_stage_core *s, tr_effects *fx) {
@@ -242,6 +256,7 @@ static void on_reset(tr_stage_core *s, const tr_msg_reset *m, tr_effects *fx) {
         for (uint32_t i = 0; i < s->n_queued; i++) s->slots[s->queue[i]].used = false;
         s->n_queued = 0;
         s->last_step = s->last_done = 0;
+        s->slice_end = 0;
         s->any_step = s->any_done = false;
         if (s->aborted) discard_current(s, fx);
         s->stale = s->current != NO_SLOT;
@@ -379,6 +394,7 @@ uint64_t tr_stage_core_digest(const tr_stage_core *s) {
     h = tr_rng_hash(h, (uint64_t)s->has_room | (uint64_t)s->has_input << 1 | (uint64_t)s->stale << 2 |
                            (uint64_t)s->aborted << 3);
     h = tr_rng_hash(h, s->has_input ? s->input.step : 0);
+    h = tr_rng_hash(h, (uint64_t)s->slice_end << 32 | (s->slice_end ? s->slice_rows : 0));
     h = tr_rng_hash(h, s->fed_epoch == s->epoch ? s->fed_step : 0);
     h = tr_rng_hash(h, s->current == NO_SLOT ? 0 : s->slots[s->current].msg.step + 1);
     for (uint32_t i = 0; i < s->n_queued; i++) h = tr_rng_hash(h, s->slots[s->queue[i]].msg.step);

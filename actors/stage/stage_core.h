@@ -9,6 +9,8 @@
  * the input channel (not on the first stage: none needed) and the output channel has room (not on the last stage).
  * Ahead: a STEP with a source_step was issued before that step, the one right before it, had ended. The last stage
  * feeds what every decode step sampled to the first one, which starts such a step when it has the tokens.
+ * Slices: a prefill step of a stage that is first and last may come in several STEPs, layers [layer0, layer1) each,
+ * with the same rows; steps of the other phase may lie between them. Each is answered, the last one with the tokens.
  * INPUT contract: the driver announces the record at the head once, and after each RELEASE_INPUT the next one when
  * there is one. OUTPUT_ROOM contract: raised when a record of the largest size fits (at start, and again after each
  * PUBLISH as soon as it fits); it holds until the next PUBLISH. Extra OUTPUT_ROOM and repeated INPUT are harmless.

@@ -139,6 +139,7 @@ int main(int argc, char **argv) {
                              .max_rows = 512,
                              .max_batch = RUNNING,
                              .max_waiting = WAITING,
+                             .promise_tok = TR_SCHEDULER_PROMISE_ALL,
                              .one_pool = 1,
                              .one_path = 1,
                              .prefix_cache = 1,

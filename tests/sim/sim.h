@@ -158,6 +158,7 @@ typedef struct process {
     touched touched[MAX_TOUCHED];
     uint32_t sampled[TR_MAX_SPANS];
     record out;
+    uint64_t carried[MAX_CONTEXT * 4]; /* what a slice left for the next one */
     /* ranks: present as the supervisor knows; aborted is the word that all ranks of a stage see, kept at its rank 0 and
      * outliving it */
     bool present, in_run, aborted;

@@ -130,7 +130,8 @@ static void run_step(world *w, uint32_t actor, uint32_t max_rows) {
     channel *in = w->channel[actor];
     const tr_msg_step *m = &p->compute.as.step;
     if (w->lo[actor] > 0 && in->n == 0) sim_fail(w, "actor %u computes without input", actor);
-    sim_model_step(w, actor, m, w->lo[actor] > 0 ? in->queue[in->head].act : NULL, p->out.act, p->sampled, max_rows);
+    const uint64_t *x = w->lo[actor] > 0 ? in->queue[in->head].act : m->layer0 > 0 ? p->carried : NULL;
+    sim_model_step(w, actor, m, x, p->out.act, p->sampled, max_rows);
     p->out.header = (tr_wire_header){.kind = TR_WIRE_ACTIVATION,
                                      .epoch = m->epoch,
                                      .step = m->step,
@@ -212,7 +213,9 @@ static void compute(world *w, uint32_t actor, const tr_msg *m) {
 void sim_driver_layers(world *w, uint32_t actor, uint64_t compute_no) {
     process *p = &w->process[actor];
     if (p->state != ALIVE || p->hung || !p->computing || p->compute_no != compute_no) return;
-    const uint32_t hi = w->hi[actor], end = w->lo[actor] + 1 + (uint32_t)sim_random(w, hi - w->lo[actor]);
+    const tr_msg_step *m = &p->compute.as.step;
+    const uint32_t lo = m->layer0 > w->lo[actor] ? m->layer0 : w->lo[actor], hi = w->hi[actor];
+    const uint32_t end = lo + 1 + (uint32_t)sim_random(w, (m->layer1 > 0 ? m->layer1 : hi) - lo);
     w->hi[actor] = end;
     if (!p->done_early) run_step(w, actor, UINT32_MAX);
     w->hi[actor] = hi;
@@ -228,6 +231,8 @@ void sim_driver_computed(world *w, uint32_t actor, uint64_t compute_no) {
         sim_ranks_end(w, actor);
     }
     if (!p->done_early && p->status == 0) run(w, actor, UINT32_MAX);
+    if (p->compute.type == TR_MSG_STEP && p->compute.as.step.layer1 > 0)
+        memcpy(p->carried, p->out.act, p->compute.as.step.tokens.len * sizeof *p->carried);
     p->computing = p->busy = false;
     p->progress++;
     sim_publish_state(w, actor);

@@ -94,7 +94,8 @@ static uint32_t pool_of_step(const world *w, const tr_msg_step *step) {
 static uint64_t row(world *w, uint32_t actor, const tr_msg_step *step, const tr_msg_span *span, uint32_t pos,
                     uint64_t act) {
     uint32_t pool = pool_of_step(w, step), phase = path_of(w, step->phase);
-    for (uint32_t l = w->lo[actor]; l < w->hi[actor]; l++) {
+    const uint32_t hi = step->layer1 > 0 && step->layer1 < w->hi[actor] ? step->layer1 : w->hi[actor];
+    for (uint32_t l = step->layer0 > w->lo[actor] ? step->layer0 : w->lo[actor]; l < hi; l++) {
         uint64_t sum = act;
         for (uint32_t h = 0; h < w->model.n_kv_heads; h++) {
             *cell_at(w, pool, span->slot, l, h, pos) = cell_of(phase, l, h, pos, act);
@@ -121,7 +122,7 @@ static void copy_page(world *w, uint32_t actor, const tr_msg_step *step, const u
 
 void sim_model_step(world *w, uint32_t actor, const tr_msg_step *step, const uint64_t *in, uint64_t *out,
                     uint32_t *sampled, uint32_t max_rows) {
-    bool last = w->hi[actor] == w->model.n_layers;
+    bool last = w->hi[actor] == w->model.n_layers && step->layer1 == 0;
     for (uint32_t i = 0; i + 2 < step->copies.len; i += 3) copy_page(w, actor, step, step->copies.data + i);
     for (uint32_t i = 0, r = 0, at = 0; i < step->spans.len; i++) {
         const tr_msg_span *span = &step->spans.data[i];

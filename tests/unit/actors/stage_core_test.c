@@ -340,9 +340,58 @@ static void only_stage_feeds_itself(void **state) {
     assert_int_equal(fx->item[1].msg.as.step.tokens.data[1], 12);
 }
 
+static void slice(uint64_t id, uint32_t rows, uint32_t layer0, uint32_t layer1) {
+    tr_msg_span span = {.rid = 5, .rows = rows};
+    uint32_t tokens[8] = {1};
+    msg((tr_msg){.type = TR_MSG_STEP,
+                 .as.step = {.epoch = 1,
+                             .step = id,
+                             .phase = TR_PHASE_PREFILL,
+                             .spans = {&span, 1},
+                             .tokens = {tokens, rows},
+                             .layer0 = layer0,
+                             .layer1 = layer1}});
+}
+
+/* The token comes with the last slice; a step of the other phase may lie between two of them. */
+static void slices_follow_each_other(void **state) {
+    (void)state;
+    tr_stage_core_stats stats;
+    make(1, 1);
+    reset(1);
+    slice(1, 3, 0, 2);
+    expect(0, TR_EFFECT_COMPUTE);
+    assert_int_equal(fx->item[0].msg.as.step.layer1, 2);
+    computed(0);
+    assert_int_equal(fx->item[0].msg.type, TR_MSG_STEP_DONE);
+    assert_int_equal(fx->item[0].msg.as.step_done.sampled.len, 0);
+    step(1, 2);
+    computed(0);
+    slice(3, 3, 1, 4); /* not where the one before ended */
+    slice(4, 2, 2, 4); /* other rows */
+    slice(5, 3, 4, 4); /* empty */
+    tr_stage_core_get_stats(stage, &stats);
+    assert_int_equal(stats.protocol_errors, 3);
+    slice(6, 3, 2, 0);
+    expect(0, TR_EFFECT_COMPUTE);
+    assert_int_equal(fx->item[0].msg.as.step.layer0, 2);
+    computed(0);
+    assert_int_equal(fx->item[0].msg.as.step_done.sampled.len, 1);
+    slice(7, 3, 2, 0); /* it was through */
+    tr_stage_core_get_stats(stage, &stats);
+    assert_int_equal(stats.protocol_errors, 4);
+    make(1, 0); /* of several stages: none */
+    reset(1);
+    room();
+    slice(1, 3, 0, 2);
+    tr_stage_core_get_stats(stage, &stats);
+    assert_int_equal(stats.protocol_errors, 1);
+}
+
 int main(void) {
     fx = calloc(1, sizeof *fx);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(only_stage_computes_and_answers),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(slices_follow_each_other),
+                                       cmocka_unit_test(only_stage_computes_and_answers),
                                        cmocka_unit_test(middle_stage_waits_for_input_and_room),
                                        cmocka_unit_test(newer_input_waits_for_its_reset),
                                        cmocka_unit_test(failure_is_told_and_publishes_nothing),

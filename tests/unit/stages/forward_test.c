@@ -169,6 +169,12 @@ static void vary(const model *m, tr_precision precision, tr_kv_format kv) {
         c = base, c.page_tok = page, c.seed = page;
         same(m, want, &c, 17, "page");
     }
+    for (uint32_t k = 1; k < 4; k++) {
+        c = base, c.slice = k, c.workers = 2;
+        same(m, want, &c, k < 3 ? N : 7, "slices");
+        c.tp = 2, c.workers = 1;
+        same(m, want, &c, k < 3 ? 20 : 1, "slices of ranks");
+    }
     c = base, c.n_stages = 2, c.cuts[1] = 1, c.cuts[2] = n_layers, c.workers = 2;
     same(m, want, &c, 20, "pp=2");
     if (n_layers >= 3) {
@@ -559,7 +565,7 @@ static void refused(void **state) {
     memcpy(before, r.pool, r.layout.pool_bytes);
     tr_span good = {.slot = 1, .pos0 = 0, .rows = 4, .flags = TR_SPAN_SAMPLE, .sampling = rig_greedy};
     uint32_t tokens[64] = {1, 2, 3, 4};
-    enum { CASES = 15 };
+    enum { CASES = 17 };
     for (int k = 0; k < CASES; k++) {
         tr_span s[2] = {good, good};
         s[1].slot = 2, s[1].row0 = 4;
@@ -582,6 +588,8 @@ static void refused(void **state) {
         case 12: *entry = TR_KV_NO_PAGE; break;
         case 13: *entry = r.layout.group[1].n_pages; break;
         case 14: b.n_spans = 65; break;
+        case 15: b.begin = b.end = 1; break;
+        case 16: b.end = 99; break;
         }
         tr_forward_output out = {.sampled = r.sampled};
         if (tr_forward_run(r.stage[0], &b, r.x[0], &out) != TR_INVALID) fail_msg("case %d was let in", k);

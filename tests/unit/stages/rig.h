@@ -53,8 +53,9 @@ typedef struct rig_config {
     uint32_t page_tok, workers, max_rows, n_slots, context;
     uint32_t cuts[RIG_STAGES_MAX + 1]; /* first layers of the stages, ended by n_layers; all 0: one stage */
     uint32_t n_stages;
-    uint32_t tp;   /* ranks with `workers` each; 0: 1 */
-    uint64_t seed; /* of the scattering of pages */
+    uint32_t tp;    /* ranks with `workers` each; 0: 1 */
+    uint32_t slice; /* layers of a slice, of one stage; 0: whole steps */
+    uint64_t seed;  /* of the scattering of pages */
 } rig_config;
 
 typedef struct rig_rank {
@@ -71,7 +72,7 @@ typedef struct rig {
     float *steps;
     tr_team *team;
     tr_team_meeting *meeting;
-    uint32_t n_stages, max_rows, tp;
+    uint32_t n_stages, max_rows, tp, slice;
     tr_forward *stage[RIG_STAGES_MAX];
     void *common[RIG_STAGES_MAX];
     rig_rank rank[RIG_RANKS_MAX]; /* from 1 on */
@@ -165,6 +166,7 @@ static inline void rig_init(rig *r, const rig_config *c) {
     *r = (rig){.model = tr_image_config(c->image),
                .n_stages = c->n_stages ? c->n_stages : 1,
                .max_rows = c->max_rows,
+               .slice = c->slice,
                .tp = c->tp ? c->tp : 1};
     tr_kv_model m = rig_kv_model(r->model);
     uint32_t n = c->n_slots * ((c->context + c->page_tok - 1) / c->page_tok), pages[TR_KV_GROUPS_MAX] = {n, n};
@@ -227,7 +229,12 @@ static inline void rig_run(rig *r, const tr_micro_batch *b) {
             memcpy(r->x[i], r->x[i - 1], bytes);
             later.tokens = NULL; /* only the first stage may look */
         }
-        RIG_OK(tr_forward_run(r->stage[i], i ? &later : b, r->x[i], &out));
+        for (later.end = r->slice; later.end > 0 && later.end < r->model->n_layers; later.end += r->slice) {
+            RIG_OK(tr_forward_run(r->stage[i], &later, r->x[i], &out));
+            later.begin = later.end;
+        }
+        if (r->slice > 0) later.end = r->model->n_layers;
+        RIG_OK(tr_forward_run(r->stage[i], &later, r->x[i], &out));
         r->logits = out.logits;
         r->logprob_ids = out.logprob_ids;
         r->logprobs = out.logprobs;
