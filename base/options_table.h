@@ -57,7 +57,7 @@
 #define TR_OPTIONS(X)                                                                                                  \
     X(VERSION, "version", "", 0, U32, 1, 1, 0, "1", "", "1", 0, "version of the topology format")                      \
     X(MODEL, "model", "--model", 'm', TEXT, 0, 0, 0, "", "", "MODEL", TR_CMD_MODEL | TR_CMD_TOKENIZE | TR_CMD_NODE,    \
-      "model file (.gguf or .safetensors), or a name that scripts/fetch-model stored")                                 \
+      "model: a .gguf file, a Hugging Face folder, or a name that scripts/fetch-model stored")                         \
     X(FILE, "", "--file", 'f', TEXT, 0, 0, 0, "", "", "TOPOLOGY", TR_CMD_MODEL, "topology file (YAML)")                \
     X(PREFILL, "", "--prefill", 0, SIDE, 0, 0, 0, "", "prefill", "pp=2,dtype=bf16", TR_CMD_COMPANY,                    \
       "prefill pipeline: pp, tp, dtype, kv, page, layers=6:6:6")                                                       \

@@ -12,6 +12,7 @@ const char *tr_model_config_arch_name(tr_model_arch arch) {
     switch (arch) {
     case TR_ARCH_GEMMA3: return "gemma3";
     case TR_ARCH_LLAMA: return "llama";
+    case TR_ARCH_QWEN3: return "qwen3";
     }
     return "unknown";
 }
@@ -58,8 +59,7 @@ static tr_status check_sizes(const tr_model_config *c, const char *file, tr_erro
 }
 
 tr_status tr_model_config_check(const tr_model_config *c, const char *file, tr_error *err) {
-    if (c->arch != TR_ARCH_GEMMA3 && c->arch != TR_ARCH_LLAMA)
-        return tr_error_set(err, TR_DATA, "%s: unknown architecture", file);
+    if ((unsigned)c->arch > TR_ARCH_QWEN3) return tr_error_set(err, TR_DATA, "%s: unknown architecture", file);
     TR_TRY(check_sizes(c, file, err));
     TR_TRY(check_float(file, "RMS norm epsilon", c->rms_eps, 1e-12f, 0.1f, err));
     TR_TRY(check_float(file, "RoPE base", c->rope_base_global, 1.0f, 1e12f, err));
@@ -162,15 +162,13 @@ static tr_status read_arch(source *s, tr_model_config *c) {
     bool found;
     TR_TRY(tr_gguf_str(s->g, "general.architecture", &arch, &found, s->err));
     if (!found) return missing(s, "general.architecture");
-    if (tr_gguf_text_is(arch, "gemma3"))
-        c->arch = TR_ARCH_GEMMA3;
-    else if (tr_gguf_text_is(arch, "llama"))
-        c->arch = TR_ARCH_LLAMA;
-    else
-        return tr_gguf_fail(s->g, s->err, tr_gguf_find(s->g, "general.architecture")->offset,
-                            "this architecture is not supported (general.architecture is neither gemma3 nor llama)");
-    s->arch = tr_model_config_arch_name(c->arch);
-    return TR_OK;
+    for (unsigned a = 0; a <= TR_ARCH_QWEN3; a++) {
+        c->arch = (tr_model_arch)a;
+        s->arch = tr_model_config_arch_name(c->arch);
+        if (tr_gguf_text_is(arch, s->arch)) return TR_OK;
+    }
+    return tr_gguf_fail(s->g, s->err, tr_gguf_find(s->g, "general.architecture")->offset,
+                        "this architecture is not supported (general.architecture is not gemma3, llama or qwen3)");
 }
 
 static tr_status read_name(source *s, tr_model_config *c) {
@@ -266,7 +264,8 @@ static tr_status read_layer_kinds(source *s, tr_model_config *c) {
 static tr_status read_arch_facts(source *s, tr_model_config *c) {
     bool gemma = c->arch == TR_ARCH_GEMMA3;
     c->act = gemma ? TR_MODEL_ACT_GELU_TANH : TR_MODEL_ACT_SILU;
-    c->has_qk_norm = c->has_post_norms = gemma;
+    c->has_post_norms = gemma;
+    c->has_qk_norm = gemma || c->arch == TR_ARCH_QWEN3;
     c->norm_plus_one = false; /* the 1 is already in the file */
     c->embed_scale = gemma ? (float)sqrt((double)c->hidden) : 1.0f;
     /* The 27B model (62 layers) scales by the width a head would have; the files carry no key for that. */

@@ -25,7 +25,8 @@ enum {
     TR_MODEL_NO_TOKEN = -1,
 };
 
-typedef enum tr_model_arch { TR_ARCH_GEMMA3, TR_ARCH_LLAMA } tr_model_arch;
+/* Mistral is LLAMA, with a window in every layer where its config.json names one. */
+typedef enum tr_model_arch { TR_ARCH_GEMMA3, TR_ARCH_LLAMA, TR_ARCH_QWEN3 } tr_model_arch;
 /* Activation of the gated feed-forward: down(act(gate(x)) * up(x)). */
 typedef enum tr_model_act { TR_MODEL_ACT_SILU, TR_MODEL_ACT_GELU_TANH } tr_model_act;
 

@@ -79,15 +79,36 @@ static bool names_class(const json_t *root, const char *class_name) {
     return text && strcmp(text, class_name) == 0;
 }
 
+/* By class, or by type where no class is listed. */
+static bool is_model(const json_t *root, const char *class_name, const char *type_name) {
+    const char *type = json_string_value(json_object_get(root, "model_type"));
+    bool listed = json_array_size(json_object_get(root, "architectures")) > 0;
+    return names_class(root, class_name) || (!listed && type && strcmp(type, type_name) == 0);
+}
+
+static bool is_mistral(const source *s) { return is_model(s->root, "MistralForCausalLM", "mistral"); }
+
+/* By the class's name where it can be shown. */
+static tr_status no_model(const source *s) {
+    const char *text = json_string_value(json_array_get(json_object_get(s->root, "architectures"), 0));
+    if (!text) text = json_string_value(json_object_get(s->root, "model_type"));
+    bool shows = text && *text && strlen(text) <= 48;
+    for (const char *p = text; shows && *p; p++) shows = *p >= 0x20 && *p <= 0x7e;
+    return fail(s, "architectures",
+                "names none that is supported (Gemma3ForCausalLM, LlamaForCausalLM, MistralForCausalLM, "
+                "Qwen3ForCausalLM)%s%s",
+                shows ? ", but " : "", shows ? text : "");
+}
+
 static tr_status read_arch(const source *s, tr_model_config *c) {
-    const char *type = json_string_value(json_object_get(s->root, "model_type"));
-    bool listed = json_array_size(json_object_get(s->root, "architectures")) > 0;
-    if (names_class(s->root, "Gemma3ForCausalLM") || (!listed && type && strcmp(type, "gemma3_text") == 0))
+    if (is_model(s->root, "Gemma3ForCausalLM", "gemma3_text"))
         c->arch = TR_ARCH_GEMMA3;
-    else if (names_class(s->root, "LlamaForCausalLM") || (!listed && type && strcmp(type, "llama") == 0))
+    else if (is_model(s->root, "LlamaForCausalLM", "llama") || is_mistral(s))
         c->arch = TR_ARCH_LLAMA;
+    else if (is_model(s->root, "Qwen3ForCausalLM", "qwen3"))
+        c->arch = TR_ARCH_QWEN3;
     else
-        return fail(s, "architectures", "names none that is supported (Gemma3ForCausalLM, LlamaForCausalLM)");
+        return no_model(s);
     return TR_OK;
 }
 
@@ -108,12 +129,12 @@ static tr_status read_sizes(const source *s, tr_model_config *c) {
     TR_TRY(get_u32(s, "num_attention_heads", true, 1, TR_MODEL_MAX_HEADS, &c->n_heads));
     c->n_kv_heads = c->n_heads;
     TR_TRY(get_u32(s, "num_key_value_heads", gemma, 1, TR_MODEL_MAX_HEADS, &c->n_kv_heads));
-    c->head_dim = gemma ? 256 : c->hidden / c->n_heads;
+    c->head_dim = gemma ? 256 : c->arch == TR_ARCH_QWEN3 ? 128 : c->hidden / c->n_heads;
     TR_TRY(get_u32(s, "head_dim", false, 16, TR_MODEL_MAX_HEAD_DIM, &c->head_dim));
     if (c->head_dim > TR_MODEL_MAX_HEAD_DIM) /* the default above; arrays below have that bound */
         return fail(s, "head_dim", "is absent, and hidden_size / num_attention_heads is %" PRIu32 ", above %d",
                     c->head_dim, TR_MODEL_MAX_HEAD_DIM);
-    c->context_max = gemma ? 131072 : 2048;
+    c->context_max = gemma || is_mistral(s) ? 131072 : c->arch == TR_ARCH_QWEN3 ? 32768 : 2048;
     TR_TRY(get_u32(s, "max_position_embeddings", false, 1, TR_MODEL_MAX_CONTEXT, &c->context_max));
     double eps = 1e-6;
     TR_TRY(get_number(s, s->root, "rms_norm_eps", 1e-12, 0.1, &eps));
@@ -207,16 +228,19 @@ static tr_status read_layer_types(const source *s, const json_t *types, tr_model
 
 static tr_status read_layer_kinds(const source *s, tr_model_config *c) {
     bool gemma = c->arch == TR_ARCH_GEMMA3;
-    if (gemma) {
+    if (gemma || is_mistral(s)) {
         c->sliding_window = json_object_get(s->root, "sliding_window") ? 0 : 4096; /* null means none */
         TR_TRY(get_u32(s, "sliding_window", false, 0, TR_MODEL_MAX_CONTEXT, &c->sliding_window));
     }
-    uint32_t period = 6;
+    uint32_t period = gemma ? 6 : TR_MODEL_MAX_LAYERS + 1; /* Mistral has no global layer then */
     TR_TRY(get_u32(s, "_sliding_window_pattern", false, 1, TR_MODEL_MAX_LAYERS, &period));
     TR_TRY(get_u32(s, "sliding_window_pattern", false, 1, TR_MODEL_MAX_LAYERS, &period));
     for (uint32_t i = 0; i < c->n_layers; i++) c->layer_is_global[i] = c->sliding_window == 0 || (i + 1) % period == 0;
     const json_t *types = value(s->root, "layer_types");
-    return types ? read_layer_types(s, types, c) : TR_OK;
+    if (types) TR_TRY(read_layer_types(s, types, c));
+    if (!gemma && c->sliding_window && (c->has_rope_freq_factors || c->rope_scale_linear != 1.0f))
+        return fail(s, "rope_scaling", "scales the RoPE of layers with a window, which is not supported");
+    return TR_OK;
 }
 
 static tr_status read_gemma(const source *s, tr_model_config *c) {
@@ -237,7 +261,9 @@ static tr_status read_llama(const source *s, tr_model_config *c) {
     c->embed_scale = 1.0f;
     c->act = TR_MODEL_ACT_SILU;
     TR_TRY(check_act(s, "hidden_act", "silu"));
+    c->has_qk_norm = c->arch == TR_ARCH_QWEN3;
     TR_TRY(refuse(s, "mlp_bias", "biases"));
+    TR_TRY(refuse(s, "use_sliding_window", "layers with a window"));
     return refuse(s, "num_local_experts", "a mixture of experts");
 }
 

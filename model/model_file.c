@@ -78,7 +78,7 @@ static const char *const hf_names[TR_TENSOR_ROLE_COUNT] = {
 };
 
 static const char *hf_name(tr_model_arch arch, tr_tensor_role role) {
-    if (arch == TR_ARCH_LLAMA && role == TR_TENSOR_FFN_NORM) return "post_attention_layernorm.weight";
+    if (arch != TR_ARCH_GEMMA3 && role == TR_TENSOR_FFN_NORM) return "post_attention_layernorm.weight";
     return hf_names[role];
 }
 
@@ -166,7 +166,10 @@ static tr_status resolve(tr_model_file *mf, tr_tensor_role role, uint32_t layer,
     found f;
     uint32_t rows, cols;
     tensor_name(mf, role, layer, name);
-    if (!find(mf, name, &f)) return tr_error_set(err, TR_DATA, "%s: tensor %s is missing", mf->path, name);
+    if (!find(mf, name, &f))
+        return tr_error_set(err, TR_DATA, "%.250s: tensor %s is missing%s", mf->path, name,
+                            tr_model_folder_is_shard(mf->path) ? "; this is one shard of a model: name its folder"
+                                                               : "");
     role_shape(c, role, &rows, &cols);
     if (!f.flat || f.rows != rows || f.cols != cols)
         return tr_error_set(err, TR_DATA,

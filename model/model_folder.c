@@ -12,6 +12,10 @@ static bool ends(const char *path, const char *tail) {
 }
 
 bool tr_model_folder_is_index(const char *weights) { return ends(weights, ".safetensors.index.json"); }
+bool tr_model_folder_is_shard(const char *weights) {
+    const char *slash = strrchr(weights, '/'), *of = strstr(slash ? slash : weights, "-of-");
+    return of && strspn(of + 4, "0123456789") == 5 && strcmp(of + 9, ".safetensors") == 0;
+}
 bool tr_model_folder_is(const char *weights) {
     return ends(weights, ".safetensors") || tr_model_folder_is_index(weights);
 }

@@ -20,6 +20,7 @@ enum {
 /* By its name: weights of such a folder, not a GGUF. */
 bool tr_model_folder_is(const char *weights);
 bool tr_model_folder_is_index(const char *weights);
+bool tr_model_folder_is_shard(const char *weights); /* NAME-00001-of-00002.safetensors; there may be just one */
 /* Path of the weights in a folder; of anything else the path itself. The caller frees it. TR_NO_INPUT: none in it. */
 tr_status tr_model_folder_weights(const char *path, char **weights_out, tr_error *err);
 /* Path of the file beside the weights; the caller frees it. */

@@ -38,13 +38,8 @@ __attribute__((format(printf, 4, 5))) static tr_status fail(const tr_safetensors
                         reason);
 }
 
-/* A name that is safe in a one-line message: at most 80 bytes, anything but printable ASCII replaced. */
-typedef struct shown {
-    char text[84];
-} shown;
-
-static shown show(const char *name) {
-    shown s;
+tr_safetensors_shown tr_safetensors_show(const char *name) {
+    tr_safetensors_shown s;
     size_t n = 0;
     for (; name[n] && n < 80; n++) s.text[n] = name[n] >= 0x20 && name[n] <= 0x7e ? name[n] : '?';
     s.text[n] = 0;
@@ -52,7 +47,8 @@ static shown show(const char *name) {
 }
 
 /* Complaint about one tensor's entry in the header. */
-#define FAIL_ENTRY(st, err, name, fmt, ...) fail(st, err, LENGTH_BYTES, "tensor %s: " fmt, show(name).text, __VA_ARGS__)
+#define FAIL_ENTRY(st, err, name, fmt, ...)                                                                            \
+    fail(st, err, LENGTH_BYTES, "tensor %s: " fmt, tr_safetensors_show(name).text, __VA_ARGS__)
 
 static tr_status read_type(const tr_safetensors *st, const char *name, const json_t *entry, tr_dequant_type *out,
                            tr_error *err) {
@@ -65,7 +61,8 @@ static tr_status read_type(const tr_safetensors *st, const char *name, const jso
     else if (strcmp(s, "BF16") == 0)
         *out = TR_DEQUANT_BF16;
     else
-        return FAIL_ENTRY(st, err, name, "dtype %s is not supported, only F32, F16 and BF16 are", show(s).text);
+        return FAIL_ENTRY(st, err, name, "dtype %s is not supported, only F32, F16 and BF16 are",
+                          tr_safetensors_show(s).text);
     return TR_OK;
 }
 
@@ -140,7 +137,7 @@ static tr_status check_cover(tr_safetensors *st, tr_error *err) {
     for (uint32_t i = 0; i < st->n; i++) {
         const tr_safetensors_tensor *t = &st->tensors[i];
         if (t->data != next)
-            return fail(st, err, (uint64_t)(t->data - st->data), "tensor %s %s", show(t->name).text,
+            return fail(st, err, (uint64_t)(t->data - st->data), "tensor %s %s", tr_safetensors_show(t->name).text,
                         t->data < next ? "overlaps another one" : "has unused bytes in front of it");
         next = t->data + t->bytes;
     }
@@ -223,7 +220,7 @@ static tr_status parse(tr_safetensors *st, tr_error *err) {
     st->header = json_loadb((const char *)text, (size_t)length, JSON_REJECT_DUPLICATES, &why);
     if (!st->header)
         return fail(st, err, LENGTH_BYTES + (why.position > 0 ? (uint64_t)why.position : 0), "bad JSON header: %s",
-                    show(why.text).text);
+                    tr_safetensors_show(why.text).text);
     st->area = LENGTH_BYTES + length;
     return read_entries(st, err);
 }

@@ -43,4 +43,10 @@ const char *tr_safetensors_name(const tr_safetensors *st);
 uint32_t tr_safetensors_count(const tr_safetensors *st);
 const tr_safetensors_tensor *tr_safetensors_at(const tr_safetensors *st, uint32_t i);         /* by name order */
 const tr_safetensors_tensor *tr_safetensors_find(const tr_safetensors *st, const char *name); /* NULL when absent */
+
+/* A name that is safe in a one-line message: at most 80 bytes, anything but printable ASCII replaced. */
+typedef struct tr_safetensors_shown {
+    char text[84];
+} tr_safetensors_shown;
+tr_safetensors_shown tr_safetensors_show(const char *name);
 #endif

@@ -67,7 +67,10 @@ static tr_status read_map(tr_shard_index *x, const char *name, tr_error *err) {
     json_object_foreach(map, tensor, value) {
         const char *file = json_string_value(value);
         if (!file || !plain(file))
-            return fail(name, 0, "weight_map: a file is not the plain name of a .safetensors file in this folder", err);
+            return tr_error_set(err, TR_DATA,
+                                "%.300s: offset 0: weight_map: the file of tensor %s is not the plain name of a "
+                                ".safetensors file in this folder",
+                                name, tr_safetensors_show(tensor).text);
         TR_TRY(note(x, file, name, err));
     }
     return TR_OK;

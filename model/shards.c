@@ -12,19 +12,6 @@ struct tr_shards {
     tr_safetensors **file; /* [n_files] in the order of the index */
 };
 
-/* Printable head of a tensor's name. */
-typedef struct shown {
-    char text[84];
-} shown;
-
-static shown show(const char *name) {
-    shown s;
-    size_t n = 0;
-    for (; name[n] && n < sizeof s.text - 1; n++) s.text[n] = name[n] >= 0x20 && name[n] <= 0x7e ? name[n] : '?';
-    s.text[n] = 0;
-    return s;
-}
-
 /* Names are unique in a shard and in the index: equal counts and every tensor in its place mean that both are equal. */
 static tr_status compare(const tr_shards *s, uint32_t i, tr_error *err) {
     const tr_safetensors *st = s->file[i];
@@ -33,7 +20,8 @@ static tr_status compare(const tr_shards *s, uint32_t i, tr_error *err) {
         const char *name = tr_safetensors_at(st, t)->name, *where = tr_shard_index_where(s->index, name);
         if (where && strcmp(where, file) == 0) continue;
         return tr_error_set(err, TR_DATA, "%s: tensor %s is in this shard, the index %s%.100s", tr_safetensors_name(st),
-                            show(name).text, where ? "has it in " : "does not name it", where ? where : "");
+                            tr_safetensors_show(name).text, where ? "has it in " : "does not name it",
+                            where ? where : "");
     }
     if (tr_safetensors_count(st) != tr_shard_index_tensors(s->index, i))
         return tr_error_set(err, TR_DATA, "%s: %u tensors, the index has %u in this shard: some are missing",
@@ -51,6 +39,9 @@ static tr_status open_named(tr_shards *s, const char *path, uint32_t i, tr_error
     char *file;
     TR_TRY(tr_model_folder_beside(path, tr_shard_index_file(s->index, i), &file, err));
     tr_status status = open_file(s, file, err);
+    if (status == TR_NO_INPUT)
+        status =
+            tr_error_set(err, status, "%.200s: no such file, and the index names it: the folder is not complete", file);
     free(file);
     return status == TR_OK ? compare(s, i, err) : status;
 }

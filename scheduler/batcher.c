@@ -196,7 +196,8 @@ static void fill_mixed(tr_scheduler *s, tr_flight *f) {
     fill_prefill(s, f);
 }
 
-/* Send the flight to rank 0 of every stage of its pipeline. */
+/* Send the flight to rank 0 of every stage of its pipeline. To the first one last: the others sleep on until their
+ * input comes, and by then they have the step. */
 static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
     tr_component *c = &s->component[f->component];
     f->used = true;
@@ -211,8 +212,9 @@ static void issue(tr_scheduler *s, tr_flight *f, tr_effects *fx) {
         tr_journal_entry *e = entry_of(s, f->spans[i].slot);
         if (e->first_step_ns == 0) e->first_step_ns = s->now_ns;
     }
-    for (uint32_t i = 0; i < c->n_lead; i++) {
+    for (uint32_t i = c->n_lead; i-- > 0;) {
         tr_msg_step *m = &tr_scheduler_send(fx, c->actor[i], TR_MSG_STEP)->as.step;
+        fx->item[fx->n - 1].quiet = i > 0;
         m->epoch = c->epoch;
         m->step = f->step;
         m->phase = f->phase == PREFILL ? TR_PHASE_PREFILL : TR_PHASE_DECODE;

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 enum { LOOKS = 16 /* at the word between two readings of the clock */, ABORT = 1, NEXT = 2 };
+enum { CALLED_NS = 100000 /* of spinning until the run begins, by a worker who was called for it */ };
 enum { NEXT_RUN = 512, WIDTH = NEXT_RUN - 1 /* of a run: the workers that take part */ };
 _Static_assert((int)TR_TEAM_WORKERS_MAX <= (int)WIDTH, "width of a run");
 
@@ -47,6 +48,8 @@ struct tr_team {
     void *arg;
     _Atomic uint64_t *beat;
     tr_team_meeting *m, own;
+    tr_team_lobby *lobby;                        /* of this team, or NULL */
+    tr_team_lobby *next;                         /* see tr_team_hand_on */
     _Alignas(64) _Atomic uint32_t started, gone; /* threads that look for runs; that have ended */
     _Atomic uint32_t quit, waiting;              /* waiting: workers of this process that sleep at the barrier */
     worker w[];
@@ -71,6 +74,13 @@ static void futex_wake_run(const tr_team *t) {
 
 static void futex_wake_all(int private, _Atomic uint32_t *word) {
     syscall(SYS_futex, word, FUTEX_WAKE | private, INT_MAX, NULL, NULL, 0);
+}
+
+/* Wake workers in a lobby: those of these bits. */
+static void call(tr_team_lobby *l, uint32_t who) {
+    if (atomic_load(&l->asleep) == 0) return;
+    atomic_fetch_add(&l->calls, 1);
+    syscall(SYS_futex, &l->calls, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, who);
 }
 
 void tr_team_meeting_init(tr_team_meeting *m) { atomic_store(&m->generation, ABORT); }
@@ -104,20 +114,24 @@ bool tr_team_aborted(const tr_team *t) {
 /* ---- barrier --------------------------------------------------------------------------------------------------------
  */
 
-/* True when *word differs from seen; false when the time for that is over. */
-static bool spin(tr_team *t, _Atomic uint32_t *word, uint32_t seen, uint64_t begin) {
-    const uint32_t cut = atomic_load_explicit(&t->spin_cut, memory_order_relaxed);
-    while (tr_clock_now_ns() - begin < tr_crowd_spin_ns(cut)) {
+/* True when *word differs from seen; false when budget_ns have passed since `begin`. */
+static bool look(const _Atomic uint32_t *word, uint32_t seen, uint64_t begin, uint64_t budget_ns) {
+    while (tr_clock_now_ns() - begin < budget_ns) {
         for (int i = 0; i < LOOKS; i++) {
-            if (atomic_load_explicit(word, memory_order_acquire) != seen) {
-                if (cut > 0) atomic_store_explicit(&t->spin_cut, tr_crowd_spin_cut(cut, true), memory_order_relaxed);
-                return true;
-            }
+            if (atomic_load_explicit(word, memory_order_acquire) != seen) return true;
             __builtin_ia32_pause();
         }
     }
-    atomic_store_explicit(&t->spin_cut, tr_crowd_spin_cut(cut, false), memory_order_relaxed);
     return false;
+}
+
+/* The same at a barrier, for as long as that has been worth it. */
+static bool spin(tr_team *t, const _Atomic uint32_t *word, uint32_t seen, uint64_t begin) {
+    const uint32_t cut = atomic_load_explicit(&t->spin_cut, memory_order_relaxed);
+    const bool came = look(word, seen, begin, tr_crowd_spin_ns(cut));
+    const uint32_t next = tr_crowd_spin_cut(cut, came);
+    if (next != cut) atomic_store_explicit(&t->spin_cut, next, memory_order_relaxed);
+    return came;
 }
 
 /* Now and then one looks up: a rank whose workers all wait is not the one that hangs. */
@@ -191,6 +205,28 @@ static void run_once(tr_team *t, worker *w, uint32_t width) {
     tr_team_settle(t);
 }
 
+/* The word is read before the last look, so what begins in between ends the sleep. */
+static void sleep_in_lobby(tr_team *t, uint32_t index, uint32_t seen) {
+    tr_team_lobby *l = t->lobby;
+    atomic_fetch_add(&l->asleep, 1);
+    const uint32_t calls = atomic_load(&l->calls);
+    if (atomic_load(&t->m->run) == seen && !atomic_load(&t->quit))
+        syscall(SYS_futex, &l->calls, FUTEX_WAIT_BITSET, calls, NULL, NULL, 1u << index % 32);
+    atomic_fetch_sub(&l->asleep, 1);
+}
+
+/* Until there is another run than `seen`, or no more. Whoever was not in that one is not called for the next. */
+static void await_run(tr_team *t, uint32_t index, uint32_t seen) {
+    while (atomic_load(&t->m->run) == seen && !atomic_load(&t->quit)) {
+        if (!t->lobby || index >= (seen & WIDTH)) {
+            futex_wait_run(t, index, seen);
+            continue;
+        }
+        sleep_in_lobby(t, index, seen);
+        look(&t->m->run, seen, tr_clock_now_ns(), CALLED_NS);
+    }
+}
+
 static void *worker_main(void *arg) {
     worker *w = arg;
     tr_team *t = w->team;
@@ -200,11 +236,14 @@ static void *worker_main(void *arg) {
     atomic_fetch_add(&t->started, 1);
     futex_wake_all(FUTEX_PRIVATE_FLAG, &t->started);
     for (;;) {
-        while (atomic_load(&t->m->run) == seen && !atomic_load(&t->quit)) futex_wait_run(t, w->index, seen);
+        await_run(t, w->index, seen);
         if (atomic_load(&t->quit)) break;
         seen = atomic_load(&t->m->run);
-        if (w->index < (seen & WIDTH) && !tr_team_aborted(t)) run_once(t, w, seen & WIDTH);
+        const bool runs = w->index < (seen & WIDTH) && !tr_team_aborted(t);
+        tr_team_lobby *next = runs ? t->next : NULL; /* the leader's until the run has ended */
+        if (runs) run_once(t, w, seen & WIDTH);
         atomic_store(&w->done, seen);
+        if (next) call(next, 1u << w->index % 32);
     }
     atomic_fetch_add(&t->gone, 1);
     return NULL;
@@ -249,6 +288,8 @@ tr_status tr_team_join(const tr_team_config *c, tr_team **team_out, tr_error *er
     t->width = c->total;
     t->m = c->meeting ? c->meeting : &t->own;
     t->private = c->meeting ? 0 : FUTEX_PRIVATE_FLAG;
+    t->lobby = c->lobby;
+    if (t->lobby) atomic_store(&t->lobby->asleep, 0); /* an earlier process may have died asleep */
     t->beat = c->beat;
     t->fn = c->follow;
     t->arg = c->arg;
@@ -265,6 +306,8 @@ tr_status tr_team_join(const tr_team_config *c, tr_team **team_out, tr_error *er
     return TR_OK;
 }
 
+void tr_team_hand_on(tr_team *t, tr_team_lobby *next) { t->next = next; }
+
 void tr_team_enter(tr_team *t) { atomic_store(&t->m->present[t->rank], 1); }
 
 tr_status tr_team_create(uint32_t n, const uint32_t *cpus, tr_team **team_out, tr_error *err) {
@@ -278,6 +321,7 @@ void tr_team_destroy(tr_team **team) {
     atomic_store(&t->quit, 1);
     while (atomic_load(&t->gone) < t->n - first_thread(t)) { /* one may be about to sleep */
         futex_wake_all(t->private, &t->m->run);
+        if (t->lobby) call(t->lobby, UINT32_MAX);
         sched_yield();
     }
     for (uint32_t i = first_thread(t); i < t->n; i++) pthread_join(t->w[i].thread, NULL);
@@ -313,6 +357,7 @@ bool tr_team_run(tr_team *t, tr_team_fn fn, void *arg, uint32_t what) {
     if (t->width > 1) {
         atomic_store(&t->m->run, ((atomic_load(&t->m->run) & ~(uint32_t)WIDTH) + NEXT_RUN) | t->width);
         futex_wake_run(t);
+        if (t->lobby) call(t->lobby, UINT32_MAX);
     }
     fn(arg, 0, t->width);
     const bool whole = tr_team_barrier(t);

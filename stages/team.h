@@ -3,6 +3,9 @@
  * Waiting: inside a run a barrier spins, and sleeps on a futex when the wait is a long one (at once with more workers
  * than cores); between runs the workers sleep. Beside a busy process a worker less of a team of one process takes part,
  * see crowd.h.
+ * Teams that take turns on the same cores, as the stages of a pipeline do, hand each core on: a worker who has left the
+ * run wakes his successor, the worker of that index of the next team. He is there when the work is, and no other core
+ * has to be told.
  * Several processes: rank 0 leads, its creating thread is worker 0 and alone calls run(). The other ranks follow: all
  * their workers are threads of the team, and every run of the leader calls their `follow`. They meet in a
  * tr_team_meeting in shared memory, and what a run works on lies in shared memory too.
@@ -30,6 +33,13 @@ typedef struct tr_team_meeting {
     _Alignas(64) _Atomic uint32_t present[TR_TEAM_RANKS_MAX]; /* 1: all workers of the rank look at run */
 } tr_team_meeting;
 
+/* Where the workers of a team but the first wait between runs, for their run or for who hands on his core. In memory of
+ * several processes; survives them. Zeroed memory: nobody waits. */
+typedef struct tr_team_lobby {
+    _Alignas(64) _Atomic uint32_t calls; /* raised to wake somebody */
+    _Atomic uint32_t asleep;
+} tr_team_lobby;
+
 /* Zeroed memory: nobody is there. */
 void tr_team_meeting_init(tr_team_meeting *m);
 /* The rank is dead or goes: whoever waits for it is let through. By any process that maps the meeting. */
@@ -45,6 +55,7 @@ typedef struct tr_team_config {
     uint32_t first, total;  /* index of its first worker; workers of all ranks */
     const uint32_t *cpus;   /* [total] logical CPUs to bind workers to, or NULL */
     _Atomic uint64_t *beat; /* raised now and then while all workers of this rank wait for others: they do not hang */
+    tr_team_lobby *lobby;   /* borrowed, of a team of one process; or NULL */
     tr_team_fn follow;      /* ranks above 0 */
     void *arg;
 } tr_team_config;
@@ -57,6 +68,9 @@ tr_status tr_team_create(uint32_t n_workers, const uint32_t *cpus, tr_team **tea
  * may come, from enter on. */
 tr_status tr_team_join(const tr_team_config *config, tr_team **team_out, tr_error *err);
 void tr_team_enter(tr_team *team);
+/* In the next runs cores are handed on to the team that waits there; NULL: to nobody. Between runs, by who calls run().
+ */
+void tr_team_hand_on(tr_team *team, tr_team_lobby *next);
 void tr_team_destroy(tr_team **team);
 /* Workers of all ranks, also those that are away; of this process, from which on. */
 uint32_t tr_team_size(const tr_team *team);

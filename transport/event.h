@@ -98,6 +98,7 @@ typedef struct tr_effect {
     uint32_t to;
     uint32_t incarnation;
     bool up, counted; /* PEERS */
+    bool quiet;       /* SEND: of use only together with what comes later and wakes the receiver; do not wake him now */
     int signal, exit_code;
     uint64_t delay_ns;
     tr_msg msg;

@@ -88,6 +88,9 @@ static tr_status room(ring *r, uint64_t bytes) {
 static void publish(ring *r, uint64_t tail) {
     r->own = tail;
     atomic_store_explicit(&r->mem->tail, tail, memory_order_release);
+}
+
+static void wake(const ring *r) {
     if (r->peer) tr_bell_ring(r->peer);
 }
 
@@ -105,7 +108,7 @@ static tr_status reserve(tr_channel *c, size_t bytes, void **data_out) {
         /* So large that it fits at the start only: pass the end on its own, else it could never be reserved. */
         TR_TRY(room(r, skip));
         write_head(r, r->own, SKIP);
-        publish(r, r->own + skip);
+        publish(r, r->own + skip), wake(r);
         skip = 0;
     }
     TR_TRY(room(r, skip + need));
@@ -115,13 +118,19 @@ static tr_status reserve(tr_channel *c, size_t bytes, void **data_out) {
     return TR_OK;
 }
 
-static tr_status commit(tr_channel *c, size_t bytes) {
+tr_status tr_ring_commit_quiet(tr_channel *c, size_t bytes) {
     ring *r = (ring *)c;
     if (bytes == 0 || bytes > r->bytes) return TR_INVALID;
     if (r->skip) write_head(r, r->own, SKIP);
     write_head(r, r->own + r->skip, bytes);
     r->bytes = 0;
     publish(r, r->own + r->skip + footprint(bytes));
+    return TR_OK;
+}
+
+static tr_status commit(tr_channel *c, size_t bytes) {
+    TR_TRY(tr_ring_commit_quiet(c, bytes));
+    wake((ring *)c);
     return TR_OK;
 }
 

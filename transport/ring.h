@@ -24,6 +24,8 @@ void tr_ring_init(void *mem, size_t capacity);
 /* peer: rung after commit (producer) or after a release that a full producer waits for (consumer); NULL: nobody. */
 tr_status tr_ring_attach_producer(void *mem, size_t capacity, tr_bell *peer, tr_channel **out, tr_error *err);
 tr_status tr_ring_attach_consumer(void *mem, size_t capacity, tr_bell *peer, tr_channel **out, tr_error *err);
+/* commit of a producer that wakes nobody: the consumer finds the record when something else wakes him. */
+tr_status tr_ring_commit_quiet(tr_channel *producer, size_t bytes);
 /* Records committed and not released, seen from either end; O(records). */
 size_t tr_ring_pending(const tr_channel *c);
 

@@ -3,6 +3,7 @@
 #ifndef TR_CONTROL_H
 #define TR_CONTROL_H
 #include "actors/runtime/company.h"
+#include "stages/team.h"
 #include "transport/bell.h"
 #include "transport/event.h" /* tr_actor_state */
 
@@ -25,6 +26,7 @@ typedef struct tr_control_block {
     _Atomic int32_t pid;                       /* 0 while down */
     _Atomic uint64_t rss;                      /* bytes, of an actor of another node; else 0 */
     tr_bell bell;                              /* rung by everybody */
+    tr_team_lobby lobby;                       /* a stage's; called by the stages before it too */
 } tr_control_block;
 
 /* The link to another node, written by the agent of this one. */

@@ -67,6 +67,7 @@ static tr_status open_links(tr_runtime *rt, tr_error *err) {
         l->kind = plan->kind;
         l->peer = producer ? plan->to : plan->from;
         l->producer = producer;
+        l->near = !c->transport_zmq && !away;
         rt->n_links++;
     }
     rt->polls = c->transport_zmq || rt->me->role == TR_ROLE_FRONTEND || rt->me->role == TR_ROLE_NODE ||
@@ -183,7 +184,7 @@ bool tr_runtime_pump(tr_runtime *rt, tr_runtime_handler handler, void *self) {
     return any;
 }
 
-tr_status tr_runtime_send(tr_runtime *rt, uint32_t to, const tr_msg *msg) {
+static tr_status send_msg(tr_runtime *rt, uint32_t to, const tr_msg *msg, bool quiet) {
     for (uint32_t i = 0; i < rt->n_links; i++) {
         tr_runtime_link *l = &rt->link[i];
         if (!l->producer || l->kind != TR_LINK_CONTROL || l->peer != to) continue;
@@ -191,7 +192,7 @@ tr_status tr_runtime_send(tr_runtime *rt, uint32_t to, const tr_msg *msg) {
         size_t cap = tr_codec_size_bound(msg), len = 0;
         tr_status status = tr_channel_reserve(l->channel, cap, &data);
         if (status == TR_OK) status = tr_codec_encode(msg, data, cap, &len);
-        if (status == TR_OK) status = tr_channel_commit(l->channel, len);
+        if (status == TR_OK) status = (quiet && l->near ? tr_ring_commit_quiet : tr_channel_commit)(l->channel, len);
         if (status == TR_AGAIN)
             rt->send_full++;
         else if (status != TR_OK)
@@ -202,14 +203,27 @@ tr_status tr_runtime_send(tr_runtime *rt, uint32_t to, const tr_msg *msg) {
     return TR_PEER;
 }
 
-static tr_channel *data_link(tr_runtime *rt, tr_link_kind kind, bool producer) {
+tr_status tr_runtime_send(tr_runtime *rt, uint32_t to, const tr_msg *msg) { return send_msg(rt, to, msg, false); }
+tr_status tr_runtime_send_quiet(tr_runtime *rt, uint32_t to, const tr_msg *msg) { return send_msg(rt, to, msg, true); }
+
+static const tr_runtime_link *data_link(const tr_runtime *rt, tr_link_kind kind, bool producer) {
     for (uint32_t i = 0; i < rt->n_links; i++)
-        if (rt->link[i].kind == (uint32_t)kind && rt->link[i].producer == producer) return rt->link[i].channel;
+        if (rt->link[i].kind == (uint32_t)kind && rt->link[i].producer == producer) return &rt->link[i];
     return NULL;
 }
 
-tr_channel *tr_runtime_data_in(tr_runtime *rt, tr_link_kind kind) { return data_link(rt, kind, false); }
-tr_channel *tr_runtime_data_out(tr_runtime *rt, tr_link_kind kind) { return data_link(rt, kind, true); }
+static tr_channel *data_channel(const tr_runtime *rt, tr_link_kind kind, bool producer) {
+    const tr_runtime_link *l = data_link(rt, kind, producer);
+    return l ? l->channel : NULL;
+}
+
+tr_channel *tr_runtime_data_in(tr_runtime *rt, tr_link_kind kind) { return data_channel(rt, kind, false); }
+tr_channel *tr_runtime_data_out(tr_runtime *rt, tr_link_kind kind) { return data_channel(rt, kind, true); }
+
+tr_control_block *tr_runtime_data_reader(tr_runtime *rt, tr_link_kind kind) {
+    const tr_runtime_link *l = data_link(rt, kind, true);
+    return l ? &rt->control->actor[l->peer] : NULL;
+}
 
 void *tr_runtime_zmq(tr_runtime *rt) {
     tr_error err = {0};

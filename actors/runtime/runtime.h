@@ -21,6 +21,7 @@ typedef struct tr_runtime_link {
     tr_channel *channel;
     uint32_t kind, peer; /* the other end */
     bool producer;
+    bool near; /* a ring to the peer itself */
 } tr_runtime_link;
 
 typedef struct tr_runtime_peer {
@@ -65,9 +66,13 @@ bool tr_runtime_stopping(const tr_runtime *rt);
 bool tr_runtime_pump(tr_runtime *rt, tr_runtime_handler handler, void *self);
 /* Encode and send to a peer's control link. TR_AGAIN: the link is full, nothing was sent (counted in send_full). */
 tr_status tr_runtime_send(tr_runtime *rt, uint32_t to, const tr_msg *msg);
+/* The same, but a peer of this host that sleeps goes on sleeping (tr_effect.quiet). */
+tr_status tr_runtime_send_quiet(tr_runtime *rt, uint32_t to, const tr_msg *msg);
 /* A data link, or NULL. */
 tr_channel *tr_runtime_data_in(tr_runtime *rt, tr_link_kind kind);
 tr_channel *tr_runtime_data_out(tr_runtime *rt, tr_link_kind kind);
+/* Who reads what goes out there, or NULL. */
+tr_control_block *tr_runtime_data_reader(tr_runtime *rt, tr_link_kind kind);
 
 /* Sleep until the bell differs from seen, a descriptor of this actor is readable, or timeout_ns has passed. seen was
  * read by tr_bell_read before everything was looked at. socket: one ZeroMQ socket more to wait for, or NULL. */

@@ -84,7 +84,7 @@ static void on_event(void *self, const tr_event *event) {
         const tr_effect *e = &d->effects.item[i];
         if (e->kind == TR_EFFECT_TIMER) d->timer_ns = event->now_ns + e->delay_ns;
         if (e->kind != TR_EFFECT_SEND) continue;
-        if (tr_runtime_send(d->rt, e->to, &e->msg) == TR_AGAIN) {
+        if ((e->quiet ? tr_runtime_send_quiet : tr_runtime_send)(d->rt, e->to, &e->msg) == TR_AGAIN) {
             if (e->to == d->rt->company->frontend)
                 d->frontend_missed = true;
             else /* bounded in flight by design: links are sized for it */

@@ -70,7 +70,8 @@ static tr_status open_team(tr_passes *p, tr_runtime *rt, tr_team_fn follow, void
     if (me->tp > 1) {
         config.meeting = tr_segment_meeting(rt->segment[TR_SEGMENT_TEAMS], me);
         config.beat = &rt->block->beat;
-    }
+    } else if (tr_runtime_data_in(rt, TR_LINK_ACTIVATION) || tr_runtime_data_in(rt, TR_LINK_TOKENS))
+        config.lobby = &rt->block->lobby; /* another stage goes before */
     tr_status status = tr_team_join(&config, &p->team, err);
     free(cpus);
     return status;

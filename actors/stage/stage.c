@@ -23,6 +23,7 @@ typedef struct driver {
     float *x;                                   /* last stage: residual stream of its own [max_rows, hidden] */
     tr_span *spans;                             /* [TR_MAX_SPANS] */
     uint32_t *sampled;                          /* [TR_MAX_SPANS] */
+    tr_control_block *next, *first;             /* readers of out and of feed, or NULL */
     uint8_t *out_record;                        /* reserved record of the output channel, or NULL */
     bool input_announced, room_announced;
     bool pending; /* step is to be run */
@@ -245,6 +246,12 @@ static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_er
     return TR_OK;
 }
 
+/* Whose workers go on when this step has ended. */
+static tr_team_lobby *successor(const driver *d) {
+    if (d->next) return &d->next->lobby;
+    return d->first && tr_stage_core_followed(d->core) ? &d->first->lobby : NULL;
+}
+
 static void compute(driver *d) {
     tr_control_block *block = d->rt->block;
     tr_error err = {0};
@@ -253,6 +260,7 @@ static void compute(driver *d) {
     d->pending = false;
     d->layers_told = d->me->lo;
     atomic_store(&block->busy, 1);
+    tr_team_hand_on(d->passes.team, successor(d));
     if (run_step(d, &d->step, &done, &err) != TR_OK) {
         done.as.computed.status = 1;
         done.as.computed.error = err.text;
@@ -288,6 +296,8 @@ static tr_status open_stage(driver *d, tr_error *err) {
     d->logits = tr_runtime_data_out(rt, TR_LINK_LOGITS);
     d->fed = tr_runtime_data_in(rt, TR_LINK_TOKENS);
     d->feed = tr_runtime_data_out(rt, TR_LINK_TOKENS);
+    d->next = tr_runtime_data_reader(rt, TR_LINK_ACTIVATION);
+    d->first = tr_runtime_data_reader(rt, TR_LINK_TOKENS);
     TR_TRY(tr_passes_open(rt, NULL, NULL, &d->passes, err));
     if (d->passes.forward[0] && !rt->company->one_pool) tr_forward_on_layers(d->passes.forward[0], on_layers, d);
     atomic_store(&rt->block->placed, d->me->n_cpus && tr_bind_thread_verify(d->me->cpus, 1) ? 1 : 2);

@@ -354,6 +354,11 @@ void tr_stage_core_get_stats(const tr_stage_core *s, tr_stage_core_stats *out) {
 
 bool tr_stage_core_busy(const tr_stage_core *s) { return s->current != NO_SLOT; }
 
+bool tr_stage_core_followed(const tr_stage_core *s) {
+    return s->current != NO_SLOT && s->n_queued > 0 &&
+           s->slots[s->queue[0]].msg.source_step == s->slots[s->current].msg.step;
+}
+
 uint64_t tr_stage_core_digest(const tr_stage_core *s) {
     uint64_t h = tr_rng_hash(s->epoch, s->any_step ? s->last_step + 1 : 0);
     h = tr_rng_hash(h, s->any_done ? s->last_done + 1 : 0);

@@ -53,5 +53,7 @@ typedef struct tr_stage_core_stats {
 void tr_stage_core_get_stats(const tr_stage_core *s, tr_stage_core_stats *out);
 /* A step computes: the supervisor may expect progress (waiting for a neighbour is no hang). */
 bool tr_stage_core_busy(const tr_stage_core *s);
+/* The step that computes is the source of the next one: it will follow at once. */
+bool tr_stage_core_followed(const tr_stage_core *s);
 uint64_t tr_stage_core_digest(const tr_stage_core *s);
 #endif

@@ -223,6 +223,13 @@ static void test_wakes(void **state) {
         seen = tr_bell_read(&l->shared->producer_bell);
         expect(l, out++);
         assert_int_equal(tr_bell_read(&l->shared->producer_bell), seen); /* nobody waited */
+        const uint32_t rings = tr_bell_read(&l->shared->consumer_bell);
+        assert_int_equal(tr_channel_reserve(l->producer, 8, &slot), TR_OK);
+        assert_int_equal(tr_ring_commit_quiet(l->producer, 9), TR_INVALID);
+        assert_int_equal(tr_ring_commit_quiet(l->producer, 8), TR_OK);
+        assert_int_equal(tr_bell_read(&l->shared->consumer_bell), rings);
+        assert_int_equal(tr_channel_peek(l->consumer, &data, &n), TR_OK);
+        tr_channel_release(l->consumer);
         while (tr_channel_reserve(l->producer, MAX, &slot) == TR_OK) tr_channel_commit(l->producer, MAX);
         assert_int_equal(tr_bell_read(&l->shared->producer_bell), seen);
         assert_int_equal(tr_channel_peek(l->consumer, &data, &n), TR_OK);

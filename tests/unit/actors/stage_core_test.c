@@ -305,15 +305,21 @@ static void last_stage_feeds_after_its_answer(void **state) {
     make(0, 1);
     reset(1);
     step_ahead(1, 2, 1); /* it has its input, so the step before has ended */
+    assert_false(tr_stage_core_followed(stage));
     input(1, 2);
     expect(0, TR_EFFECT_COMPUTE);
+    assert_false(tr_stage_core_followed(stage));
+    step_ahead(1, 3, 2);
+    assert_true(tr_stage_core_followed(stage));
     computed(0);
+    assert_false(tr_stage_core_followed(stage));
     assert_int_equal(fx->n, 3);
     expect(0, TR_EFFECT_RELEASE_INPUT);
     assert_int_equal(fx->item[1].msg.type, TR_MSG_STEP_DONE);
     expect(2, TR_EFFECT_FEED);
-    step(1, 3);
     input(1, 3);
+    step(1, 4);
+    assert_false(tr_stage_core_followed(stage)); /* by a step of other sequences */
     computed(1);
     for (uint32_t i = 0; i < fx->n; i++) assert_int_not_equal(fx->item[i].kind, TR_EFFECT_FEED);
 }

@@ -109,9 +109,10 @@ static void test_bad_json(void **state) {
     static const struct {
         const char *key, *value, *fragment;
     } both[] = {
-        {"architectures", "[\"Qwen2ForCausalLM\"]", "names none"},
+        {"architectures", "[\"Qwen2ForCausalLM\"]", "Qwen3ForCausalLM), but Qwen2ForCausalLM"},
         {"architectures", "[\"Gemma3ForConditionalGeneration\"]", "names none"},
         {"architectures", "[5]", "names none"},
+        {"architectures", "[\"a\\nb\"]", "Qwen3ForCausalLM)"},
         {"num_hidden_layers", "0", "supported are 1"},
         {"num_hidden_layers", "257", "supported are 1"},
         {"num_hidden_layers", "-1", "is -1"},
@@ -153,6 +154,57 @@ static void test_bad_json(void **state) {
     refuse_json(JSON "llama-wide-heads.json", "head_dim", "null", "hidden_size / num_attention_heads is 2048");
     refuse_json(JSON "llama3.json", "hidden_act", "\"relu\"", "not silu");
     refuse_json(JSON "llama3.json", "rope_scaling", "{\"rope_type\":\"llama3\",\"factor\":8}", "lacks a factor");
+}
+
+/* tests/golden/folders, as transformers writes them, with a key changed. */
+static tr_status changed(const char *folder, const char *key, const char *value, tr_model_config *c, tr_error *err) {
+    char path[128];
+    snprintf(path, sizeof path, "tests/golden/folders/%s/config.json", folder);
+    json_t *root = load(path);
+    if (value)
+        json_object_set_new(root, key, json_loads(value, JSON_DECODE_ANY, NULL));
+    else
+        json_object_del(root, key);
+    tr_status s = read_json(root, c, err);
+    json_decref(root);
+    return s;
+}
+
+static void test_mistral_json(void **state) {
+    (void)state;
+    tr_error err = {0};
+    tr_model_config c;
+    assert_int_equal(changed("mistral", "max_position_embeddings", "null", &c, &err), TR_OK);
+    assert_int_equal(c.arch, TR_ARCH_LLAMA);
+    assert_int_equal(c.context_max, 131072); /* the default of the class */
+    assert_int_equal(c.sliding_window, 8);
+    assert_true(!c.layer_is_global[0] && !c.layer_is_global[1] && !c.tied_embeddings);
+    assert_true(c.rope_base_local == c.rope_base_global);
+    assert_int_equal(changed("mistral", "sliding_window", "null", &c, &err), TR_OK);
+    assert_true(c.sliding_window == 0 && c.layer_is_global[0] && c.layer_is_global[1]);
+    assert_int_equal(changed("mistral", "sliding_window", NULL, &c, &err), TR_OK);
+    assert_int_equal(c.sliding_window, 4096); /* the default of the class */
+    assert_int_equal(changed("mistral", "architectures", "null", &c, &err), TR_OK);
+    assert_int_equal(c.arch, TR_ARCH_LLAMA); /* by model_type */
+    assert_int_equal(changed("mistral", "rope_parameters", "{\"rope_type\":\"linear\",\"factor\":2}", &c, &err),
+                     TR_DATA);
+    assert_non_null(strstr(err.text, "rope_scaling scales the RoPE of layers with a window"));
+}
+
+static void test_qwen3_json(void **state) {
+    (void)state;
+    tr_error err = {0};
+    tr_model_config c;
+    assert_int_equal(changed("qwen3", "head_dim", "null", &c, &err), TR_OK);
+    assert_int_equal(c.arch, TR_ARCH_QWEN3);
+    assert_int_equal(c.head_dim, 128); /* the default of the class */
+    assert_true(c.has_qk_norm && !c.has_post_norms && !c.norm_plus_one && !c.add_bos);
+    assert_int_equal(c.bos_id, TR_MODEL_NO_TOKEN);
+    assert_int_equal(changed("qwen3", "sliding_window", "4096", &c, &err), TR_OK);
+    assert_int_equal(c.sliding_window, 0); /* as use_sliding_window says */
+    assert_int_equal(changed("qwen3", "use_sliding_window", "true", &c, &err), TR_DATA);
+    assert_non_null(strstr(err.text, "use_sliding_window asks for layers with a window"));
+    assert_int_equal(changed("qwen3", "layer_types", "[\"full_attention\",\"sliding_attention\"]", &c, &err), TR_DATA);
 }
 
 static void refuse_text(const char *text, const char *fragment) {
@@ -317,9 +369,10 @@ static void test_add_eos(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gemma3_json), cmocka_unit_test(test_rope_parameters), cmocka_unit_test(test_llama_json),
-        cmocka_unit_test(test_bad_json),    cmocka_unit_test(test_bad_text),        cmocka_unit_test(test_cross_checks),
-        cmocka_unit_test(test_gguf),        cmocka_unit_test(test_bad_gguf),        cmocka_unit_test(test_add_eos),
+        cmocka_unit_test(test_gemma3_json),  cmocka_unit_test(test_rope_parameters), cmocka_unit_test(test_llama_json),
+        cmocka_unit_test(test_mistral_json), cmocka_unit_test(test_qwen3_json),      cmocka_unit_test(test_bad_json),
+        cmocka_unit_test(test_bad_text),     cmocka_unit_test(test_cross_checks),    cmocka_unit_test(test_gguf),
+        cmocka_unit_test(test_bad_gguf),     cmocka_unit_test(test_add_eos),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,7 +107,8 @@ static void differences(void **state) {
     refuse("{\"weight_map\":{\"x\":" A ",\"z\":" B "}}", TR_DATA, "tensor y is in this shard, the index does not");
     refuse("{\"weight_map\":{\"x\":" A ",\"y\":" B ",\"z\":" B "}}", TR_DATA, "the index has it in b.safetensors");
     refuse("{\"weight_map\":{\"x\":" A ",\"y\":" A ",\"q\":" A "}}", TR_DATA, "2 tensors, the index has 3");
-    refuse("{\"weight_map\":{\"x\":\"no.safetensors\"}}", TR_NO_INPUT, "no.safetensors");
+    refuse("{\"weight_map\":{\"x\":\"no.safetensors\"}}", TR_NO_INPUT,
+           "no.safetensors: no such file, and the index names it");
 }
 
 static void bad_indexes(void **state) {
@@ -118,7 +119,7 @@ static void bad_indexes(void **state) {
     char text[512];
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(text, sizeof text, "{\"weight_map\":{\"x\":\"%s\"}}", files[i]);
-        refuse(text, TR_DATA, "not the plain name");
+        refuse(text, TR_DATA, "the file of tensor x is not the plain name");
     }
     refuse("{\"weight_map\":{\"x\":1}}", TR_DATA, "not the plain name");
     refuse("{\"weight_map\":{}}", TR_DATA, "weight_map is missing");

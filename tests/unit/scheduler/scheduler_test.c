@@ -347,6 +347,23 @@ static void decode_is_divided_over_the_stages(void **state) {
     assert_int_equal(tail - head, 2);
 }
 
+/* A stage that waits for its input sleeps until that comes; then it must have the step. */
+static void first_stage_is_told_last(void **state) {
+    (void)state;
+    create(true, true, 60);
+    create_scheduler();
+    all_up(1);
+    submit(1, 10, 0, 4);
+    uint32_t told = 0;
+    for (uint32_t i = 0; i < fx->n; i++) {
+        const tr_effect *e = &fx->item[i];
+        if (e->kind != TR_EFFECT_SEND || e->msg.type != TR_MSG_STEP) continue;
+        assert_int_equal(e->to, told++ == 0 ? P1 : P0);
+        assert_int_equal(e->quiet, e->to == P1);
+    }
+    assert_int_equal(told, 2);
+}
+
 /* Where tokens are fed back a lone decode step is followed by the next one before it has ended. */
 static void decode_is_issued_ahead(void **state) {
     (void)state;
@@ -596,6 +613,7 @@ int main(void) {
         cmocka_unit_test(refusals),
         cmocka_unit_test(phases_take_turns_on_shared_cores),
         cmocka_unit_test(decode_is_divided_over_the_stages),
+        cmocka_unit_test(first_stage_is_told_last),
         cmocka_unit_test(decode_is_issued_ahead),
         cmocka_unit_test(forced_tail_and_end_token),
         cmocka_unit_test(cancel_keeps_and_waits_for_its_step),

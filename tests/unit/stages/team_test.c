@@ -136,6 +136,50 @@ static void crowded(void **state) {
     sched_setaffinity(0, sizeof before, &before);
 }
 
+static void count(void *arg, uint32_t worker, uint32_t n_workers) {
+    (void)n_workers;
+    atomic_fetch_add((_Atomic uint32_t *)arg + worker, 1);
+}
+
+static bool comes_to(const _Atomic uint32_t *word, uint32_t value) {
+    for (int i = 0; i < 20000 && atomic_load(word) != value; i++) usleep(100);
+    return atomic_load(word) == value;
+}
+
+/* Two teams in turn, as stages do it: each run wakes the workers of the other team, who wait in a lobby. */
+static void hands_on(void **state) {
+    (void)state;
+    enum { N = 3, TURNS = 500 };
+    static tr_team_lobby lobby[2];
+    _Atomic uint32_t runs[2][N] = {0};
+    tr_team *team[2];
+    atomic_store(&lobby[1].asleep, 7); /* of a process that died */
+    for (int i = 0; i < 2; i++) {
+        const tr_team_config c = {.n_ranks = 1, .n_workers = N, .total = N, .lobby = &lobby[i]};
+        assert_int_equal(tr_team_join(&c, &team[i], NULL), TR_OK);
+        tr_team_run(team[i], count, runs[i], 0);
+        assert_true(comes_to(&lobby[i].asleep, N - 1)); /* the first is this thread */
+    }
+    assert_int_equal(atomic_load(&lobby[1].calls), 0); /* handed on to nobody */
+    tr_team_hand_on(team[0], &lobby[1]);
+    tr_team_run(team[0], count, runs[0], 0);
+    assert_true(comes_to(&lobby[1].calls, N - 1));  /* by each worker but the first */
+    assert_true(comes_to(&lobby[1].asleep, N - 1)); /* no run came: they sleep again */
+    assert_int_equal(atomic_load(&runs[1][1]), 1);
+    tr_team_hand_on(team[1], &lobby[0]);
+    for (int i = 2; i < TURNS; i++) {
+        tr_team_run(team[1], count, runs[1], 0);
+        tr_team_run(team[0], count, runs[0], 0);
+        if (i % 50 == 0) usleep(1000);
+    }
+    for (int i = 0; i < 2; i++) {
+        tr_team_hand_on(team[i], NULL);
+        assert_int_equal(atomic_load(&runs[i][0]), i == 0 ? TURNS : TURNS - 1);
+        for (int k = 1; k < N; k++) assert_in_range(atomic_load(&runs[i][k]), 1, TURNS); /* may stay away */
+    }
+    for (int i = 0; i < 2; i++) tr_team_destroy(&team[i]); /* from their sleep */
+}
+
 static void refused_pin_goes_on(void **state) {
     (void)state;
     cpu_set_t before;
@@ -182,8 +226,12 @@ static void refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(barriers), cmocka_unit_test(bound),
-                                       cmocka_unit_test(crowded),  cmocka_unit_test(refused_pin_goes_on),
-                                       cmocka_unit_test(shares),   cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(barriers),
+                                       cmocka_unit_test(bound),
+                                       cmocka_unit_test(crowded),
+                                       cmocka_unit_test(hands_on),
+                                       cmocka_unit_test(refused_pin_goes_on),
+                                       cmocka_unit_test(shares),
+                                       cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
