@@ -19,13 +19,16 @@
     X(NODE, node, 1, "NAME HEAD@ADDRESS:PORT", "run the part of a company that is planned for this host")              \
     X(KEYGEN, keygen, 1, "DIR NAME...", "make keys for the hosts of a company")                                        \
     X(CALIBRATE, calibrate, 1, "MODEL | -f TOPOLOGY", "measure K and V on a text for the calibrated KV formats")       \
+    X(SIMULATE, simulate, 1, "MODEL --costs FILE | -f TOPOLOGY --costs FILE",                                          \
+      "a company under load by given costs, start nothing")                                                            \
     X(DOCTOR, doctor, 1, "", "what this machine offers and refuses, size of the cache")                                \
     X(CHAT, chat, 0, "", "talk to a running company")                                                                  \
     X(TOP, top, 0, "", "watch a running company")                                                                      \
     X(TRACE, trace, 0, "", "trace of a running company")
 
-#define TR_CMD_COMPANY (TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_PLAN | TR_CMD_EVAL | TR_CMD_BENCH)
+#define TR_CMD_COMPANY (TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_PLAN | TR_CMD_EVAL | TR_CMD_BENCH | TR_CMD_SIMULATE)
 #define TR_CMD_MODEL   (TR_CMD_COMPANY | TR_CMD_CALIBRATE)
+#define TR_CMD_LOAD    (TR_CMD_BENCH | TR_CMD_SIMULATE | TR_CMD_PLAN)
 #define TR_CMD_TEXT    (TR_CMD_EVAL | TR_CMD_TOKENIZE | TR_CMD_CALIBRATE)
 #define TR_CMD_ASK     (TR_CMD_RUN | TR_CMD_GENERATE)
 #define TR_CMD_REMOTE  (TR_CMD_GENERATE | TR_CMD_STATUS | TR_CMD_DRAIN | TR_CMD_STOP)
@@ -112,7 +115,8 @@
       "requests that may wait; more are refused")                                                                      \
     X(CORES, "scheduler.cores", "", 0, CHOICE, 0, 0, 0, "auto", "auto|own|shared", "HOW", 0,                           \
       "stages on cores of their own, or all on the same ones in turn")                                                 \
-    X(ITL_SLO, "scheduler.itl_slo_ms", "--itl-slo-ms", 0, F64, 0, 60000, 0, "0", "", "MS", TR_CMD_RUN | TR_CMD_SERVE,  \
+    X(ITL_SLO, "scheduler.itl_slo_ms", "--itl-slo-ms", 0, F64, 0, 60000, 0, "0", "", "MS",                             \
+      TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_PLAN | TR_CMD_SIMULATE,                                                       \
       "longest time between two tokens of a stream that is wanted, fractions too: prompts get what is left of it; "    \
       "0: prompts and streams share the time by halves")                                                               \
     X(KV_MEMORY, "scheduler.kv_memory", "--kv-memory", 0, SIZE, 4096, 1ull << 50, 0, "", "", "SIZE", TR_CMD_COMPANY,   \
@@ -155,7 +159,16 @@
     X(TEMP, "", "--temp", 0, F64, 0, 100, 0, "0", "", "T", TR_CMD_ASK, "temperature; 0 is greedy")                     \
     X(TOP_K, "", "--top-k", 0, U32, 0, 2097152, 0, "0", "", "K", TR_CMD_ASK, "draw among the K likeliest; 0: off")     \
     X(TOP_P, "", "--top-p", 0, F64, 0, 1, 0, "1", "", "P", TR_CMD_ASK, "draw among the likeliest of mass P; 1: off")   \
-    X(SEED, "", "--seed", 0, U64, 0, 0, 0, "0", "", "N", TR_CMD_ASK | TR_CMD_BENCH, "key of the draws")                \
+    X(MIN_P, "", "--min-p", 0, F64, 0, 1, 0, "0", "", "P", TR_CMD_ASK,                                                 \
+      "draw among tokens at least P times as likely as the likeliest; 0: off")                                         \
+    X(PRESENCE, "", "--presence-penalty", 0, F64, 0, 2, 0, "0", "", "X", TR_CMD_ASK,                                   \
+      "off the logits of tokens that were generated")                                                                  \
+    X(FREQUENCY, "", "--frequency-penalty", 0, F64, 0, 2, 0, "0", "", "X", TR_CMD_ASK,                                 \
+      "off the logits of tokens, for each time that they were generated")                                              \
+    X(REPETITION, "", "--repetition-penalty", 0, F64, 0, 100, 0, "1", "", "X", TR_CMD_ASK,                             \
+      "logits of tokens of prompt and output are divided by it; 1: off")                                               \
+    X(MIN_TOKENS, "", "--min-tokens", 0, U32, 0, 131072, 0, "0", "", "N", TR_CMD_ASK, "no end before so many tokens")  \
+    X(SEED, "", "--seed", 0, U64, 0, 0, 0, "0", "", "N", TR_CMD_ASK | TR_CMD_LOAD, "key of the draws")                 \
     X(SAMPLES, "", "--samples", 0, U32, 1, 16, 0, "1", "", "N", TR_CMD_ASK,                                            \
       "samples of the prompt, one text after the other; see --temp and --seed")                                        \
     X(STOP_TEXT, "", "--stop", 0, TEXT, 0, 0, 0, "", "", "TEXT", TR_CMD_ASK, "end the output here (repeatable)")       \
@@ -181,14 +194,15 @@
     X(LOGITS, "", "--logits", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_EVAL,                                           \
       "write the logits as .npy [positions, vocabulary]")                                                              \
     X(JSON, "", "--json", 0, FLAG, 0, 0, 0, "", "", "",                                                                \
-      TR_CMD_PLAN | TR_CMD_EVAL | TR_CMD_TOKENIZE | TR_CMD_STATUS | TR_CMD_DOCTOR, "machine-readable output")          \
+      TR_CMD_PLAN | TR_CMD_EVAL | TR_CMD_TOKENIZE | TR_CMD_STATUS | TR_CMD_DOCTOR | TR_CMD_SIMULATE,                   \
+      "machine-readable output")                                                                                       \
     X(VERIFY, "", "--verify", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_PLAN,                                               \
       "prove that the hand-off plan moves every cell once")                                                            \
     X(CLEAR_CACHE, "", "--clear-cache", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_DOCTOR,                                   \
       "empty the cache of packed models")                                                                              \
     X(DRAIN_STOP, "", "--and-stop", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_DRAIN, "stop when the last stream has ended") \
-    X(BENCH_P, "", "--prompt-tokens", 'p', LIST, 1, 16, 0, "512", "", "N,...", TR_CMD_BENCH, "prompt lengths")         \
-    X(BENCH_N, "", "--gen-tokens", 'n', LIST, 1, 16, 0, "64", "", "N,...", TR_CMD_BENCH, "generated lengths")          \
+    X(BENCH_P, "", "--prompt-tokens", 'p', LIST, 1, 16, 0, "512", "", "N,...", TR_CMD_LOAD, "prompt lengths")          \
+    X(BENCH_N, "", "--gen-tokens", 'n', LIST, 1, 16, 0, "64", "", "N,...", TR_CMD_LOAD, "generated lengths")           \
     X(BENCH_B, "", "--batch", 'b', LIST, 1, 16, 0, "1", "", "N,...", TR_CMD_BENCH, "sequences at once")                \
     X(BENCH_D, "", "--depth", 'd', U32, 0, 131072, 0, "0", "", "N", TR_CMD_BENCH, "context before the test")           \
     X(BENCH_R, "", "--repetitions", 'r', U32, 1, 1000, 0, "3", "", "N", TR_CMD_BENCH, "repetitions")                   \
@@ -198,32 +212,51 @@
       "form of the result")                                                                                            \
     X(URL, "", "--url", 0, TEXT, 0, 0, 0, "http://127.0.0.1:8000", "", "URL", TR_CMD_BENCH,                            \
       "serve: the server, troupe or any other with the OpenAI API; OPENAI_API_KEY holds its key")                      \
-    X(REQUESTS, "", "--num-prompts", 0, U32, 1, 1000000, 0, "100", "", "N", TR_CMD_BENCH,                              \
-      "serve: requests; of a trace the first N, default all")                                                          \
-    X(RATE, "", "--request-rate", 0, F64, 0, 100000, 0, "0", "", "R", TR_CMD_BENCH,                                    \
-      "serve: requests a second on average; 0: all at once, of a trace its own times")                                 \
-    X(CONCURRENCY, "", "--max-concurrency", 0, U32, 0, 1024, 0, "0", "", "N", TR_CMD_BENCH,                            \
-      "serve: requests open at the same time, at most; 0: 1024")                                                       \
-    X(SPREAD, "", "--length-spread", 0, F64, 0, 1, 0, "0", "", "S", TR_CMD_BENCH,                                      \
-      "serve: lengths are uniform in [1 - S, 1 + S] times -p and -n")                                                  \
-    X(TRACE, "", "--trace", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_BENCH,                                            \
-      "serve: arrivals and lengths from a trace, .csv (Azure) or .jsonl (Mooncake)")                                   \
-    X(LENGTH_SCALE, "", "--length-scale", 0, F64, 0, 1000, 0, "1", "", "X", TR_CMD_BENCH,                              \
-      "serve: factor on the lengths of a trace")                                                                       \
-    X(PROMPT_MAX, "", "--prompt-max", 0, U32, 1, 131072, 0, "131072", "", "N", TR_CMD_BENCH,                           \
-      "serve: longer prompts are cut to N tokens")                                                                     \
-    X(GOODPUT, "", "--goodput", 0, TEXT, 0, 0, 0, "", "", "ttft:MS,itl:MS,...", TR_CMD_BENCH,                          \
-      "serve: count the requests within these limits; also tpot and e2el")                                             \
+    X(REQUESTS, "", "--num-prompts", 0, U32, 1, 1000000, 0, "100", "", "N", TR_CMD_LOAD,                               \
+      "load: requests; of a trace the first N, default all")                                                           \
+    X(RATE, "", "--request-rate", 0, F64, 0, 100000, 0, "0", "", "R", TR_CMD_LOAD,                                     \
+      "load: requests a second on average; 0: all at once, of a trace its own times")                                  \
+    X(CONCURRENCY, "", "--max-concurrency", 0, U32, 0, 1024, 0, "0", "", "N", TR_CMD_LOAD,                             \
+      "load: requests open at the same time, at most; 0: 1024")                                                        \
+    X(SPREAD, "", "--length-spread", 0, F64, 0, 1, 0, "0", "", "S", TR_CMD_LOAD,                                       \
+      "load: lengths are uniform in [1 - S, 1 + S] times -p and -n")                                                   \
+    X(LENGTHS, "", "--lengths", 0, CHOICE, 0, 0, 0, "uniform", "uniform|normal|lognormal", "HOW", TR_CMD_LOAD,         \
+      "load: how lengths vary; normal and lognormal: S times the mean is their standard deviation")                    \
+    X(BURSTINESS, "", "--burstiness", 0, F64, 0, 1000, 0, "1", "", "B", TR_CMD_LOAD,                                   \
+      "load: shape of the gaps between arrivals (gamma); 1: Poisson, less: bursts, more: even")                        \
+    X(TRACE, "", "--trace", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_LOAD,                                             \
+      "load: arrivals and lengths from a trace, .csv (Azure) or .jsonl (Mooncake)")                                    \
+    X(LENGTH_SCALE, "", "--length-scale", 0, F64, 0, 1000, 0, "1", "", "X", TR_CMD_LOAD,                               \
+      "load: factor on the lengths of a trace")                                                                        \
+    X(PROMPT_MAX, "", "--prompt-max", 0, U32, 1, 131072, 0, "131072", "", "N", TR_CMD_LOAD,                            \
+      "load: longer prompts are cut to N tokens")                                                                      \
+    X(GOODPUT, "", "--goodput", 0, TEXT, 0, 0, 0, "", "", "ttft:MS,itl:MS,...", TR_CMD_LOAD,                           \
+      "load: count the requests within these limits; also tpot and e2el")                                              \
+    X(COSTS, "", "--costs", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_PLAN | TR_CMD_BENCH | TR_CMD_SIMULATE,            \
+      "what steps and links cost, JSON; bench model measures and writes it")                                           \
+    X(MEASURE, "", "--measure", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_PLAN,                                             \
+      "start the company, measure its costs (half a minute and more), and predict by them; --costs keeps them")        \
+    X(COMPARE, "", "--compare", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_PLAN,                                             \
+      "predict other topologies too, and say whether two pipelines are worth it")                                      \
+    X(REPLICAS, "", "--replicas", 0, U32, 1, 256, 0, "1", "", "N", TR_CMD_SIMULATE,                                    \
+      "so many of these companies; a request goes to the one with the fewest tokens open")                             \
+    X(SIM_POLICY, "", "--policy", 0, CHOICE, 0, 0, 0, "", "sarathi|prefill-first|decode-first|fcfs|mlfq|gpipe",        \
+      "NAME", TR_CMD_SIMULATE, "instead of scheduler.policy; gpipe: fill and drain")                                   \
     X(HELP, "", "--help", 'h', FLAG, 0, 0, 0, "", "", "", TR_CMD_ALL, "this text")
 
 /* Where the help of a command says less or something else than the page of all options: X(ID, commands, help). */
 #define TR_OPTION_HELPS(X)                                                                                             \
-    X(KV_MEMORY, TR_CMD_SERVE | TR_CMD_PLAN,                                                                           \
+    X(BENCH_P, TR_CMD_SIMULATE | TR_CMD_PLAN, "mean prompt length")                                                    \
+    X(BENCH_N, TR_CMD_SIMULATE | TR_CMD_PLAN, "mean output length")                                                    \
+    X(COSTS, TR_CMD_PLAN, "predict by these costs of steps and links; with --measure: write them there")               \
+    X(REQUESTS, TR_CMD_PLAN, "load of the prediction: requests; default 48")                                           \
+    X(CONCURRENCY, TR_CMD_PLAN, "load: requests open at the same time; default 8, with a rate or a trace any number")  \
+    X(KV_MEMORY, TR_CMD_SERVE | TR_CMD_PLAN | TR_CMD_SIMULATE,                                                         \
       "KV cache in all, over both pools; default: the smaller of a quarter of the memory and eight full contexts")     \
     X(KV_MEMORY, TR_CMD_RUN, "KV cache in all, over both pools; default: what the prompt and -n need")                 \
     X(KV_MEMORY, TR_CMD_EVAL, "KV cache in all, over both pools; default: what the text needs")                        \
     X(KV_MEMORY, TR_CMD_BENCH, "KV cache in all, over both pools; default: what the tests need")                       \
-    X(CONTEXT, TR_CMD_SERVE | TR_CMD_PLAN,                                                                             \
+    X(CONTEXT, TR_CMD_SERVE | TR_CMD_PLAN | TR_CMD_SIMULATE,                                                           \
       "longest sequence, prompt and output together; default: what the model can")                                     \
     X(CONTEXT, TR_CMD_RUN, "longest sequence, prompt and output together; default: what the prompt and -n need")       \
     X(CONTEXT, TR_CMD_EVAL, "longest text in tokens; default: as long as it is")                                       \

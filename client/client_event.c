@@ -65,10 +65,12 @@ static bool take_logits(tr_client *c, tr_client_event *event) {
     uint64_t cells, bytes;
     if (size < sizeof h) return false;
     memcpy(&h, data, sizeof h);
-    if (h.kind != TR_WIRE_LOGITS || h.rows == 0 || h.cols == 0 || !tr_checked_mul(h.rows, h.cols, &cells) ||
-        !tr_checked_mul(cells, sizeof(float), &bytes) || bytes != h.payload_bytes || bytes != size - sizeof h)
+    const bool hidden = h.kind == TR_WIRE_HIDDEN;
+    if ((h.kind != TR_WIRE_LOGITS && !hidden) || h.rows == 0 || h.cols == 0 ||
+        !tr_checked_mul(h.rows, h.cols, &cells) || !tr_checked_mul(cells, sizeof(float), &bytes) ||
+        bytes != h.payload_bytes || bytes != size - sizeof h)
         return false;
-    if (c->info.vocab != 0 && h.cols != c->info.vocab) return false;
+    if (c->info.vocab != 0 && h.cols != c->info.vocab && !hidden) return false;
     data += sizeof h;
     if (((uintptr_t)data & (_Alignof(float) - 1)) != 0) {
         c->rows = malloc((size_t)bytes);
@@ -76,6 +78,7 @@ static bool take_logits(tr_client *c, tr_client_event *event) {
         memcpy(c->rows, data, (size_t)bytes);
         data = (const uint8_t *)c->rows;
     }
+    event->hidden = hidden;
     event->pos0 = h.pos0;
     event->rows = h.rows;
     event->cols = h.cols;
@@ -90,6 +93,15 @@ static bool continues(const tr_client_request *r, const tr_msg_text *m) {
             (uint64_t)m->index + m->tokens.len <= UINT32_MAX && m->offset <= UINT64_MAX - m->text.len);
 }
 
+/* Those of the last tokens, as far as they are new. */
+static void take_logprobs(const tr_client_request *r, const tr_msg_text *m, tr_client_event *event) {
+    if (r->logprobs == 0 || m->logprobs.len != m->logprob_ids.len || m->logprobs.len % r->logprobs != 0) return;
+    const uint32_t have = m->logprobs.len / r->logprobs, n = have < event->n_tokens ? have : event->n_tokens;
+    event->n_logprobs = n;
+    event->logprob_ids = m->logprob_ids.data + (size_t)(have - n) * r->logprobs;
+    event->logprobs = m->logprobs.data + (size_t)(have - n) * r->logprobs;
+}
+
 /* What was delivered before is cut off the front. */
 static void take_new(tr_client_request *r, const tr_msg_text *m, tr_client_event *event) {
     uint64_t tokens_end = (uint64_t)m->index + m->tokens.len, text_end = m->offset + m->text.len;
@@ -101,6 +113,7 @@ static void take_new(tr_client_request *r, const tr_msg_text *m, tr_client_event
         event->tokens = m->tokens.data + known;
         event->n_tokens = m->tokens.len - known;
         *next_index = (uint32_t)tokens_end;
+        take_logprobs(r, m, event);
     }
     event->text = "";
     if (m->text.len != 0 && text_end > *next_offset) {

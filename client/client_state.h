@@ -14,6 +14,7 @@ typedef struct tr_client_request {
     bool sent, aborted;
     bool again;                           /* it was sent more than once */
     uint32_t n;                           /* samples */
+    uint32_t logprobs;                    /* entries for each token */
     uint32_t open;                        /* bit a sample that has not ended */
     uint32_t next_index[TR_MAX_SAMPLES];  /* tokens delivered */
     uint64_t next_offset[TR_MAX_SAMPLES]; /* bytes of text delivered */

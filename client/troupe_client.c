@@ -156,6 +156,18 @@ static tr_status check_params(const tr_client_params *p, tr_error *err) {
     if (p->cache_salt &&
         (strlen(p->cache_salt) > TR_MAX_SALT_BYTES || !tr_codec_utf8_valid(p->cache_salt, strlen(p->cache_salt))))
         return tr_error_set(err, TR_USAGE, "cache_salt: at most %d bytes of UTF-8 are allowed", TR_MAX_SALT_BYTES);
+    if (p->n_bias > TR_MAX_BIAS || p->n_stop_tokens > TR_MAX_STOP_TOKENS || p->top_logprobs > TR_MAX_LOGPROBS)
+        return tr_error_set(err, TR_USAGE, "at most %d biases, %d stop tokens, and %d log-probabilities of a token",
+                            TR_MAX_BIAS, TR_MAX_STOP_TOKENS, TR_MAX_LOGPROBS);
+    for (size_t i = 0; i < p->n_bias; i++)
+        if (!(p->bias[i] >= -100 && p->bias[i] <= 100))
+            return tr_error_set(err, TR_USAGE, "bias of token %u is %g: -100 to 100 are allowed", p->bias_tokens[i],
+                                (double)p->bias[i]);
+    if (!(p->presence_penalty >= -2 && p->presence_penalty <= 2) ||
+        !(p->frequency_penalty >= -2 && p->frequency_penalty <= 2) ||
+        !(p->repetition_penalty >= 0 && p->repetition_penalty <= 100) || !(p->min_p >= 0 && p->min_p <= 1) ||
+        p->min_tokens > TR_MAX_TOKENS)
+        return tr_error_set(err, TR_USAGE, "a penalty, min_p or min_tokens is out of its bounds");
     if (!(p->temperature >= 0 && p->temperature <= 100))
         return tr_error_set(err, TR_USAGE, "temperature is %g: 0 to 100 are allowed", (double)p->temperature);
     if (!(p->top_p >= 0 && p->top_p <= 1))
@@ -171,6 +183,11 @@ static tr_status grow(tr_client *c, tr_error *err) {
     c->request = bigger;
     c->cap_requests = cap;
     return TR_OK;
+}
+
+static uint32_t logits_of(const tr_client_params *p) {
+    if (p->hidden) return TR_LOGITS_HIDDEN;
+    return !p->logits ? 0 : p->keep_cache ? TR_LOGITS_COMPUTED : TR_LOGITS_ALL;
 }
 
 tr_status tr_client_add(tr_client *c, const tr_client_params *p, uint64_t *id_out, tr_error *err) {
@@ -197,10 +214,22 @@ tr_status tr_client_add(tr_client *c, const tr_client_params *p, uint64_t *id_ou
                            .restore = {p->restore, p->restore ? (uint32_t)strlen(p->restore) : 0},
                            .restore_end = p->restore_end,
                            .n = p->n,
+                           .logits = logits_of(p),
+                           .min_p = p->min_p,
+                           .presence_penalty = p->presence_penalty,
+                           .frequency_penalty = p->frequency_penalty,
+                           .repetition_penalty = p->repetition_penalty,
+                           .bias_tokens = {p->bias_tokens, (uint32_t)p->n_bias},
+                           .bias = {p->bias, (uint32_t)p->n_bias},
+                           .min_tokens = p->min_tokens,
+                           .stop_tokens = {p->stop_tokens, (uint32_t)p->n_stop_tokens},
+                           .include_stop = p->include_stop,
+                           .show_special = p->show_special,
+                           .logprobs = p->logprobs ? 1 + p->top_logprobs : 0,
+                           .marked = p->marked,
                            .timeout_ms = p->timeout_ms,
-                           .logits = p->logits ? p->keep_cache ? 2 : 1 : 0,
                            .cache_salt = {p->cache_salt, p->cache_salt ? (uint32_t)strlen(p->cache_salt) : 0}}};
-    tr_client_request r = {.id = c->next_id, .n = p->n > 1 ? p->n : 1};
+    tr_client_request r = {.id = c->next_id, .n = p->n > 1 ? p->n : 1, .logprobs = m.as.add.logprobs};
     r.open = (1u << r.n) - 1;
     size_t cap = tr_codec_size_bound(&m);
     r.add = malloc(cap);

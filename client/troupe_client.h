@@ -76,6 +76,22 @@ typedef struct tr_client_params {
     bool keep_cache; /* with logits: a cached prefix is used and has none; else every position is computed */
     uint32_t timeout_ms;    /* what has not ended by then ends with error 75; 0: none */
     const char *cache_salt; /* cached prefixes are shared only among requests of the same salt; NULL: none */
+    bool hidden;            /* without max_tokens: final hidden states of every position come where logits would */
+    float min_p;            /* draw among tokens at least so likely, measured by the likeliest; 0: off */
+    /* On the logits: -2 to 2 off those of tokens generated before, once, and for each time; those of tokens of prompt
+     * and output divided by it (negative ones multiplied; 0 or 1: off); bias of single tokens, -100 to 100. Not where
+     * the last stage of a pipeline runs on another host. */
+    float presence_penalty, frequency_penalty, repetition_penalty;
+    const uint32_t *bias_tokens; /* [n_bias], at most TR_MAX_BIAS */
+    const float *bias;
+    size_t n_bias;
+    uint32_t min_tokens; /* no end before */
+    const uint32_t *stop_tokens;
+    size_t n_stop_tokens;            /* at most TR_MAX_STOP_TOKENS */
+    bool include_stop, show_special; /* a stop text is part of the output; special tokens have text */
+    bool logprobs;                   /* tell the log-probability of each token, */
+    uint32_t top_logprobs;           /* and of so many likeliest ones, at most TR_MAX_LOGPROBS */
+    bool marked; /* U+FDD0 in the prompt parts what would be a special token, and is left out; two of them are one */
 } tr_client_params;
 
 typedef enum tr_client_event_kind {
@@ -97,7 +113,13 @@ typedef struct tr_client_event {
     size_t text_bytes;
     uint32_t pos0, rows, cols; /* logits of positions pos0..; rows 0: none. After a restart rows may come again */
     const float *logits;       /* [rows][cols] */
-    uint32_t finish;           /* END: tr_finish */
+    bool hidden;               /* they are hidden states, cols of them */
+    /* of the last n_logprobs of the tokens above: [n_logprobs][1 + top_logprobs], the token itself first; all but after
+     * a restart that took long */
+    uint32_t n_logprobs;
+    const uint32_t *logprob_ids;
+    const float *logprobs;
+    uint32_t finish; /* END: tr_finish */
     uint32_t prompt_tokens, generated_tokens;
     uint32_t cached_tokens; /* of the prompt, taken from the prefix cache */
     uint64_t queue_ns, ttft_ns, handoff_ns, handoff_bytes, visible_ns, total_ns;

@@ -17,7 +17,7 @@ install(TARGETS troupe RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS troupe_client_archive ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/troupe-client.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 # client/troupe_client.h and what it includes; tests/e2e/install_test.py compiles against exactly these.
-foreach(header client/troupe_client.h base/status.h transport/schema.h)
+foreach(header client/troupe_client.h base/status.h transport/schema.h transport/schema_base.h)
   get_filename_component(folder ${header} DIRECTORY)
   install(FILES ${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/troupe/${folder})
 endforeach()

@@ -16,6 +16,8 @@
  * Threads: pure functions. */
 #ifndef TR_GROUPS_H
 #define TR_GROUPS_H
+#include "base/device.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -48,40 +50,47 @@ typedef struct tr_groups_info {
 enum { TR_GROUPS_UNIT = 32, TR_GROUPS_SUPER = 256 }; /* inputs that the codes, and two levels of scales, come in */
 
 /* Facts of a format below TR_GROUPS_FORMATS; static storage. */
-const tr_groups_info *tr_groups_describe(tr_groups_format format);
+TR_DEVICE const tr_groups_info *tr_groups_describe(tr_groups_format format);
 /* Can a row have k inputs? */
-bool tr_groups_takes(tr_groups_format format, size_t k);
+TR_DEVICE bool tr_groups_takes(tr_groups_format format, size_t k);
 /* Bytes of the scales of a block, of its codes of 32 inputs, and of the whole block. */
-size_t tr_groups_scale_bytes(tr_groups_format format, size_t k);
-size_t tr_groups_unit_bytes(tr_groups_format format);
-size_t tr_groups_block_bytes(tr_groups_format format, size_t k);
+TR_DEVICE size_t tr_groups_scale_bytes(tr_groups_format format, size_t k);
+TR_DEVICE size_t tr_groups_unit_bytes(tr_groups_format format);
+TR_DEVICE size_t tr_groups_block_bytes(tr_groups_format format, size_t k);
 
 /* NF4 (Dettmers et al. 2023) in steps of 1/127, plus 128: what the codes stand for. */
-extern const uint8_t tr_groups_nf4[16];
+extern TR_DEVICE const uint8_t tr_groups_nf4[16];
 
 /* One channel (0..15) of a block: effective codes (after the table) of the inputs [32 * unit, 32 * unit + 32), scale
  * and min of a group. */
-void tr_groups_codes(tr_groups_format format, const uint8_t *block, size_t k, size_t channel, size_t unit,
-                     uint8_t codes[TR_GROUPS_UNIT]);
-float tr_groups_scale(tr_groups_format format, const uint8_t *block, size_t channel, size_t group);
-float tr_groups_min(tr_groups_format format, const uint8_t *block, size_t channel, size_t group);
+TR_DEVICE void tr_groups_codes(tr_groups_format format, const uint8_t *block, size_t k, size_t channel, size_t unit,
+                               uint8_t codes[TR_GROUPS_UNIT]);
+TR_DEVICE float tr_groups_scale(tr_groups_format format, const uint8_t *block, size_t channel, size_t group);
+TR_DEVICE float tr_groups_min(tr_groups_format format, const uint8_t *block, size_t channel, size_t group);
 /* A channel's row as fp32, times `by`. w: the whole matrix. */
-void tr_groups_row(tr_groups_format format, const uint8_t *w, size_t k, size_t row, float by, float *out);
+TR_DEVICE void tr_groups_row(tr_groups_format format, const uint8_t *w, size_t k, size_t row, float by, float *out);
 
 /* Writers for the packer; the block starts as zeros. codes: as stored (before the table). level: 0 d, 1 dmin or min. */
-void tr_groups_put_codes(tr_groups_format format, uint8_t *block, size_t k, size_t channel, size_t unit,
-                         const uint8_t codes[TR_GROUPS_UNIT]); /* of the inputs [32 * unit, 32 * unit + 32) */
-void tr_groups_put_f16(tr_groups_format format, uint8_t *block, size_t channel, size_t at, int level,
-                       uint16_t value); /* at: index of 32 (one level) or 256 inputs */
-void tr_groups_put_u8(tr_groups_format format, uint8_t *block, size_t channel, size_t group, int level, uint8_t value);
+TR_DEVICE void tr_groups_put_codes(tr_groups_format format, uint8_t *block, size_t k, size_t channel, size_t unit,
+                                   const uint8_t codes[TR_GROUPS_UNIT]); /* of the inputs [32 * unit, 32 * unit + 32) */
+TR_DEVICE void tr_groups_put_f16(tr_groups_format format, uint8_t *block, size_t channel, size_t at, int level,
+                                 uint16_t value); /* at: index of 32 (one level) or 256 inputs */
+TR_DEVICE void tr_groups_put_u8(tr_groups_format format, uint8_t *block, size_t channel, size_t group, int level,
+                                uint8_t value);
 
 /* A row of activations: s8 q[k]; f32 scale[k/32]; f32 scale * sum of q [k/32]; s32 -(sum of q) [k/32]; the same for
  * every 16 inputs [k/16]. Rows are a multiple of 64 bytes apart. */
-static inline size_t tr_groups_x_bytes(size_t k) { return (k + k / 8 * 5 + 63) & ~(size_t)63; }
-static inline float *tr_groups_x_scale(const uint8_t *x, size_t k) { return (float *)(void *)(uintptr_t)(x + k); }
-static inline float *tr_groups_x_scaled_sum(const uint8_t *x, size_t k) { return tr_groups_x_scale(x, k) + k / 32; }
-static inline int32_t *tr_groups_x_minus32(const uint8_t *x, size_t k) {
+static inline TR_DEVICE size_t tr_groups_x_bytes(size_t k) { return (k + k / 8 * 5 + 63) & ~(size_t)63; }
+static inline TR_DEVICE float *tr_groups_x_scale(const uint8_t *x, size_t k) {
+    return (float *)(void *)(uintptr_t)(x + k);
+}
+static inline TR_DEVICE float *tr_groups_x_scaled_sum(const uint8_t *x, size_t k) {
+    return tr_groups_x_scale(x, k) + k / 32;
+}
+static inline TR_DEVICE int32_t *tr_groups_x_minus32(const uint8_t *x, size_t k) {
     return (int32_t *)(void *)(uintptr_t)(x + k + k / 4);
 }
-static inline int32_t *tr_groups_x_minus16(const uint8_t *x, size_t k) { return tr_groups_x_minus32(x, k) + k / 32; }
+static inline TR_DEVICE int32_t *tr_groups_x_minus16(const uint8_t *x, size_t k) {
+    return tr_groups_x_minus32(x, k) + k / 32;
+}
 #endif

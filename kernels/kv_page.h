@@ -18,6 +18,8 @@
  * of a tile that were never written hold unspecified bytes: readers must mask by position. */
 #ifndef TR_KV_PAGE_H
 #define TR_KV_PAGE_H
+#include "base/device.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -52,15 +54,15 @@ typedef struct tr_kv_info {
 } tr_kv_info;
 
 /* What is known of a format; NULL for a number that names none. */
-static inline const tr_kv_info *tr_kv_describe(tr_kv_format f) {
-    static const tr_kv_info info[TR_KV_FORMAT_END] = {
-#define X(NAME, name, bytes, scales, rotated, calibrated) [TR_KV_##NAME] = {name, bytes, scales, rotated, calibrated},
-        TR_KV_FORMATS(X)
+static inline TR_DEVICE const tr_kv_info *tr_kv_describe(tr_kv_format f) {
+    static const tr_kv_info info[TR_KV_FORMAT_END] = {{NULL, 0, 0, 0, 0},
+#define X(NAME, name, bytes, scales, rotated, calibrated) {name, bytes, scales, rotated, calibrated},
+                                                      TR_KV_FORMATS(X)
 #undef X
     };
     return f > TR_KV_NONE && f < TR_KV_FORMAT_END ? &info[f] : NULL;
 }
-static inline const char *tr_kv_format_name(tr_kv_format f) { return tr_kv_describe(f)->name; }
+static inline TR_DEVICE const char *tr_kv_format_name(tr_kv_format f) { return tr_kv_describe(f)->name; }
 
 /* What the calibrated formats know of one layer and kv head beside the page; K as it is stored, so rotated. */
 typedef struct tr_kv_head {
@@ -70,63 +72,65 @@ typedef struct tr_kv_head {
 } tr_kv_head;
 
 /* Residuals of a tile: a line or two, and what they hold. */
-static inline size_t tr_kv_residual_bytes(uint32_t head_dim) { return (4 + head_dim / 2 + 63) / 64 * 64; }
-static inline uint32_t tr_kv_residual_slots(uint32_t head_dim) {
+static inline TR_DEVICE size_t tr_kv_residual_bytes(uint32_t head_dim) { return (4 + head_dim / 2 + 63) / 64 * 64; }
+static inline TR_DEVICE uint32_t tr_kv_residual_slots(uint32_t head_dim) {
     uint32_t n = (uint32_t)(tr_kv_residual_bytes(head_dim) - 4) / (head_dim / 2);
     return n < TR_KV_RESIDUAL_SLOTS_MAX ? n : TR_KV_RESIDUAL_SLOTS_MAX;
 }
-static inline size_t tr_kv_tile_bytes(tr_kv_format f, uint32_t head_dim) {
+static inline TR_DEVICE size_t tr_kv_tile_bytes(tr_kv_format f, uint32_t head_dim) {
     const tr_kv_info *i = tr_kv_describe(f);
     return 2u * (size_t)TR_KV_TILE_TOK * (head_dim * i->number_bytes + (i->scales ? sizeof(float) : 0)) +
            (f == TR_KV_INT8_RESIDUAL ? tr_kv_residual_bytes(head_dim) : 0);
 }
-static inline size_t tr_kv_page_bytes(tr_kv_format f, uint32_t head_dim, uint32_t page_tok) {
+static inline TR_DEVICE size_t tr_kv_page_bytes(tr_kv_format f, uint32_t head_dim, uint32_t page_tok) {
     return tr_kv_tile_bytes(f, head_dim) * (page_tok / TR_KV_TILE_TOK);
 }
 /* Block of the rotation: the largest power of two up to 64 that divides head_dim. */
-static inline uint32_t tr_kv_rotation(uint32_t head_dim) {
+static inline TR_DEVICE uint32_t tr_kv_rotation(uint32_t head_dim) {
     uint32_t b = head_dim & (~head_dim + 1u);
     return b > 64 ? 64 : b;
 }
 /* Byte offsets inside a tile. t: token 0..15, i: dimension 0..d-1. */
-static inline size_t tr_kv_bf16_k(uint32_t d, uint32_t t, uint32_t i) {
+static inline TR_DEVICE size_t tr_kv_bf16_k(uint32_t d, uint32_t t, uint32_t i) {
     (void)d;
     return 2 * (((size_t)(i / 2) * 16 + t) * 2 + i % 2);
 }
-static inline size_t tr_kv_bf16_v(uint32_t d, uint32_t t, uint32_t i) {
+static inline TR_DEVICE size_t tr_kv_bf16_v(uint32_t d, uint32_t t, uint32_t i) {
     return 2 * ((size_t)16 * d + ((size_t)(t / 2) * d + i) * 2 + t % 2);
 }
-static inline size_t tr_kv_int8_k(uint32_t d, uint32_t t, uint32_t i) {
+static inline TR_DEVICE size_t tr_kv_int8_k(uint32_t d, uint32_t t, uint32_t i) {
     (void)d;
     return ((size_t)(i / 4) * 16 + t) * 4 + i % 4;
 }
-static inline size_t tr_kv_int8_v(uint32_t d, uint32_t t, uint32_t i) {
+static inline TR_DEVICE size_t tr_kv_int8_v(uint32_t d, uint32_t t, uint32_t i) {
     return (size_t)16 * d + ((size_t)(t / 4) * d + i) * 4 + t % 4;
 }
-static inline size_t tr_kv_int8_k_scale(uint32_t d, uint32_t t) { return (size_t)32 * d + 4 * t; }
-static inline size_t tr_kv_int8_v_scale(uint32_t d, uint32_t t) { return (size_t)32 * d + 64 + 4 * t; }
+static inline TR_DEVICE size_t tr_kv_int8_k_scale(uint32_t d, uint32_t t) { return (size_t)32 * d + 4 * t; }
+static inline TR_DEVICE size_t tr_kv_int8_v_scale(uint32_t d, uint32_t t) { return (size_t)32 * d + 64 + 4 * t; }
 /* Residuals of an int8-residual tile. */
-static inline size_t tr_kv_residual_masks(uint32_t d) { return (size_t)32 * d + 128; } /* u16 of K, u16 of V */
-static inline size_t tr_kv_residual_slot(uint32_t d, uint32_t slot) {
+static inline TR_DEVICE size_t tr_kv_residual_masks(uint32_t d) {
+    return (size_t)32 * d + 128;
+} /* u16 of K, u16 of V */
+static inline TR_DEVICE size_t tr_kv_residual_slot(uint32_t d, uint32_t slot) {
     return tr_kv_residual_masks(d) + 4 + (size_t)slot * (d / 2);
 }
 typedef struct tr_kv_residual {
     uint16_t k, v; /* masks */
 } tr_kv_residual;
-static inline tr_kv_residual tr_kv_residual_of(const uint8_t *tile, uint32_t d) {
+static inline TR_DEVICE tr_kv_residual tr_kv_residual_of(const uint8_t *tile, uint32_t d) {
     tr_kv_residual r;
     __builtin_memcpy(&r, tile + tr_kv_residual_masks(d), sizeof r);
     return r;
 }
 /* Slot of a token's K or V whose bit is set. */
-static inline uint32_t tr_kv_residual_k_slot(tr_kv_residual r, uint32_t t) {
+static inline TR_DEVICE uint32_t tr_kv_residual_k_slot(tr_kv_residual r, uint32_t t) {
     const uint32_t before = (1u << t) - 1;
     return (uint32_t)__builtin_popcount(r.k & before) + (uint32_t)__builtin_popcount(r.v & before);
 }
-static inline uint32_t tr_kv_residual_v_slot(tr_kv_residual r, uint32_t t) {
+static inline TR_DEVICE uint32_t tr_kv_residual_v_slot(tr_kv_residual r, uint32_t t) {
     return tr_kv_residual_k_slot(r, t) + (r.k >> t & 1u);
 }
-static inline int32_t tr_kv_residual_code(const uint8_t *slot, uint32_t i) {
+static inline TR_DEVICE int32_t tr_kv_residual_code(const uint8_t *slot, uint32_t i) {
     return (int32_t)(slot[i / 2] >> i % 2 * 4 & 15) - 8;
 }
 #endif

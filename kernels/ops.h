@@ -200,7 +200,7 @@ static inline size_t tr_ops_bf16_row_bytes(const tr_ops *ops) { return ops->bf16
 /* Scratch sizes, the same for every variant. */
 size_t tr_ops_panel_floats(size_t k);
 size_t tr_ops_attn_scratch_floats(uint32_t heads, uint32_t d);
-static inline size_t tr_ops_attn_part_floats(uint32_t d) { return (size_t)d + 16; }
+static inline TR_HOST_AND_DEVICE size_t tr_ops_attn_part_floats(uint32_t d) { return (size_t)d + 16; }
 
 /* The table named so, or NULL when unknown or when this CPU cannot run it. Tables are static and immutable. The first
  * call of this, tr_ops_select or tr_ops_available asks the system for what "amx" needs (the tile registers, which are

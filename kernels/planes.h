@@ -23,6 +23,8 @@
  * Threads: pure. */
 #ifndef TR_PLANES_H
 #define TR_PLANES_H
+#include "base/device.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,13 +52,15 @@ typedef struct tr_planes_query {
 } tr_planes_query;
 
 /* Multiple of 8, about a tenth of k. */
-static inline uint32_t tr_planes_coords(uint32_t k) {
+static inline TR_DEVICE uint32_t tr_planes_coords(uint32_t k) {
     uint32_t n = (k / 10 + 7) / 8 * 8;
     return n < TR_PLANES_COORDS_MAX ? n : TR_PLANES_COORDS_MAX;
 }
 /* Lines of a block of 16 rows; bytes of the row that a query points to. */
-static inline size_t tr_planes_lines(uint32_t k) { return k / 8 + tr_planes_coords(k) / 8 + 1; }
-static inline size_t tr_planes_query_bytes(uint32_t k) { return ((size_t)k + tr_planes_coords(k) + 4 + 63) / 64 * 64; }
+static inline TR_DEVICE size_t tr_planes_lines(uint32_t k) { return k / 8 + tr_planes_coords(k) / 8 + 1; }
+static inline TR_DEVICE size_t tr_planes_query_bytes(uint32_t k) {
+    return ((size_t)k + tr_planes_coords(k) + 4 + 63) / 64 * 64;
+}
 
 /* Planes of block `index` of 16 rows from its packed int8 form [k/4][16][4]; writes w->upper and w->lower (the memory
  * behind them must be writable). */

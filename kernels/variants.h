@@ -4,7 +4,7 @@
 #include "kernels/ops.h"
 
 #define OP(name, ret, args)                                                                                            \
-    ret tr_ref_##name args;                                                                                            \
+    TR_DEVICE ret tr_ref_##name args;                                                                                  \
     ret tr_avx2_##name args;                                                                                           \
     ret tr_avx512_##name args;
 TR_OPS(OP)

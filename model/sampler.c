@@ -9,7 +9,9 @@ typedef struct candidate {
     uint32_t id;
 } candidate;
 
-bool tr_sampler_splits(const tr_sampler_params *p) { return p->temperature <= 0 || (p->top_k == 0 && p->top_p >= 1); }
+bool tr_sampler_splits(const tr_sampler_params *p) {
+    return p->temperature <= 0 || (p->top_k == 0 && p->top_p >= 1 && p->min_p <= 0);
+}
 
 /* ---- Gumbel noise ---- */
 
@@ -132,31 +134,45 @@ static void sink(candidate *heap, uint32_t n, uint32_t at) {
     heap[at] = c;
 }
 
-/* All ids but those of NaN and -infinity. */
-static uint32_t make_heap(const float *logits, uint32_t vocab, candidate *heap) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < vocab; i++)
-        if (logits[i] > -INFINITY) heap[n++] = (candidate){logits[i], i};
-    for (uint32_t i = n / 2; i-- > 0;) sink(heap, n, i);
-    return n;
-}
-
 /* exp((logit - max) / T): unnormalized probability. */
 static double weight(float logit, float max, double inverse) {
     return logit == max ? 1.0 : (double)tr_fixed_math_exp((float)(((double)logit - (double)max) * inverse));
+}
+
+static float largest(const float *logits, uint32_t vocab) {
+    float max = -INFINITY;
+    for (uint32_t i = 0; i < vocab; i++)
+        if (logits[i] > max) max = logits[i];
+    return max;
+}
+
+/* All ids that min-p leaves, but those of NaN and -infinity; in the order of ids. */
+static uint32_t list_candidates(const tr_sampler_params *p, const float *logits, uint32_t vocab, candidate *list) {
+    const bool some = p->min_p > 0;
+    const double inverse = 1.0 / (double)p->temperature;
+    const float max = some ? largest(logits, vocab) : 0;
+    const double least = some ? (double)max + (natural_log((double)p->min_p) - 1e-3) * (double)p->temperature : 0;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < vocab; i++) {
+        if (!(logits[i] > -INFINITY)) continue;
+        if (some && ((double)logits[i] < least || weight(logits[i], max, inverse) < (double)p->min_p)) continue;
+        list[n++] = (candidate){logits[i], i};
+    }
+    return n;
 }
 
 /* What top-k and top-p leave, best first; the sorted ones come to lie at the end of the array: *first_out. */
 static uint32_t nucleus(const tr_sampler_params *p, const float *logits, uint32_t vocab, candidate *c,
                         candidate **first_out) {
     const double inverse = 1.0 / (double)p->temperature;
-    const uint32_t all = make_heap(logits, vocab, c), most = p->top_k && p->top_k < all ? p->top_k : all;
+    const uint32_t all = list_candidates(p, logits, vocab, c), most = p->top_k && p->top_k < all ? p->top_k : all;
     const bool by_mass = p->top_p < 1;
     if (all == 0) return 0;
-    const float max = c[0].logit;
+    const float max = largest(logits, vocab);
     double total = 0, sum = 0;
-    for (uint32_t i = 0; by_mass && most == all && i < vocab; i++) /* in the order of ids */
-        if (logits[i] > -INFINITY) total += weight(logits[i], max, inverse);
+    for (uint32_t i = 0; by_mass && most == all && i < all; i++) /* in the order of ids */
+        total += weight(c[i].logit, max, inverse);
+    for (uint32_t i = all / 2; i-- > 0;) sink(c, all, i);
     uint32_t n = 0;
     for (; n < most && !(by_mass && most == all && n > 0 && sum >= (double)p->top_p * total); n++) {
         candidate top = c[0];
@@ -190,4 +206,68 @@ uint32_t tr_sampler_draw(const tr_sampler_params *p, const float *logits, uint32
             consider(&best, key, (double)first[-(ptrdiff_t)i].logit * inverse, first[-(ptrdiff_t)i].id);
     }
     return tr_sampler_id(best);
+}
+
+/* ---- edits ---- */
+
+static const uint32_t *token_at(const tr_sampler_edit *e, uint32_t i) {
+    return i < e->n_tokens[0] ? &e->tokens[0][i] : &e->tokens[1][i - e->n_tokens[0]];
+}
+
+/* A logit once its token is known to have come `times` in the output, perhaps never. */
+static float penalized(const tr_sampler_edit *e, float logit, uint32_t times) {
+    if (e->repetition != 1) logit = logit > 0 ? logit / e->repetition : logit * e->repetition;
+    logit -= e->frequency * (float)times;
+    return times ? logit - e->presence : logit;
+}
+
+void tr_sampler_edit_row(const tr_sampler_edit *e, float *logits, uint32_t vocab, uint32_t *counts) {
+    for (uint32_t i = 0; i < e->n_banned; i++)
+        if (e->banned[i] < vocab) logits[e->banned[i]] = -INFINITY;
+    for (uint32_t i = 0; i < e->n_bias; i++)
+        if (e->bias_id[i] < vocab) logits[e->bias_id[i]] += e->bias[i];
+    if (e->repetition == 1 && e->frequency == 0 && e->presence == 0) return;
+    const uint32_t n = e->n_tokens[0] + e->n_tokens[1], done = UINT32_MAX;
+    for (uint32_t i = 0; i < n; i++)
+        if (*token_at(e, i) < vocab) counts[*token_at(e, i)] = 0;
+    for (uint32_t i = e->n_prompt; i < n; i++)
+        if (*token_at(e, i) < vocab) counts[*token_at(e, i)]++;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t id = *token_at(e, i);
+        if (id >= vocab || counts[id] == done) continue;
+        logits[id] = penalized(e, logits[id], counts[id]);
+        counts[id] = done;
+    }
+}
+
+/* ---- log-probabilities ---- */
+
+/* The n best of a row, best first; returns how many there are. */
+static uint32_t best_of_row(const float *logits, uint32_t vocab, uint32_t n, candidate *best) {
+    uint32_t have = 0;
+    for (uint32_t i = 0; i < vocab && n > 0; i++) {
+        const candidate c = {logits[i], i};
+        if (!(logits[i] > -INFINITY) || (have == n && !before(c, best[n - 1]))) continue;
+        uint32_t at = have < n ? have++ : n - 1;
+        for (; at > 0 && before(c, best[at - 1]); at--) best[at] = best[at - 1];
+        best[at] = c;
+    }
+    return have;
+}
+
+void tr_sampler_logprobs(const float *logits, uint32_t vocab, uint32_t id, uint32_t n, uint32_t *ids_out, float *out) {
+    candidate best[TR_SAMPLER_TOP_MAX];
+    if (n > TR_SAMPLER_TOP_MAX) n = TR_SAMPLER_TOP_MAX;
+    const float max = largest(logits, vocab);
+    const uint32_t have = best_of_row(logits, vocab, n, best);
+    double sum = 0;
+    for (uint32_t i = 0; i < vocab; i++)
+        if (logits[i] > -INFINITY) sum += weight(logits[i], max, 1);
+    const double log_sum = sum > 0 ? natural_log(sum) : 0;
+    for (uint32_t i = 0; i <= n; i++) {
+        ids_out[i] = i > 0 && i <= have ? best[i - 1].id : id;
+        const float logit = ids_out[i] < vocab ? logits[ids_out[i]] : -INFINITY;
+        const double p = (double)logit - (double)max - log_sum;
+        out[i] = p > (double)TR_SAMPLER_LOGPROB_LEAST ? (float)p : TR_SAMPLER_LOGPROB_LEAST;
+    }
 }

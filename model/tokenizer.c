@@ -45,6 +45,7 @@ typedef struct job {
     const tr_tokenizer *t;
     tr_tokenizer_scratch scratch;
     tr_tokenizer_sink sink;
+    bool marked;        /* TR_TOKENIZE_MARKED */
     bool after_special; /* SentencePiece puts its blank only here */
     bool at_start;      /* nothing of the text has been encoded yet */
 } job;
@@ -68,19 +69,41 @@ static tr_status encode_fragment(job *j, const char *text, size_t len) {
     return tr_tokenizer_spm_encode(j->t, &j->scratch, text, len, takes_prefix(j, text, len), &j->sink);
 }
 
+/* The text without its marks; two in a row are one of the text. */
+static tr_status encode_marked(job *j, const char *text, size_t len) {
+    const char *mark = j->marked ? memmem(text, len, TR_TOKENIZER_MARK, TR_TOKENIZER_MARK_BYTES) : NULL;
+    if (!mark) return encode_fragment(j, text, len);
+    char *plain = malloc(len);
+    if (!plain) return TR_SYSTEM;
+    size_t n = 0;
+    for (size_t at = 0; at < len;) {
+        const bool marked =
+            len - at >= TR_TOKENIZER_MARK_BYTES && memcmp(text + at, TR_TOKENIZER_MARK, TR_TOKENIZER_MARK_BYTES) == 0;
+        if (marked) at += TR_TOKENIZER_MARK_BYTES;
+        const bool twice = marked && len - at >= TR_TOKENIZER_MARK_BYTES &&
+                           memcmp(text + at, TR_TOKENIZER_MARK, TR_TOKENIZER_MARK_BYTES) == 0;
+        const size_t size = !marked ? 1 : twice ? TR_TOKENIZER_MARK_BYTES : 0;
+        memcpy(plain + n, text + at, size);
+        n += size, at += size;
+    }
+    tr_status status = encode_fragment(j, plain, n);
+    free(plain);
+    return status;
+}
+
 static tr_status encode_all(job *j, const char *text, size_t len, bool parse_special) {
     tr_tokenizer_cut *cuts;
     size_t n_cuts, pos = 0;
     TR_TRY(tr_tokenizer_special_split(j->t, text, len, parse_special, &cuts, &n_cuts, &j->scratch.lookups));
     tr_status status = TR_OK;
     for (size_t i = 0; i < n_cuts && status == TR_OK; i++) {
-        status = encode_fragment(j, text + pos, cuts[i].begin - pos);
+        status = encode_marked(j, text + pos, cuts[i].begin - pos);
         tr_tokenizer_emit(&j->sink, cuts[i].id);
         j->after_special = true;
         j->at_start = false;
         pos = cuts[i].end;
     }
-    if (status == TR_OK) status = encode_fragment(j, text + pos, len - pos);
+    if (status == TR_OK) status = encode_marked(j, text + pos, len - pos);
     free(cuts);
     return status;
 }
@@ -91,7 +114,11 @@ tr_status tr_tokenizer_encode_counted(const tr_tokenizer *t, const char *text, s
         return tr_error_set(err, TR_DATA, "text of %zu bytes; at most %d can be tokenized at once, split it", len,
                             TR_TOKENIZER_MAX_TEXT);
     }
-    job j = {.t = t, .sink = {ids, cap, 0}, .after_special = true, .at_start = true};
+    job j = {.t = t,
+             .sink = {ids, cap, 0},
+             .after_special = true,
+             .at_start = true,
+             .marked = (flags & TR_TOKENIZE_MARKED) != 0};
     if ((flags & TR_TOKENIZE_BOS) != 0 && t->add_bos) tr_tokenizer_emit(&j.sink, t->bos);
     tr_status status = encode_all(&j, text, len, (flags & TR_TOKENIZE_PARSE_SPECIAL) != 0);
     if (work_out != NULL) *work_out = j.scratch.lookups + j.scratch.queue.moves;

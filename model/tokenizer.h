@@ -28,7 +28,10 @@ enum {
 typedef enum tr_tokenize_flags {
     TR_TOKENIZE_BOS = 1,           /* put BOS first where the model asks for it (add_bos_token) */
     TR_TOKENIZE_PARSE_SPECIAL = 2, /* control tokens written in the text become their ids; else they are plain text */
+    TR_TOKENIZE_MARKED = 4, /* TR_TOKENIZER_MARK in the text stops control tokens and is no text; two are one of text */
 } tr_tokenize_flags;
+#define TR_TOKENIZER_MARK "\xef\xb7\x90" /* U+FDD0, which stands for no character */
+enum { TR_TOKENIZER_MARK_BYTES = 3 };
 
 typedef struct tr_tokenizer tr_tokenizer;
 
@@ -42,6 +45,10 @@ void tr_tokenizer_destroy(tr_tokenizer **tokenizer); /* idempotent, sets NULL */
  * byte-level puts U+FFFD in its place. O(len log len), no recursion. */
 tr_status tr_tokenizer_encode(const tr_tokenizer *t, const char *text, size_t len, unsigned flags, uint32_t *ids,
                               size_t cap, size_t *n_out, tr_error *err);
+/* For text that is put between special tokens and must make none itself: a copy with TR_TOKENIZER_MARK inside what
+ * would be a control token (of more than one character), and at the end where what follows could complete one; the
+ * caller frees it. *out NULL: the text is harmless as it is, also with TR_TOKENIZE_MARKED. TR_SYSTEM: no memory. */
+tr_status tr_tokenizer_mark(const tr_tokenizer *t, const char *text, size_t len, char **out, size_t *len_out);
 /* A cap that always suffices for len bytes. */
 static inline size_t tr_tokenizer_bound(size_t len) { return 3 * len + 4; }
 

@@ -210,3 +210,66 @@ tr_status tr_tokenizer_special_split(const tr_tokenizer *t, const char *text, si
     *n_out = s.n;
     return TR_OK;
 }
+
+/* What a control token has to do with the text at pos: it begins here and is whole, or it is cut off by the end. */
+typedef enum match { MATCH_NONE, MATCH_WHOLE, MATCH_CUT_OFF } match;
+
+static bool is_control(const tr_tokenizer *t, uint32_t rank) {
+    return rank != TR_TOKENIZER_NONE && (t->attrs[t->order[rank]] & (TR_TOKENIZER_CONTROL | TR_TOKENIZER_UNKNOWN)) != 0;
+}
+
+static match match_at(const tr_tokenizer *t, const char *text, size_t len) {
+    uint32_t node = 0;
+    for (size_t i = 0; i < len; i++) {
+        node = child_of(t, node, (uint8_t)text[i]);
+        if (node == 0) return MATCH_NONE;
+        if (is_control(t, t->nodes[node].rank)) return MATCH_WHOLE;
+    }
+    return node != 0 && t->nodes[node].child != 0 ? MATCH_CUT_OFF : MATCH_NONE;
+}
+
+typedef struct marked {
+    char *text;
+    size_t n, cap;
+} marked;
+
+static tr_status add(marked *m, const char *bytes, size_t n) {
+    if (m->n + n > m->cap) {
+        const size_t cap = 2 * (m->n + n) + 64;
+        char *more = realloc(m->text, cap);
+        if (!more) return TR_SYSTEM;
+        m->text = more, m->cap = cap;
+    }
+    memcpy(m->text + m->n, bytes, n);
+    m->n += n;
+    return TR_OK;
+}
+
+/* A mark behind the first character of what begins here, and before the second half of a mark in the text itself. */
+tr_status tr_tokenizer_mark(const tr_tokenizer *t, const char *text, size_t len, char **out, size_t *len_out) {
+    marked m = {0};
+    tr_status status = TR_OK;
+    size_t done = 0; /* bytes of the text that are in m */
+    bool cut_off = false;
+    *out = NULL;
+    for (size_t pos = 0; pos < len && status == TR_OK; pos++) {
+        const bool own =
+            len - pos >= TR_TOKENIZER_MARK_BYTES && memcmp(text + pos, TR_TOKENIZER_MARK, TR_TOKENIZER_MARK_BYTES) == 0;
+        const match found = t->root[(uint8_t)text[pos]] != 0 ? match_at(t, text + pos, len - pos) : MATCH_NONE;
+        cut_off |= found == MATCH_CUT_OFF;
+        if (!own && found != MATCH_WHOLE) continue;
+        size_t end = pos + 1;
+        while (!own && end < len && ((uint8_t)text[end] & 0xc0) == 0x80) end++;
+        status = add(&m, text + done, (own ? pos : end) - done);
+        if (status == TR_OK) status = add(&m, TR_TOKENIZER_MARK, TR_TOKENIZER_MARK_BYTES);
+        done = own ? pos : end;
+    }
+    if (status == TR_OK && (m.n > 0 || cut_off)) status = add(&m, text + done, len - done);
+    if (status == TR_OK && cut_off) status = add(&m, TR_TOKENIZER_MARK, TR_TOKENIZER_MARK_BYTES);
+    if (status != TR_OK) {
+        free(m.text);
+        return status;
+    }
+    *out = m.text, *len_out = m.n;
+    return TR_OK;
+}

@@ -63,6 +63,11 @@ static tr_flight *free_flight(tr_scheduler *s) {
     return NULL;
 }
 
+static uint32_t flags_of(const tr_journal_entry *e, uint32_t end, bool sample) {
+    const uint32_t all = e->logits == TR_LOGITS_HIDDEN ? SPAN_HIDDEN : e->logits ? SPAN_LOGITS : 0;
+    return all | (sample ? SPAN_SAMPLE : 0) | (sample && tr_journal_edits(e, end) ? SPAN_EDIT : 0);
+}
+
 static void add_span(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t pos0, uint32_t rows, bool sample) {
     tr_journal_entry *e = entry_of(s, slot);
     const bool prompt = pos0 < s->sequence[slot].prefill_end;
@@ -73,7 +78,7 @@ static void add_span(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t pos0
         .slot = slot,
         .pos0 = pos0,
         .rows = rows,
-        .flags = (sample ? SPAN_SAMPLE : 0) | (e->logits ? SPAN_LOGITS : 0),
+        .flags = flags_of(e, pos0 + rows, sample),
         .table_version = s->sequence[slot].table_version,
         .temperature = e->temperature,
         .top_p = e->top_p,
@@ -81,6 +86,8 @@ static void add_span(tr_scheduler *s, tr_flight *f, uint32_t slot, uint32_t pos0
         .sample = e->sample,
         .draws = draws > 1 ? draws : 0,
         .seed = e->seed,
+        .min_p = e->min_p,
+        .logprobs = e->logprobs,
     };
     memcpy(f->tokens + f->n_rows, e->tokens + pos0, rows * sizeof *f->tokens);
     if (pos0 >= load(&e->n_tokens)) f->tokens[f->n_rows] = TR_TOKEN_OF_STEP;

@@ -91,12 +91,17 @@ static uint32_t samples_of(const tr_msg_submit *m) { return m->n > 1 ? m->n : 1;
 static uint32_t check(tr_scheduler *s, const tr_msg_submit *m) {
     const tr_scheduler_config *c = &s->config;
     tr_error *err = &s->refusal;
-    bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > 2 ||
+    bool bad = m->client.len > TR_MAX_CLIENT_ID_BYTES || m->stop.len > TR_MAX_STOPS || m->logits > TR_LOGITS_HIDDEN ||
                m->cache_salt.len > TR_MAX_SALT_BYTES || m->save.len > TR_MAX_FILE_NAME_BYTES ||
                m->restore.len > TR_MAX_FILE_NAME_BYTES || m->timeout_ms > TR_MAX_TIMEOUT_MS;
     bad = bad || (m->restore.len > 0 && (m->restore_end >= m->tokens.len || m->logits ||
                                          m->restore_end + (uint64_t)m->forced < m->tokens.len));
     bad = bad || (m->save.len + m->restore.len > 0 && (m->n > 1 || m->sample > 0));
+    bad = bad || m->bias_tokens.len != m->bias.len || m->bias.len > TR_MAX_BIAS ||
+          m->stop_tokens.len > TR_MAX_STOP_TOKENS || m->logprobs > TR_MAX_LOGPROBS + 1 ||
+          (m->logits == TR_LOGITS_HIDDEN && m->max_tokens > 0);
+    for (uint32_t i = 0; !bad && i < m->bias.len; i++) bad = m->bias_tokens.data[i] >= c->vocab;
+    for (uint32_t i = 0; !bad && i < m->stop_tokens.len; i++) bad = m->stop_tokens.data[i] >= c->vocab;
     for (uint32_t i = 0; !bad && i < m->stop.len; i++) bad = m->stop.data[i].len > TR_MAX_STOP_BYTES;
     for (uint32_t i = 0; !bad && i < m->tokens.len; i++) bad = m->tokens.data[i] >= c->vocab;
     if (bad)
@@ -133,6 +138,22 @@ static bool free_slots(const tr_scheduler *s, uint32_t n, uint32_t *slots) {
     return found == n;
 }
 
+static void write_sampling(tr_journal_entry *e, const tr_msg_submit *m) {
+    e->min_p = m->min_p;
+    e->presence_penalty = m->presence_penalty;
+    e->frequency_penalty = m->frequency_penalty;
+    e->repetition_penalty = m->repetition_penalty > 0 ? m->repetition_penalty : 1;
+    e->min_tokens = m->min_tokens;
+    e->n_bias = m->bias.len;
+    e->n_stop_tokens = m->stop_tokens.len;
+    if (m->bias.len > 0) memcpy(e->bias_token, m->bias_tokens.data, m->bias.len * sizeof *e->bias_token);
+    if (m->bias.len > 0) memcpy(e->bias, m->bias.data, m->bias.len * sizeof *e->bias);
+    if (m->stop_tokens.len > 0) memcpy(e->stop_token, m->stop_tokens.data, m->stop_tokens.len * sizeof *e->stop_token);
+    e->include_stop = m->include_stop;
+    e->show_special = m->show_special;
+    e->logprobs = m->logprobs;
+}
+
 static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submit *m, uint32_t sample) {
     uint32_t left = s->config.context - m->tokens.len;
     memset(e, 0, sizeof *e); /* state FREE */
@@ -153,6 +174,7 @@ static void write_entry(tr_scheduler *s, tr_journal_entry *e, const tr_msg_submi
     e->top_k = m->top_k;
     e->seed = m->seed;
     e->ignore_eos = m->ignore_eos;
+    write_sampling(e, m);
     e->logits = m->logits;
     e->n_stops = m->stop.len;
     for (uint32_t i = 0; i < m->stop.len; i++) {

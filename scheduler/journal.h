@@ -1,14 +1,16 @@
 /* scheduler/journal.h - every accepted request, in memory of the supervisor: what a new scheduler or frontend starts
  * from. An entry is a sequence slot: its index is the row of both page tables. Layout: tr_journal, then n_slots entries
- * of entry_bytes, each followed by u32 tokens[context]. Writer: the scheduler alone; for every change the parts first,
- * then the word that makes them count (state, n_tokens, kv_*) with release order. Readers (frontend, status) load that
- * word with acquire. A writer that dies in between leaves the old truth. Invariants: I1 kv_* never exceed what was
- * computed and confirmed, and fall only with a preemption (evictions odd: to 0, and the pages are given back); I2
+ * of entry_bytes, each followed by u32 tokens[context] and the log-probabilities of its last tokens. Writer: the
+ * scheduler alone; for every change the parts first, then the word that makes them count (state, n_tokens, kv_*) with
+ * release order. Readers (frontend, status; a last stage: tokens and what edits the logits) load that word with
+ * acquire. A writer that dies in between leaves the old truth. Invariants: I1 kv_* never exceed what was computed and
+ * confirmed, and fall only with a preemption (evictions odd: to 0, and the pages are given back); I2
  * tokens[0..n_tokens) never change once published; I3 an entry is FREE only when no page and no step of it is left; I4
  * n samples of one prompt are n entries, accepted together: the rid of each is rid + sample.
  */
 #ifndef TR_JOURNAL_H
 #define TR_JOURNAL_H
+#include "base/ledger.h"
 #include "base/status.h"
 #include "transport/schema.h"
 
@@ -41,8 +43,14 @@ typedef struct tr_journal_entry {
     uint64_t rid, id;
     uint32_t client_len, prompt_len, forced, max_tokens, top_k, ignore_eos, logits, n_stops;
     int32_t priority; /* the smaller comes first */
-    float temperature, top_p;
+    float temperature, top_p, min_p;
     uint64_t seed;
+    float presence_penalty, frequency_penalty, repetition_penalty; /* repetition: 1 is off */
+    uint32_t min_tokens, n_bias, n_stop_tokens;
+    uint32_t include_stop, show_special; /* of the frontend */
+    uint32_t logprobs;                   /* entries for each token */
+    uint32_t bias_token[TR_MAX_BIAS], stop_token[TR_MAX_STOP_TOKENS];
+    float bias[TR_MAX_BIAS];
     /* Prompt positions that were there at admission: [0, start[0]) not computed, [0, start[1]) not moved. Written
      * before the table entries; the admission counts when kv_prefilled reaches start[0]. */
     _Atomic uint32_t start[2];
@@ -88,10 +96,22 @@ typedef struct tr_journal {
     /* Pages of each pool that are held although their request has ended, or whose content nobody knows: until what
      * could still touch them is confirmed. A page of several such sequences counts for each. */
     _Atomic uint32_t quarantined[2];
+    _Atomic uint32_t waits[2]; /* by pipeline: tr_ledger_kind that the waiting of its stages counts as */
     _Atomic uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests, tokens; since the start */
     _Atomic uint64_t preemptions, preempted_tokens; /* positions that are computed again, or that prefixes still hold */
     tr_journal_store store;
 } tr_journal;
+
+/* Log-probabilities of generated token i: [e->logprobs] ids, and as many values TR_MAX_LOGPROB_ENTRIES behind. Those of
+ * the last TR_MAX_LOGPROB_TOKENS are there. */
+static inline uint32_t *tr_journal_logprobs(const tr_journal *j, tr_journal_entry *e, uint32_t i) {
+    return e->tokens + j->context + (size_t)(i % TR_MAX_LOGPROB_TOKENS) * e->logprobs;
+}
+/* Something changes the logits from which the token at `position` is drawn. */
+bool tr_journal_edits(const tr_journal_entry *e, uint32_t position);
+/* Views of generated tokens [from, end) with what is known of their log-probabilities. Returns the end: less than the
+ * one that was asked for where log-probabilities do not lie in one piece; go on from there. */
+uint32_t tr_journal_view(const tr_journal *j, tr_journal_entry *e, uint32_t from, uint32_t end, tr_msg_output *m);
 
 uint64_t tr_journal_bytes(uint32_t n_slots, uint32_t context);           /* 0 on overflow */
 void tr_journal_init(tr_journal *j, uint32_t n_slots, uint32_t context); /* memory is zero */

@@ -23,6 +23,7 @@ void tr_pace_add(const tr_scheduler *s, tr_cost_work *work, uint32_t pos0, uint3
 tr_policy_look tr_pace_look(const tr_scheduler *s);              /* without the streams */
 uint32_t tr_pace_share(const tr_scheduler *s, uint32_t streams); /* of so many, those of one decode step */
 bool tr_pace_mixes(const tr_scheduler *s);                       /* decode rows join steps with chunks */
+void tr_waits_tell(tr_scheduler *s);                             /* waits.c: once an event, at its end */
 /* The flight was confirmed now; told_ns: what its last stage says. */
 void tr_pace_learn(tr_scheduler *s, tr_flight *f, uint64_t told_ns);
 #endif

@@ -115,21 +115,33 @@ static bool is_eos(const tr_scheduler *s, uint32_t token) {
     return false;
 }
 
-bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token) {
+static bool ends(const tr_scheduler *s, const tr_journal_entry *e, uint32_t token) {
+    for (uint32_t i = 0; i < e->n_stop_tokens; i++)
+        if (e->stop_token[i] == token) return true;
+    return !e->ignore_eos && is_eos(s, token);
+}
+
+bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, const tr_progress_token *t) {
     tr_journal_entry *e = entry_of(s, slot);
+    const uint32_t token = t->id;
     if (load(&e->n_tokens) != position) return true; /* known since before a restart */
     if (token >= s->config.vocab) {
         static const char text[] = "a stage sampled a token outside the vocabulary";
         tr_progress_end(s, slot, TR_FINISH_ERROR, UINT32_MAX, 70, text, sizeof text - 1);
         return false;
     }
-    if (!e->ignore_eos && is_eos(s, token)) {
+    if (ends(s, e, token)) {
         tr_progress_end(s, slot, TR_FINISH_STOP, UINT32_MAX, 0, NULL, 0);
         return false;
     }
     if (e->first_token_ns == 0) e->first_token_ns = s->now_ns;
     e->last_token_ns = s->now_ns;
     e->tokens[position] = token;
+    if (e->logprobs) {
+        uint32_t *kept = tr_journal_logprobs(s->config.journal, e, position - e->prompt_len);
+        memcpy(kept, t->logprob_ids, e->logprobs * sizeof *t->logprob_ids);
+        memcpy(kept + TR_MAX_LOGPROB_ENTRIES, t->logprobs, e->logprobs * sizeof *t->logprobs);
+    }
     publish(&e->n_tokens, position + 1);
     tr_order_charge(s, slot, 0, 1);
     tr_slots_add(&s->tell, slot);
@@ -144,11 +156,11 @@ void tr_progress_clear_suspect(tr_journal_entry *e) {
 }
 
 /* The token first, then the count of what was computed: a death in between only computes rows again. */
-static void apply_span(tr_scheduler *s, const tr_msg_span *span, const uint32_t *tokens) {
+static void apply_span(tr_scheduler *s, const tr_msg_span *span, const tr_progress_token *token) {
     tr_journal_entry *e = entry_of(s, span->slot);
     uint32_t end = span->pos0 + span->rows;
     if (s->sequence[span->slot].state == SEQUENCE_ENDED) return;
-    if ((span->flags & SPAN_SAMPLE) && !tr_progress_append(s, span->slot, end, tokens[0])) return;
+    if ((span->flags & SPAN_SAMPLE) && !tr_progress_append(s, span->slot, end, token)) return;
     if (phase_of(s, span) == PREFILL) {
         if (end == s->sequence[span->slot].prefill_end && e->prefilled_ns == 0) e->prefilled_ns = s->now_ns;
         publish(&e->kv_prefilled, end);
@@ -191,13 +203,35 @@ static void fail_spans(tr_scheduler *s, tr_flight *f, uint32_t status, tr_str er
     }
 }
 
+static uint32_t draws_of(const tr_msg_span *span) { return span->draws > 1 ? span->draws : 1; }
+
+/* As many log-probabilities as the spans ask for, or a broken answer. */
+static bool logprobs_fit(const tr_flight *f, const tr_msg_step_done *m) {
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < f->n_spans; i++)
+        if (f->spans[i].flags & SPAN_SAMPLE) n += (uint64_t)draws_of(&f->spans[i]) * f->spans[i].logprobs;
+    return m->logprob_ids.len == n && m->logprobs.len == n;
+}
+
+/* The tokens of one span; at: what was taken so far. */
+static void take_tokens(const tr_msg_step_done *m, const tr_msg_span *span, uint32_t *at, uint32_t *logprob_at,
+                        tr_progress_token *tokens) {
+    for (uint32_t k = 0; k < draws_of(span); k++) {
+        tokens[k] = (tr_progress_token){.id = m->sampled.data[(*at)++]};
+        if (!(span->flags & SPAN_SAMPLE) || span->logprobs == 0) continue;
+        tokens[k].logprob_ids = m->logprob_ids.data + *logprob_at;
+        tokens[k].logprobs = m->logprobs.data + *logprob_at;
+        *logprob_at += span->logprobs;
+    }
+}
+
 void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_done *m, tr_effects *fx) {
     uint32_t member, index = tr_recovery_component(s, from, &member);
     tr_flight *f = NULL;
     if (index < RESHARDER && m->epoch == s->component[index].epoch) f = find_flight(s, index, m->step);
     if (f == NULL) return; /* of an older epoch, or told already */
     tr_component *c = &s->component[index];
-    if (m->status == 0 && (member != c->n_lead - 1 || m->sampled.len != f->n_draws)) {
+    if (m->status == 0 && (member != c->n_lead - 1 || m->sampled.len != f->n_draws || !logprobs_fit(f, m))) {
         s->stats.protocol_errors++;
         return;
     }
@@ -211,14 +245,14 @@ void tr_progress_step_done(tr_scheduler *s, uint32_t from, const tr_msg_step_don
     f->used = false;
     c->in_flight--;
     tr_pace_learn(s, f, m->total_ns);
-    const uint32_t *tokens = m->sampled.data;
-    for (uint32_t i = 0; i < f->n_spans; i++) {
+    for (uint32_t i = 0, at = 0, logprob_at = 0; i < f->n_spans; i++) {
         const tr_msg_span *span = &f->spans[i];
+        tr_progress_token tokens[TR_MAX_SAMPLES];
+        take_tokens(m, span, &at, &logprob_at, tokens);
         s->sequence[span->slot].steps--;
         if (span->draws > 1) tr_sample_drawn(s, span->slot, span->pos0 + span->rows, tokens);
         apply_span(s, span, tokens);
         tr_progress_tidy(s, span->slot);
-        tokens += span->draws > 1 ? span->draws : 1;
     }
 }
 

@@ -29,11 +29,16 @@ static void find_in(tr_scheduler *s, uint32_t slot, uint32_t p, uint32_t most, u
         }
 }
 
+bool tr_reuse_allowed(const tr_scheduler *s, uint32_t slot) {
+    const tr_journal_entry *e = entry_of(s, slot);
+    return s->config.prefix_cache && e->logits != TR_LOGITS_ALL && e->logits != TR_LOGITS_HIDDEN && !e->restore[0];
+}
+
 void tr_reuse_find(tr_scheduler *s, uint32_t slot, tr_reuse *r) {
     const tr_sequence *q = &s->sequence[slot];
     *r = (tr_reuse){.leader = NO_SLOT};
     if (tr_sample_find_fork(s, slot, r)) return;
-    if (!s->config.prefix_cache || entry_of(s, slot)->logits == 1 || entry_of(s, slot)->restore[0]) return;
+    if (!tr_reuse_allowed(s, slot)) return;
     find_in(s, slot, 0, q->prefill_end - 1, 0, r);
     if (s->config.one_pool)
         r->start[1] = r->start[0];

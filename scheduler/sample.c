@@ -104,13 +104,13 @@ bool tr_sample_is_source(const tr_scheduler *s, uint32_t slot) {
 }
 
 /* ---- what happens to the leader ---- */
-void tr_sample_drawn(tr_scheduler *s, uint32_t leader, uint32_t position, const uint32_t *tokens) {
+void tr_sample_drawn(tr_scheduler *s, uint32_t leader, uint32_t position, const tr_progress_token *tokens) {
     tr_journal_entry *e = entry_of(s, leader);
     for (uint32_t k = 1; k < e->n_samples; k++) {
         uint32_t slot = tr_sample_find(s, leader, k);
         if (slot == NO_SLOT || s->sequence[slot].state == SEQUENCE_ENDED) continue;
         if (entry_of(s, slot)->first_step_ns == 0) entry_of(s, slot)->first_step_ns = e->first_step_ns;
-        if (tr_progress_append(s, slot, position, tokens[k])) tr_progress_check_end(s, slot);
+        if (tr_progress_append(s, slot, position, &tokens[k])) tr_progress_check_end(s, slot);
     }
 }
 

@@ -163,10 +163,12 @@ static void output(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
     uint32_t have = generated(s, slot), from = q->sent < have ? q->sent : have;
     tr_msg_output *m = &tr_scheduler_send(fx, s->config.frontend, TR_MSG_OUTPUT)->as.output;
     m->rid = e->rid;
-    m->index = from;
-    m->tokens = (tr_u32v){e->tokens + e->prompt_len + from, have - from};
-    q->sent = have;
+    q->sent = tr_journal_view(s->config.journal, e, from, have, m);
     q->announce = false;
+    if (q->sent < have) {
+        s->more = true;
+        return;
+    }
     if (q->state != SEQUENCE_ENDED || tr_keep_saving(s, slot)) return;
     q->finish_sent = true;
     m->finish = e->finish;
@@ -297,6 +299,7 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     tr_batcher_pump(s, fx);
     flush_outputs(s, fx);
     tell_pools(s);
+    tr_waits_tell(s);
     if (s->more || deadline != UINT64_MAX) {
         tr_effect *e = &fx->item[fx->n++];
         memset(e, 0, sizeof *e);

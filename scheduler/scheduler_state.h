@@ -2,7 +2,7 @@
  * scheduler.c   init, dispatch of events, output, stats      intake.c    SUBMIT, CANCEL, RELEASE, admission
  * batcher.c     what runs next: chunks and decode batches    progress.c  STEP_DONE, RESHARD_DONE, end of a request
  * pace.c        how long a step may be, what steps took      order.c     who comes first
- * keep.c        sequences to files and back
+ * keep.c        sequences to files and back                waits.c     why stages have nothing to do
  * handoff.c     RESHARD jobs, by the table of transfer.h     recovery.c  peers, resets, poison, own restart
  * reuse.c       cached prefixes: what an admission finds, what a confirmation makes known; stored.c: those of a store
  * preempt.c     promises that grow while a sequence decodes, and who gives way when there is nothing left to promise
@@ -29,7 +29,7 @@
 #include "scheduler/stored.h"
 #include "scheduler/transfer.h"
 
-enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2 }; /* flags of a span, transport/schema.h */
+enum { SPAN_SAMPLE = 1, SPAN_LOGITS = 2, SPAN_EDIT = 4, SPAN_HIDDEN = 8 }; /* flags of a span, transport/schema.h */
 enum { PREFILL = 0, DECODE = 1, RESHARDER = 2, STORE = 3, COMPONENTS = 4 };
 enum { JOBS_MAX = 16, POISON_DEATHS = 2, NO_SLOT = UINT32_MAX };
 enum { COPIES_A_SPAN = TR_MAX_COPIES / TR_MAX_SPANS };
@@ -84,9 +84,9 @@ typedef struct tr_component {
     uint32_t epoch;
     uint64_t next_id; /* of a step or job in this epoch */
     uint32_t in_flight;
-    bool drains;        /* filled; nothing more before it is empty */
-    uint64_t done_ns;   /* when its last step was confirmed */
-    bool counted_death; /* it went down while running by a death that counts */
+    bool drains;              /* filled; nothing more before it is empty */
+    uint64_t done_ns, dry_ns; /* when its last step was confirmed, when nothing was in flight last */
+    bool counted_death;       /* it went down while running by a death that counts */
 } tr_component;
 
 typedef struct tr_flight { /* a STEP that is out */
@@ -208,8 +208,6 @@ void tr_progress_step_layers(tr_scheduler *s, uint32_t from, const tr_msg_step_l
 void tr_progress_moved(tr_scheduler *s, uint32_t slot, uint32_t end); /* positions [0, end) are handed over */
 void tr_progress_end(tr_scheduler *s, uint32_t slot, tr_finish finish, uint32_t keep, uint32_t code, const char *error,
                      uint32_t error_len);
-/* Append a sampled token. The end token ends the request and is no output token. False: the request has ended. */
-bool tr_progress_append(tr_scheduler *s, uint32_t slot, uint32_t position, uint32_t token);
 /* A suspect is cleared when all that was in flight at the death has been confirmed since. */
 void tr_progress_clear_suspect(tr_journal_entry *e);
 void tr_progress_remove(uint32_t *list, uint32_t *n, uint32_t slot);

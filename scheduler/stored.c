@@ -65,8 +65,7 @@ uint32_t tr_stored_floor(const tr_scheduler *s, uint32_t slot, uint32_t pos) {
  */
 
 bool tr_stored_asks(const tr_scheduler *s, uint32_t slot, uint32_t local) {
-    tr_journal_entry *e = entry_of(s, slot);
-    if (!running(s) || !s->config.prefix_cache || e->logits == 1 || e->restore[0]) return false;
+    if (!running(s) || !tr_reuse_allowed(s, slot)) return false;
     return most(s, slot) >= local + s->config.store_least && most(s, slot) > 0;
 }
 

@@ -101,7 +101,10 @@ static bool span_ok(const tr_forward *f, const tr_span *s, uint32_t row) {
         s->pos0 >= f->config.context || s->rows > f->config.context - s->pos0)
         return false;
     const tr_sampling *p = &s->sampling;
-    if (!(p->temperature >= 0 && p->temperature <= 100) || !(p->top_p > 0 && p->top_p <= 1)) return false;
+    if (!(p->temperature >= 0 && p->temperature <= 100) || !(p->top_p > 0 && p->top_p <= 1) ||
+        !(p->min_p >= 0 && p->min_p <= 1) || p->logprobs > 1 + TR_SAMPLER_TOP_MAX)
+        return false;
+    if ((s->flags & TR_SPAN_HIDDEN) && (f->n_vocab < f->model->hidden || (s->flags & TR_SPAN_LOGITS))) return false;
     for (uint32_t g = 0; g < l->n_groups; g++) {
         bool used = false;
         for (uint32_t i = f->config.lo; i < f->config.hi; i++) used |= l->layer_group[i] == g;
@@ -143,19 +146,26 @@ static tr_status check_batch(tr_forward *f, const tr_micro_batch *b) {
     return TR_OK;
 }
 
+static bool all_rows(const tr_span *s) { return (s->flags & (TR_SPAN_LOGITS | TR_SPAN_HIDDEN)) != 0; }
+
 /* The tokens to draw, and behind which rows of logits. */
 static void tell_draws(tr_forward *f, const tr_micro_batch *b) {
-    uint32_t rows = 0, at = 0;
+    uint32_t rows = 0, at = 0, logprobs = 0;
     for (uint32_t i = 0; i < b->n_spans; i++) {
         const tr_span *s = &b->spans[i];
         const uint32_t draws = draws_of(s);
-        rows += (s->flags & TR_SPAN_LOGITS) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
-        for (uint32_t k = 0; k < draws && (s->flags & TR_SPAN_SAMPLE); k++)
+        rows += all_rows(s) ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
+        for (uint32_t k = 0; k < draws && (s->flags & TR_SPAN_SAMPLE); k++, logprobs += s->sampling.logprobs)
             f->draw[f->step->n_draws++] = (tr_forward_draw){.row = rows - 1,
                                                             .at = at + k,
+                                                            .whole = s->sampling.edit || s->sampling.logprobs,
+                                                            .logprobs = s->sampling.logprobs,
+                                                            .logprob_at = logprobs,
+                                                            .edit = s->sampling.edit,
                                                             .params = {.temperature = s->sampling.temperature,
                                                                        .top_p = s->sampling.top_p,
                                                                        .top_k = s->sampling.top_k,
+                                                                       .min_p = s->sampling.min_p,
                                                                        .sample = s->sampling.sample + k,
                                                                        .position = s->pos0 + s->rows - 1,
                                                                        .seed = s->sampling.seed}};
@@ -173,7 +183,7 @@ static void tell(tr_forward *f, const tr_micro_batch *b) {
         for (uint32_t r = 0; r < s->rows; r++) {
             f->row_slot[s->row0 + r] = s->slot;
             f->row_pos[s->row0 + r] = s->pos0 + r;
-            bool wanted = (s->flags & TR_SPAN_LOGITS) || ((s->flags & TR_SPAN_SAMPLE) && r + 1 == s->rows);
+            bool wanted = all_rows(s) || ((s->flags & TR_SPAN_SAMPLE) && r + 1 == s->rows);
             if (f->last && wanted) f->logit_row[f->step->n_logit_rows++] = s->row0 + r;
         }
     }
@@ -205,6 +215,8 @@ tr_status tr_forward_run(tr_forward *f, const tr_micro_batch *batch, float *x, t
     if (f->common_x && !f->last) memcpy(x, f->common_x, x_bytes);
     for (uint32_t i = 0; i < f->step->n_draws; i++) output->sampled[f->draw[i].at] = f->sampled[f->draw[i].at];
     output->logits = f->step->n_logit_rows ? f->logits : NULL;
+    output->logprob_ids = f->logprob_ids;
+    output->logprobs = f->logprobs;
     return TR_OK;
 }
 

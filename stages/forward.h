@@ -25,13 +25,21 @@
 typedef struct tr_sampling {
     float temperature; /* 0 .. 100 */
     float top_p;       /* (0, 1]; 1: off */
+    float min_p;       /* 0: off */
     uint32_t top_k;    /* 0: off */
     uint32_t draws;    /* tokens drawn from the row: samples sample, sample + 1, ...; 0: one */
     uint32_t sample;   /* index of the sample among n of one prompt */
     uint64_t seed;
+    uint32_t logprobs;                  /* 0, or 1 + how many of the likeliest tokens are told with each token drawn */
+    const struct tr_sampler_edit *edit; /* of the logits (model/sampler.h), borrowed for the run; NULL: none */
 } tr_sampling;
 
-enum { TR_SPAN_SAMPLE = 1, TR_SPAN_LOGITS = 2 }; /* sample after the last row; hand out logits of every row */
+enum {
+    TR_SPAN_SAMPLE = 1, /* a token after the last row */
+    TR_SPAN_LOGITS = 2, /* hand out logits of every row */
+    TR_SPAN_EDIT = 4,   /* sampling.edit is set; read by who makes the spans */
+    TR_SPAN_HIDDEN = 8  /* hand out the final hidden state of every row, in place of logits */
+};
 
 typedef struct tr_span {
     uint32_t slot; /* row of the page tables */
@@ -79,7 +87,11 @@ typedef struct tr_forward_config {
 typedef struct tr_forward_output {
     /* [tokens]: those of each span in turn, one or sampling.draws; untouched where there is no TR_SPAN_SAMPLE */
     uint32_t *sampled;
-    float *logits; /* [logit rows, vocab rounded up to 16] or NULL when no span asks; row order = micro-batch order */
+    float *logits; /* [logit rows, vocab rounded up to 16] or NULL when no span asks; row order = micro-batch order. A
+                    * row of a span with TR_SPAN_HIDDEN begins with [hidden] */
+    /* [sampling.logprobs] for each token drawn by the spans that ask, in turn (tr_sampler_logprobs) */
+    const uint32_t *logprob_ids;
+    const float *logprobs;
     uint64_t kernel_ns; /* time inside the team, of the last run */
 } tr_forward_output;
 

@@ -139,6 +139,14 @@ static tr_status make_frequencies(tr_forward *f) {
     return f->slot_used ? TR_OK : TR_UNAVAILABLE;
 }
 
+static tr_status allocate_logprobs(tr_forward *f) {
+    const size_t n = (size_t)f->config.max_spans * (1 + TR_SAMPLER_TOP_MAX);
+    if (!f->last) return TR_OK;
+    f->logprob_ids = malloc(n * sizeof *f->logprob_ids);
+    f->logprobs = malloc(n * sizeof *f->logprobs);
+    return f->logprob_ids && f->logprobs ? TR_OK : TR_UNAVAILABLE;
+}
+
 static tr_status allocate_workers(tr_forward *f) {
     const size_t wide = tr_align_up(widest(f), 16);
     const uint32_t rows = f->config.max_rows < TR_FORWARD_TAKEN_ROWS ? f->config.max_rows : TR_FORWARD_TAKEN_ROWS;
@@ -158,10 +166,11 @@ static tr_status allocate_workers(tr_forward *f) {
         if (planes && tr_screen_init(&w->screen, f->ops) != TR_OK) return TR_UNAVAILABLE;
         w->logits = f->last ? aligned_floats((size_t)f->config.max_spans * TR_FORWARD_HEAD_IDS) : NULL;
         w->sampler = f->last ? malloc(tr_sampler_scratch_bytes(f->model->vocab)) : NULL;
+        w->edited = f->last ? aligned_floats(f->n_vocab) : NULL;
         if (tr_linear_rows_init(&w->ready, rows, (uint32_t)wide, a16(f)) != TR_OK ||
             tr_linear_rows_init(&w->act_ready, rows, f->model->ffn, a16(f)) != TR_OK || !w->panel || !w->scratch ||
             !w->tmp || !w->x || !w->norm || !w->proj || !w->gate_up || !w->act ||
-            (f->last && !(w->sampler && w->logits)))
+            (f->last && !(w->sampler && w->logits && w->edited)))
             return TR_UNAVAILABLE;
     }
     return f->worker ? TR_OK : TR_UNAVAILABLE;
@@ -176,13 +185,15 @@ tr_status tr_forward_memory_init(tr_forward *f) {
     if (l.failed) return TR_UNAVAILABLE;
     TR_TRY(map_logits(f, &l));
     TR_TRY(make_frequencies(f));
+    TR_TRY(allocate_logprobs(f));
     return allocate_workers(f);
 }
 
 void tr_forward_memory_fini(tr_forward *f) {
     for (uint32_t i = 0; f->worker && i < f->n_local; i++) {
         tr_forward_worker *w = &f->worker[i];
-        void *own[] = {w->panel, w->scratch, w->tmp, w->x, w->norm, w->proj, w->gate_up, w->act, w->logits, w->sampler};
+        void *own[] = {w->panel,   w->scratch, w->tmp,    w->x,       w->norm,  w->proj,
+                       w->gate_up, w->act,     w->logits, w->sampler, w->edited};
         for (size_t k = 0; k < sizeof own / sizeof *own; k++) free(own[k]);
         tr_linear_rows_fini(&w->ready);
         tr_linear_rows_fini(&w->act_ready);
@@ -192,6 +203,8 @@ void tr_forward_memory_fini(tr_forward *f) {
     tr_screen_rows_fini(&f->screen);
     for (uint32_t i = 0; i < f->n_own; i++) free(f->own[i]);
     if (f->logits && !f->config.common) munmap(f->logits, logits_bytes(f));
+    free(f->logprob_ids);
+    free(f->logprobs);
     free(f->slot_used);
     free(f->inv_freq[0]);
     free(f->inv_freq[1]);

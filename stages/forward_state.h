@@ -52,7 +52,8 @@ typedef struct tr_forward_worker {
     float *panel;   /* gemm_bf16 */
     float *scratch; /* attention */
     float *tmp;     /* [widest row] */
-    void *sampler;  /* last stage only */
+    void *sampler;  /* last stage only, with the next */
+    float *edited;  /* [n_vocab] */
     tr_screen screen;
     float *logits; /* [max_spans, TR_FORWARD_HEAD_IDS], last stage only */
     float *x;      /* of narrow steps, [TR_FORWARD_NARROW_ROWS, ...] */
@@ -63,6 +64,10 @@ typedef struct tr_forward_worker {
 
 /* A token to draw. */
 typedef struct tr_forward_draw {
+    bool whole;          /* from the whole row, by a worker of rank 0: it alone has what the next three speak of */
+    uint32_t logprobs;   /* entries */
+    uint32_t logprob_at; /* the first of them */
+    const tr_sampler_edit *edit;
     uint32_t row; /* of the logits */
     uint32_t at;  /* in sampled */
     tr_sampler_params params;
@@ -112,6 +117,8 @@ struct tr_forward {
     _Atomic uint32_t *part_done; /* [max_spans, n_kv_heads] finished in this layer */
     /* of this process */
     tr_forward_worker *worker; /* [n_local] */
+    uint32_t *logprob_ids;     /* [max_spans * (1 + TR_SAMPLER_TOP_MAX)]; last stage */
+    float *logprobs;           /* the same */
     tr_screen_rows screen;     /* where the head has planes */
 };
 

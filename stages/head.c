@@ -3,6 +3,7 @@
 #include "model/sampler.h"
 
 #include <math.h>
+#include <string.h>
 
 /* Rows that ask for logits, ready for the head. */
 static void head_rows(const tr_step *c) {
@@ -23,8 +24,29 @@ static bool tokens_only(const tr_forward *f) {
     for (uint32_t i = 0; i < f->step->n_spans; i++)
         if (f->spans[i].flags & TR_SPAN_LOGITS) return false;
     for (uint32_t i = 0; i < f->step->n_draws; i++)
-        if (!tr_sampler_splits(&f->draw[i].params)) return false;
+        if (f->draw[i].whole || !tr_sampler_splits(&f->draw[i].params)) return false;
     return true;
+}
+
+/* Hidden states alone: nobody needs the head. */
+static bool hidden_only(const tr_forward *f) {
+    for (uint32_t i = 0; i < f->step->n_spans; i++)
+        if (f->spans[i].flags & (TR_SPAN_LOGITS | TR_SPAN_SAMPLE)) return false;
+    return true;
+}
+
+/* Rows that ask for their hidden state get it where their logits would lie. */
+static void hand_out_hidden(const tr_step *c) {
+    const tr_forward *f = c->f;
+    for (uint32_t i = 0, row = 0; i < f->step->n_spans; i++) {
+        const tr_span *s = &f->spans[i];
+        const bool all = (s->flags & (TR_SPAN_LOGITS | TR_SPAN_HIDDEN)) != 0;
+        const uint32_t rows = all ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
+        for (uint32_t end = row + rows; row < end; row++)
+            if ((s->flags & TR_SPAN_HIDDEN) && row % c->n == c->id)
+                memcpy(f->logits + (size_t)row * f->n_vocab, c->norm + (size_t)row * f->model->hidden,
+                       f->model->hidden * sizeof(float));
+    }
 }
 
 /* All logits, for who asked for them and for whole rows that one worker draws from. False: a rank has left. */
@@ -63,7 +85,7 @@ static bool tokens(const tr_step *c) {
     for (uint32_t i = 0; i < f->step->n_draws; i++) f->best[c->id * f->config.max_spans + i] = TR_SAMPLER_NONE;
     tr_step_work work =
         tr_step_work_begin(c, tr_step_index_last(c, TR_FORWARD_HEAD), f->n_vocab / TR_OPS_BLOCK_N, f->head->k);
-    work.chunk = TR_FORWARD_HEAD_IDS / TR_OPS_BLOCK_N;
+    work.chunk = TR_FORWARD_HEAD_IDS / TR_OPS_BLOCK_N, work.halving = false;
     while (tr_step_work_next(c, &work))
         for (uint32_t b = work.begin; b < work.end; b += work.chunk)
             scan_blocks(c, b, work.end - b < work.chunk ? work.end - b : work.chunk);
@@ -88,14 +110,41 @@ static bool screen(const tr_step *c) {
     if (!tr_step_meet(c)) return false;
     tr_step_work work =
         tr_step_work_begin(c, tr_step_index_last(c, TR_FORWARD_HEAD), f->n_vocab / TR_OPS_BLOCK_N, f->head->k);
-    work.chunk = TR_SCREEN_IDS / TR_OPS_BLOCK_N;
+    work.chunk = tr_screen_ids(n) / TR_OPS_BLOCK_N, work.halving = false;
     tr_screen_begin(&c->w->screen, &f->screen);
     while (tr_step_work_next(c, &work))
         tr_screen_bounds(&c->w->screen, &f->screen, work.begin, work.end - work.begin, f->model->vocab);
     if (!tr_step_meet(c)) return false;
     for (uint32_t i = 0; i < f->step->n_draws; i++)
-        f->best[c->id * f->config.max_spans + i] = tr_screen_scan(&c->w->screen, &f->screen, i);
+        for (uint32_t k = 0; k < workers; k++) /* the own list first */
+            f->best[c->id * f->config.max_spans + i] =
+                tr_screen_scan(&c->w->screen, &f->worker[(local + k) % workers].screen, &f->screen, i);
     return tr_step_meet(c);
+}
+
+/* From the whole row, of which the edited copy alone is changed: log-probabilities are those of the logits. */
+static uint32_t draw_whole(const tr_step *c, const tr_forward_draw *d) {
+    const tr_forward *f = c->f;
+    const float *logits = f->logits + (size_t)d->row * f->n_vocab, *row = logits;
+    if (d->edit) {
+        memcpy(c->w->edited, logits, f->model->vocab * sizeof *logits);
+        tr_sampler_edit_row(d->edit, c->w->edited, f->model->vocab, c->w->sampler);
+        row = c->w->edited;
+    }
+    const uint32_t id = tr_sampler_draw(&d->params, row, f->model->vocab, c->w->sampler);
+    if (d->logprobs)
+        tr_sampler_logprobs(logits, f->model->vocab, id, d->logprobs - 1, f->logprob_ids + d->logprob_at,
+                            f->logprobs + d->logprob_at);
+    return id;
+}
+
+/* Those that only rank 0 can: its workers are the first ones. */
+static void settle_whole(const tr_step *c) {
+    const tr_forward *f = c->f;
+    const uint32_t workers = c->n < f->n_local ? c->n : f->n_local;
+    if (f->first_worker > 0) return;
+    for (uint32_t i = c->id; i < f->step->n_draws; i += workers)
+        if (f->draw[i].whole) f->sampled[f->draw[i].at] = draw_whole(c, &f->draw[i]);
 }
 
 /* Each token is settled by one worker: the best of all shares, or drawn from the whole row. */
@@ -103,6 +152,7 @@ static void settle(const tr_step *c, bool shares) {
     const tr_forward *f = c->f;
     for (uint32_t i = c->id; i < f->step->n_draws; i += c->n) {
         const tr_forward_draw *d = &f->draw[i];
+        if (d->whole) continue;
         tr_sampler_best best = TR_SAMPLER_NONE;
         for (uint32_t w = 0; shares && w < c->n; w++)
             best = tr_sampler_merge(best, f->best[w * f->config.max_spans + i]);
@@ -115,5 +165,10 @@ static void settle(const tr_step *c, bool shares) {
 void tr_head_run(const tr_step *c) {
     const bool only = tokens_only(c->f);
     head_rows(c);
-    if (!only ? dense(c) : screens(c->f) ? screen(c) : tokens(c)) settle(c, only);
+    if (!hidden_only(c->f)) {
+        if (!(!only ? dense(c) : screens(c->f) ? screen(c) : tokens(c))) return;
+        settle(c, only);
+        settle_whole(c);
+    }
+    hand_out_hidden(c);
 }

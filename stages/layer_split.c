@@ -7,8 +7,7 @@ static tr_status check_stages(const tr_model_config *m, uint32_t pp, tr_error *e
     return TR_OK;
 }
 
-/* Multiply-adds of the head in layers, in 1/1000. */
-static uint64_t head_milli_layers(const tr_model_config *m) {
+uint64_t tr_layer_split_head_milli(const tr_model_config *m) {
     uint64_t q = (uint64_t)m->n_heads * m->head_dim, kv = (uint64_t)m->n_kv_heads * m->head_dim;
     uint64_t layer = m->hidden * (q + 2 * kv) + q * m->hidden + 3ull * m->hidden * m->ffn;
     return (uint64_t)m->vocab * m->hidden * 1000 / (layer ? layer : 1);
@@ -17,7 +16,7 @@ static uint64_t head_milli_layers(const tr_model_config *m) {
 tr_status tr_layer_split_auto(const tr_model_config *m, uint32_t pp, uint32_t rows_a_head, uint32_t *begin_out,
                               tr_error *err) {
     TR_TRY(check_stages(m, pp, err));
-    const uint64_t head = head_milli_layers(m) / (rows_a_head ? rows_a_head : 1);
+    const uint64_t head = tr_layer_split_head_milli(m) / (rows_a_head ? rows_a_head : 1);
     /* Layers of the last stage: the most that give the lightest heaviest stage. */
     uint32_t last = m->n_layers;
     uint64_t lightest = UINT64_MAX;

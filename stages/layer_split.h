@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+/* Multiply-adds of the head for one row over those of a layer, in 1/1000. */
+uint64_t tr_layer_split_head_milli(const tr_model_config *m);
 /* begin_out: [pp + 1], stage i runs [begin_out[i], begin_out[i + 1]). TR_CONFIG: more stages than layers. */
 tr_status tr_layer_split_auto(const tr_model_config *m, uint32_t pp, uint32_t rows_a_head, uint32_t *begin_out,
                               tr_error *err);

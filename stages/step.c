@@ -47,13 +47,22 @@ bool tr_step_next(const tr_step *step, uint32_t pass, tr_step *b) {
     return true;
 }
 
+enum { SIDE = 4 /* blocks that kernels read side by side */ };
+
 tr_step_work tr_step_work_begin(const tr_step *c, uint32_t index, uint32_t blocks, uint32_t k) {
-    enum { SIDE = 4 /* blocks that kernels read side by side */ };
     const uint32_t chunk = (TR_FORWARD_CHUNK / (TR_OPS_BLOCK_N * k) + SIDE - 1) / SIDE * SIDE;
     const bool alone = c->form == TR_STEP_TAKEN || c->n == 1;
     return (tr_step_work){.taken = alone ? NULL : c->f->taken + (size_t)index * c->n,
                           .blocks = blocks,
-                          .chunk = chunk > SIDE ? chunk : SIDE};
+                          .chunk = chunk > SIDE ? chunk : SIDE,
+                          .halving = c->rows == 1};
+}
+
+/* Where chunk `at` of a share of n blocks begins; n: there is no such chunk. */
+static uint32_t chunk_begin(const tr_step_work *w, uint32_t n, uint32_t at) {
+    if (!w->halving) return (uint64_t)at * w->chunk < n ? at * w->chunk : n;
+    if (at > 0 && (at > 31 || n >> (at - 1) < 2 * w->chunk)) return n;
+    return (n - (n >> at) + SIDE - 1) / SIDE * SIDE;
 }
 
 bool tr_step_work_next(const tr_step *c, tr_step_work *w) {
@@ -66,9 +75,10 @@ bool tr_step_work_next(const tr_step *c, tr_step_work *w) {
         uint32_t begin, end;
         tr_team_share(w->blocks, who, c->n, &begin, &end);
         const uint32_t at = atomic_fetch_add_explicit(&w->taken[who].n, 1, memory_order_relaxed);
-        if (at >= (end - begin + w->chunk - 1) / w->chunk) continue;
-        w->begin = begin + at * w->chunk;
-        w->end = end - w->begin < w->chunk ? end : w->begin + w->chunk;
+        const uint32_t from = chunk_begin(w, end - begin, at);
+        if (from >= end - begin) continue;
+        w->begin = begin + from;
+        w->end = begin + chunk_begin(w, end - begin, at + 1);
         return true;
     }
     return false;
@@ -95,7 +105,9 @@ tr_step tr_step_asking(const tr_step *c) {
         uint32_t row = 0, n = 0;
         for (uint32_t i = 0; i < f->step->n_spans; i++) {
             tr_span s = f->spans[i];
-            uint32_t skip = s.flags & TR_SPAN_LOGITS ? 0 : s.flags & TR_SPAN_SAMPLE ? s.rows - 1 : s.rows;
+            uint32_t skip = s.flags & (TR_SPAN_LOGITS | TR_SPAN_HIDDEN) ? 0
+                            : s.flags & TR_SPAN_SAMPLE                  ? s.rows - 1
+                                                                        : s.rows;
             s.pos0 += skip, s.rows -= skip, s.row0 = row;
             row += s.rows;
             if (s.rows > 0) f->asking_spans[n++] = s;

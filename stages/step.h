@@ -65,6 +65,7 @@ static inline void tr_step_matmul_blocks(const tr_step *c, const tr_image_tensor
 typedef struct tr_step_work {
     tr_forward_taken *taken; /* [workers]; NULL: all at once */
     uint32_t blocks, chunk;
+    bool halving;    /* chunks are half of what is left of a share, and at last about `chunk` */
     uint32_t victim; /* whose share, counted from this worker's own */
     uint32_t begin, end;
 } tr_step_work;

@@ -2,10 +2,11 @@
  * Encode: msgpack-c's packer into the caller's buffer; zero values are left out. Decode: our own bounded cursor, made
  * for hostile input: a count is believed only as far as bytes are left, nesting ends at 8, every number and length
  * obeys the schema, text is valid UTF-8, a key comes once, unknown keys are skipped. Integers may have any msgpack
- * width; an f32 may be an integer, float or double, finite, not negative; a u32 of bound 1 may be a boolean. Memory: no
- * heap. Strings of a decoded message are views into its buffer, lists lie in the arena: both must outlive it. Errors:
- * TR_PROTO malformed or out of bounds; TR_EXHAUSTED lists larger than the arena; encode: TR_INVALID the message breaks
- * the schema, TR_EXHAUSTED the buffer is too small. Outputs are set only on TR_OK. Threads: any, no state. */
+ * width; an f32 or real may be an integer, float or double, finite, an f32 not negative; a u32 of bound 1 may be a
+ * boolean. Memory: no heap. Strings of a decoded message are views into its buffer, lists lie in the arena: both must
+ * outlive it. Errors: TR_PROTO malformed or out of bounds; TR_EXHAUSTED lists larger than the arena; encode: TR_INVALID
+ * the message breaks the schema, TR_EXHAUSTED the buffer is too small. Outputs are set only on TR_OK. Threads: any, no
+ * state. */
 #ifndef TR_CODEC_H
 #define TR_CODEC_H
 #include "base/status.h"

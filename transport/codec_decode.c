@@ -15,7 +15,8 @@ enum { DEPTH_MAX = 8, ARENA_ALIGN = 8 };
 size_t tr_codec_arena_bytes(uint32_t max_tokens, uint32_t max_spans) {
     size_t tokens = max_tokens > TR_MAX_STEP_ROWS ? max_tokens : TR_MAX_STEP_ROWS;
     size_t lists = 4 * tokens + sizeof(tr_msg_span) * max_spans + sizeof(tr_str) * TR_MAX_STOPS;
-    return lists + 4 * (size_t)(TR_MAX_SPANS + TR_MAX_COPIES) + 8 * ARENA_ALIGN;
+    const size_t values = (size_t)TR_MAX_SPANS + TR_MAX_COPIES + 2 * TR_MAX_LOGPROB_ENTRIES + 2 * TR_MAX_BIAS;
+    return lists + 4 * (values + TR_MAX_STOP_TOKENS) + 8 * ARENA_ALIGN;
 }
 
 void tr_codec_arena_init(tr_codec_arena *a, void *mem, size_t bytes) {
@@ -73,9 +74,12 @@ static uint64_t big_endian(const uint8_t *p, unsigned n) {
     return v;
 }
 
+/* The value of a negative one lies in f. */
 static token token_signed(uint64_t raw, unsigned bytes) {
-    bool negative = raw >> (8 * bytes - 1) & 1;
-    return (token){.kind = negative ? TOKEN_NEGATIVE : TOKEN_UINT, .u = raw};
+    const bool negative = raw >> (8 * bytes - 1) & 1;
+    const uint64_t wide = raw | (bytes < 8 ? ~0ull << (8 * bytes) : 0);
+    return negative ? (token){.kind = TOKEN_NEGATIVE, .f = -(double)(~wide + 1)}
+                    : (token){.kind = TOKEN_UINT, .u = raw};
 }
 
 static token token_float(uint64_t raw, unsigned bytes) {
@@ -136,7 +140,7 @@ static token next(cursor *c) {
     uint8_t head = *c->p++;
     token t;
     if (head < 0x80) return (token){.kind = TOKEN_UINT, .u = head};
-    if (head >= 0xe0) return (token){.kind = TOKEN_NEGATIVE};
+    if (head >= 0xe0) return (token){.kind = TOKEN_NEGATIVE, .f = (double)head - 256};
     if (head < 0x90)
         t = (token){.kind = TOKEN_MAP, .u = head & 15u};
     else if (head < 0xa0)
@@ -186,17 +190,22 @@ static tr_status read_number(cursor *c, const tr_schema_field *f, const token *t
     return TR_OK;
 }
 
-static tr_status read_f32(cursor *c, const tr_schema_field *f, const token *t, void *at) {
-    if (t->kind == TOKEN_NEGATIVE) return malformed(c, f->name, "must not be negative");
-    if (t->kind != TOKEN_FLOAT && t->kind != TOKEN_UINT) return malformed(c, f->name, "must be a number");
-    double d = t->kind == TOKEN_UINT ? (double)t->u : t->f;
+static tr_status float_of(cursor *c, const tr_schema_field *f, const token *t, double max, float *out) {
+    if (t->kind != TOKEN_FLOAT && t->kind != TOKEN_UINT && t->kind != TOKEN_NEGATIVE)
+        return malformed(c, f->name, "must be a number");
+    const double d = t->kind == TOKEN_UINT ? (double)t->u : t->f;
     if (!isfinite(d)) return malformed(c, f->name, "must be finite");
-    if (d < 0) return malformed(c, f->name, "must not be negative");
-    double max = f->bound ? (double)f->bound : (double)FLT_MAX;
-    if (d > max)
+    if (f->kind == TR_SCHEMA_f32 && d < 0) return malformed(c, f->name, "must not be negative");
+    if (fabs(d) > max)
         return tr_error_set(c->err, TR_PROTO, "%s.%s: %g is more than the largest allowed, %g", c->record->name,
                             f->name, d, max);
-    float value = (float)d;
+    *out = (float)d;
+    return TR_OK;
+}
+
+static tr_status read_float(cursor *c, const tr_schema_field *f, const token *t, void *at) {
+    float value = 0;
+    TR_TRY(float_of(c, f, t, f->bound ? (double)f->bound : (double)FLT_MAX, &value));
     memcpy(at, &value, sizeof value);
     return TR_OK;
 }
@@ -251,6 +260,18 @@ static tr_status read_u32v(cursor *c, const tr_schema_field *f, const token *t, 
     return TR_OK;
 }
 
+static tr_status read_realv(cursor *c, const tr_schema_field *f, const token *t, void *at) {
+    void *memory;
+    TR_TRY(open_list(c, f, t, sizeof(float), &memory));
+    float *list = memory;
+    for (uint64_t i = 0; i < t->u; i++) {
+        const token e = next(c);
+        TR_TRY(float_of(c, f, &e, (double)FLT_MAX, &list[i]));
+    }
+    memcpy(at, &(tr_realv){list, (uint32_t)t->u}, sizeof(tr_realv));
+    return TR_OK;
+}
+
 static tr_status read_strv(cursor *c, const tr_schema_field *f, const token *t, void *at) {
     void *memory;
     TR_TRY(open_list(c, f, t, sizeof(tr_str), &memory));
@@ -290,9 +311,11 @@ static tr_status read_value(cursor *c, const tr_schema_field *f, void *at) {
     switch (f->kind) {
     case TR_SCHEMA_u32:
     case TR_SCHEMA_u64: return read_number(c, f, &t, at);
-    case TR_SCHEMA_f32: return read_f32(c, f, &t, at);
+    case TR_SCHEMA_f32:
+    case TR_SCHEMA_real: return read_float(c, f, &t, at);
     case TR_SCHEMA_str:
     case TR_SCHEMA_bin: return read_bytes(c, f, &t, at);
+    case TR_SCHEMA_realv: return read_realv(c, f, &t, at);
     case TR_SCHEMA_u32v: return read_u32v(c, f, &t, at);
     case TR_SCHEMA_strv: return read_strv(c, f, &t, at);
     case TR_SCHEMA_spanv: return read_spanv(c, f, &t, at);

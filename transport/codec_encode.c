@@ -18,13 +18,15 @@ typedef union value {
     tr_str str;
     tr_bin bin;
     tr_u32v u32v;
+    tr_realv realv;
     tr_strv strv;
     tr_spanv spanv;
 } value;
 
 static value load(const tr_schema_field *f, const void *record) {
-    static const size_t sizes[] = {sizeof(uint32_t), sizeof(uint64_t), sizeof(float),   sizeof(tr_str),
-                                   sizeof(tr_bin),   sizeof(tr_u32v),  sizeof(tr_strv), sizeof(tr_spanv)};
+    static const size_t sizes[] = {sizeof(uint32_t), sizeof(uint64_t), sizeof(float),   sizeof(float),
+                                   sizeof(tr_str),   sizeof(tr_bin),   sizeof(tr_u32v), sizeof(tr_realv),
+                                   sizeof(tr_strv),  sizeof(tr_spanv)};
     value v = {0};
     memcpy(&v, (const uint8_t *)record + f->offset, sizes[f->kind]);
     return v;
@@ -35,11 +37,13 @@ static bool present(const tr_schema_field *f, value v) {
     switch (f->kind) {
     case TR_SCHEMA_u32: return v.u32 != 0;
     case TR_SCHEMA_u64: return v.u64 != 0;
-    case TR_SCHEMA_f32: return v.f32 != 0;
+    case TR_SCHEMA_f32:
+    case TR_SCHEMA_real: return v.f32 != 0;
     default: return v.str.len != 0; /* all views begin alike */
     }
 }
 _Static_assert(offsetof(tr_str, len) == offsetof(tr_bin, len) && offsetof(tr_str, len) == offsetof(tr_u32v, len) &&
+                   offsetof(tr_str, len) == offsetof(tr_realv, len) &&
                    offsetof(tr_str, len) == offsetof(tr_strv, len) && offsetof(tr_str, len) == offsetof(tr_spanv, len),
                "views begin alike");
 
@@ -48,6 +52,12 @@ static bool in_bounds(const tr_schema_field *f, value v) {
     case TR_SCHEMA_u32: return f->bound == 0 || v.u32 <= f->bound;
     case TR_SCHEMA_u64: return f->bound == 0 || v.u64 <= f->bound;
     case TR_SCHEMA_f32: return isfinite(v.f32) && v.f32 >= 0 && (f->bound == 0 || v.f32 <= (float)f->bound);
+    case TR_SCHEMA_real: return isfinite(v.f32) && (f->bound == 0 || fabsf(v.f32) <= (float)f->bound);
+    case TR_SCHEMA_realv:
+        if (v.realv.len > f->bound) return false;
+        for (uint32_t i = 0; i < v.realv.len; i++)
+            if (!isfinite(v.realv.data[i])) return false;
+        return true;
     case TR_SCHEMA_str: return v.str.len <= f->bound && tr_codec_utf8_valid(v.str.data, v.str.len);
     case TR_SCHEMA_strv:
         if (v.strv.len > f->bound) return false;
@@ -67,10 +77,12 @@ static size_t value_bound(const tr_schema_field *f, value v) {
     switch (f->kind) {
     case TR_SCHEMA_u32:
     case TR_SCHEMA_u64:
-    case TR_SCHEMA_f32: return NUMBER_BYTES;
+    case TR_SCHEMA_f32:
+    case TR_SCHEMA_real: return NUMBER_BYTES;
     case TR_SCHEMA_str:
     case TR_SCHEMA_bin: return n + v.str.len;
-    case TR_SCHEMA_u32v: return n + (size_t)v.u32v.len * 5;
+    case TR_SCHEMA_u32v:
+    case TR_SCHEMA_realv: return n + (size_t)v.u32v.len * 5;
     case TR_SCHEMA_strv:
         for (uint32_t i = 0; i < v.strv.len; i++) n += HEAD_BYTES + v.strv.data[i].len;
         return n;
@@ -110,7 +122,8 @@ static size_t fields_bound(const tr_schema_record *r, uint32_t max_tokens, uint3
         switch (f->kind) {
         case TR_SCHEMA_str:
         case TR_SCHEMA_bin: n += HEAD_BYTES + count; break;
-        case TR_SCHEMA_u32v: n += HEAD_BYTES + count * 5; break;
+        case TR_SCHEMA_u32v:
+        case TR_SCHEMA_realv: n += HEAD_BYTES + count * 5; break;
         case TR_SCHEMA_strv: n += HEAD_BYTES + count * (HEAD_BYTES + TR_MAX_STOP_BYTES); break;
         case TR_SCHEMA_spanv: n += HEAD_BYTES + count * fields_bound(tr_schema_table_span(), 0, 0); break;
         default: n += NUMBER_BYTES;
@@ -150,7 +163,8 @@ static tr_status pack_value(msgpack_packer *pk, const tr_schema_field *f, value 
     switch (f->kind) {
     case TR_SCHEMA_u32: bad = msgpack_pack_uint32(pk, v.u32); break;
     case TR_SCHEMA_u64: bad = msgpack_pack_uint64(pk, v.u64); break;
-    case TR_SCHEMA_f32: bad = msgpack_pack_float(pk, v.f32); break;
+    case TR_SCHEMA_f32:
+    case TR_SCHEMA_real: bad = msgpack_pack_float(pk, v.f32); break;
     case TR_SCHEMA_str: bad = pack_str(pk, v.str.data, v.str.len); break;
     case TR_SCHEMA_bin:
         bad = msgpack_pack_bin(pk, v.bin.len) || msgpack_pack_bin_body(pk, v.bin.data, v.bin.len);
@@ -158,6 +172,10 @@ static tr_status pack_value(msgpack_packer *pk, const tr_schema_field *f, value 
     case TR_SCHEMA_u32v:
         bad = msgpack_pack_array(pk, v.u32v.len);
         for (uint32_t i = 0; i < v.u32v.len && !bad; i++) bad = msgpack_pack_uint32(pk, v.u32v.data[i]);
+        break;
+    case TR_SCHEMA_realv:
+        bad = msgpack_pack_array(pk, v.realv.len);
+        for (uint32_t i = 0; i < v.realv.len && !bad; i++) bad = msgpack_pack_float(pk, v.realv.data[i]);
         break;
     case TR_SCHEMA_strv:
         bad = msgpack_pack_array(pk, v.strv.len);
@@ -209,7 +227,8 @@ static size_t log_value(const tr_schema_field *f, value v, char *s, size_t cap) 
     switch (f->kind) {
     case TR_SCHEMA_u32: n = snprintf(s, cap, " %s=%" PRIu32, f->name, v.u32); break;
     case TR_SCHEMA_u64: n = snprintf(s, cap, " %s=%" PRIu64, f->name, v.u64); break;
-    case TR_SCHEMA_f32: n = snprintf(s, cap, " %s=%g", f->name, (double)v.f32); break;
+    case TR_SCHEMA_f32:
+    case TR_SCHEMA_real: n = snprintf(s, cap, " %s=%g", f->name, (double)v.f32); break;
     case TR_SCHEMA_str:
     case TR_SCHEMA_bin: n = snprintf(s, cap, " %s=<%" PRIu32 " bytes>", f->name, v.str.len); break;
     default: n = snprintf(s, cap, " %s=[%" PRIu32 "]", f->name, v.str.len); break;

@@ -54,10 +54,12 @@ typedef struct tr_event {
             const tr_wire_token *data; /* [n], valid during the step */
         } tokens;
         struct {
-            uint32_t status;         /* 0, or 1 + index of the span at fault */
-            bool aborted;            /* stage: another rank of it died meanwhile: no result, a RESET will come */
-            const char *error;       /* NULL or one line */
-            const uint32_t *sampled; /* [tokens drawn] of the step, in the order of the spans */
+            uint32_t status;             /* 0, or 1 + index of the span at fault */
+            bool aborted;                /* stage: another rank of it died meanwhile: no result, a RESET will come */
+            const char *error;           /* NULL or one line */
+            const uint32_t *sampled;     /* [tokens drawn] of the step, in the order of the spans */
+            const uint32_t *logprob_ids; /* of the spans that ask, in turn; valid during the step; NULL: none */
+            const float *logprobs;
             uint64_t kernel_ns, total_ns, bytes;
             uint32_t positions; /* store: that are there */
         } computed;

@@ -2,34 +2,14 @@
  * docs/messages.md and the round-trip and fuzz tests all come from these tables. Wire form: a msgpack map {"type":
  * name, field: value, ...}; unknown fields are ignored, absent ones keep their zero; a value of another type, beyond
  * its bound, or nested deeper than the schema needs is TR_PROTO. The version travels in HELLO only. Field kinds: u32
- * u64 f32 scalars · str (valid UTF-8) and bin, views into the received buffer · u32v list of numbers · strv list of
- * strings · spanv list of span maps. Views and lists live as long as the decode buffer and arena. F(kind, name, bound,
- * doc): bound = largest value of a number (0: any), bytes of a str/bin, entries of a list. Ids are never reused. Bulk
- * data (activations, KV, logits) never passes here: transport/wire.h. */
+ * u64 f32 scalars, real a float of either sign · str (valid UTF-8) and bin, views into the received buffer · u32v realv
+ * lists of numbers · strv list of strings · spanv list of span maps. Views and lists live as long as the decode buffer
+ * and arena. F(kind, name, bound, doc): bound = largest value of a number (0: any), bytes of a str/bin, entries of a
+ * list. Ids are never reused. Bulk data (activations, KV, logits) never passes here: transport/wire.h. */
 #ifndef TR_SCHEMA_H
 #define TR_SCHEMA_H
 
-#include <stddef.h>
-#include <stdint.h>
-
-enum {
-    TR_PROTOCOL_MAJOR = 1,
-    TR_PROTOCOL_MINOR = 0,
-    TR_MAX_TOKENS = 131072, /* tokens of one request, prompt and output together */
-    TR_MAX_TEXT_BYTES = 4 << 20,
-    TR_MAX_STOPS = 16,
-    TR_MAX_STOP_BYTES = 256,
-    TR_MAX_SPANS = 256,
-    TR_MAX_STEP_ROWS = 4096,
-    TR_MAX_SAMPLES = 16,              /* n of one prompt */
-    TR_MAX_COPIES = 6 * TR_MAX_SPANS, /* numbers: three a page, a page of two groups a span */
-    TR_MAX_ERROR_BYTES = 512,
-    TR_MAX_FILE_NAME_BYTES = 64, /* of a saved sequence */
-    TR_MAX_NOTE_BYTES = 255,
-    TR_MAX_SALT_BYTES = 256,
-    TR_MAX_TIMEOUT_MS = 86400000,
-    TR_MAX_CLIENT_ID_BYTES = 255 /* ZeroMQ routing id */
-};
+#include "transport/schema_base.h"
 
 /* ---- client <-> frontend ---- */
 #define TR_FIELDS_HELLO(F)                                                                                             \
@@ -51,6 +31,20 @@ enum {
     F(u32, top_k, 0, "0: off")                                                                                         \
     F(u64, seed, 0, "key of the draws")                                                                                \
     F(u32, ignore_eos, 1, "go on past the end token")                                                                  \
+    F(f32, min_p, 1, "draw among tokens at least so likely, measured by the likeliest; 0: off")                        \
+    F(real, presence_penalty, 2, "off the logits of tokens that were generated")                                       \
+    F(real, frequency_penalty, 2, "the same, for each time")                                                           \
+    F(f32, repetition_penalty, 100,                                                                                    \
+      "logits of tokens of prompt and output are divided by it, negative ones "                                        \
+      "multiplied; 0 or 1: off")                                                                                       \
+    F(u32v, bias_tokens, TR_MAX_BIAS, "ids of tokens")                                                                 \
+    F(realv, bias, TR_MAX_BIAS, "-100 to 100, on the logits of these, one a token")                                    \
+    F(u32, min_tokens, TR_MAX_TOKENS, "no end before so many tokens")                                                  \
+    F(u32v, stop_tokens, TR_MAX_STOP_TOKENS, "end the output as the end token does")                                   \
+    F(u32, include_stop, 1, "a stop text that ends the output is part of it")                                          \
+    F(u32, show_special, 1, "special tokens have their text in the output")                                            \
+    F(u32, logprobs, TR_MAX_LOGPROBS + 1,                                                                              \
+      "0, or 1 + k: tell each token's log-probability and those of the k likeliest")                                   \
     F(u32, priority, 0, "signed, two's complement: the smaller is let in and prefilled first; 0: as all")
 #define TR_FIELDS_FILES(F)                                                                                             \
     F(str, save, TR_MAX_FILE_NAME_BYTES, "name of a file in the company's folder that the sequence is saved to")       \
@@ -59,6 +53,9 @@ enum {
 #define TR_FIELDS_KEPT(F)                                                                                              \
     F(u64, saved_bytes, 0, "with finish: of the file; 0: not asked, or see note")                                      \
     F(str, note, TR_MAX_NOTE_BYTES, "with finish: what became of save and restore; the text is right all the same")
+#define TR_FIELDS_LOGPROBS(F)                                                                                          \
+    F(u32v, logprob_ids, TR_MAX_LOGPROB_ENTRIES, "for each of the last tokens here: itself, then the likeliest")       \
+    F(realv, logprobs, TR_MAX_LOGPROB_ENTRIES, "their log-probabilities, before penalties, bias and temperature")
 #define TR_FIELDS_ADD(F)                                                                                               \
     F(u64, id, 0, "of the request, chosen by the client, unique among its open ones")                                  \
     F(str, prompt, TR_MAX_TEXT_BYTES, "text, or")                                                                      \
@@ -66,10 +63,13 @@ enum {
     TR_FIELDS_SAMPLING(F)                                                                                              \
     F(strv, stop, TR_MAX_STOPS, "texts that end the output (each up to 256 bytes)")                                    \
     F(u32, parse_special, 1, "special tokens written in the prompt text become tokens")                                \
+    F(u32, marked, 1, "U+FDD0 in the prompt text parts what would be a special token, and is left out; two are one")   \
     F(u32, no_bos, 1, "leave out the begin token")                                                                     \
     F(u32, forced, TR_MAX_TOKENS, "tokens at the end of the prompt that the decode path computes (teacher-forced)")    \
     TR_FIELDS_FILES(F)                                                                                                 \
-    F(u32, logits, 2, "send a logits frame: 1 for every position, 2 for those that no cached prefix holds")            \
+    F(u32, logits, 3,                                                                                                  \
+      "send a logits frame: 1 for every position, 2 for those that no cached prefix holds; 3: hidden states instead, " \
+      "of every position")                                                                                             \
     F(str, cache_salt, TR_MAX_SALT_BYTES, "cached prefixes are shared only among requests of the same salt")           \
     F(u32, n, TR_MAX_SAMPLES, "samples of the prompt, each with a text and an end of its own; 0: one")                 \
     F(u32, timeout_ms, TR_MAX_TIMEOUT_MS, "from its acceptance; then what has not ended ends with error 75; 0: none")
@@ -89,7 +89,8 @@ enum {
     F(u64, total_ns, 0, "with finish: accepted to last token")                                                         \
     TR_FIELDS_KEPT(F)                                                                                                  \
     F(u32, cached_tokens, 0, "with finish: of the prompt, taken from the prefix cache")                                \
-    F(u32, sample, TR_MAX_SAMPLES, "which of the n samples; the request ends with the last of them")
+    F(u32, sample, TR_MAX_SAMPLES, "which of the n samples; the request ends with the last of them")                   \
+    TR_FIELDS_LOGPROBS(F)
 #define TR_FIELDS_ERROR(F)                                                                                             \
     F(u64, id, 0, "of the request that ends with this")                                                                \
     F(u32, code, 0, "exit-code style class: 64 usage, 65 data, 69 unavailable or full, 70 internal, 75 timeout")       \
@@ -111,7 +112,7 @@ enum {
     TR_FIELDS_SAMPLING(F)                                                                                              \
     F(strv, stop, TR_MAX_STOPS, "")                                                                                    \
     TR_FIELDS_FILES(F)                                                                                                 \
-    F(u32, logits, 2, "")                                                                                              \
+    F(u32, logits, 3, "")                                                                                              \
     F(str, cache_salt, TR_MAX_SALT_BYTES, "")                                                                          \
     F(u32, n, TR_MAX_SAMPLES,                                                                                          \
       "samples, 0: one; sample k is request rid + k from then on, the last 4 bits of rid are 0")                       \
@@ -137,7 +138,8 @@ enum {
     F(u64, total_ns, 0, "")                                                                                            \
     TR_FIELDS_KEPT(F)                                                                                                  \
     F(u32, cached_tokens, 0, "")                                                                                       \
-    F(u32, refused, 1, "it was not accepted, none of its samples")
+    F(u32, refused, 1, "it was not accepted, none of its samples")                                                     \
+    TR_FIELDS_LOGPROBS(F)
 #define TR_FIELDS_RELEASE(F) F(u64, rid, 0, "the client has its end: forget the journal entry")
 
 /* ---- scheduler <-> stage ---- */
@@ -147,14 +149,16 @@ enum {
     F(u32, slot, 0, "row of the page tables")                                                                          \
     F(u32, pos0, 0, "")                                                                                                \
     F(u32, rows, TR_MAX_STEP_ROWS, "")                                                                                 \
-    F(u32, flags, 3, "TR_SPAN_SAMPLE 1, TR_SPAN_LOGITS 2")                                                             \
+    F(u32, flags, 15, "TR_SPAN_SAMPLE 1, TR_SPAN_LOGITS 2, TR_SPAN_EDIT 4, TR_SPAN_HIDDEN 8")                          \
     F(u32, table_version, 0, "")                                                                                       \
     F(f32, temperature, 100, "")                                                                                       \
     F(f32, top_p, 1, "")                                                                                               \
     F(u32, top_k, 0, "")                                                                                               \
     F(u32, sample, TR_MAX_SAMPLES, "index of the sample among those of one prompt")                                    \
     F(u32, draws, TR_MAX_SAMPLES, "tokens drawn behind the last row: of samples sample, sample + 1, ...; 0: one")      \
-    F(u64, seed, 0, "")
+    F(u64, seed, 0, "")                                                                                                \
+    F(f32, min_p, 1, "")                                                                                               \
+    F(u32, logprobs, TR_MAX_LOGPROBS + 1, "as in ADD: entries for each token drawn")
 #define TR_FIELDS_STEP(F)                                                                                              \
     F(u32, epoch, 0, "of the pipeline; a stage drops what is older")                                                   \
     F(u64, step, 0, "monotonic in an epoch")                                                                           \
@@ -171,6 +175,8 @@ enum {
     F(u32, status, 0, "0 or 1 + index of the span at fault")                                                           \
     F(str, error, TR_MAX_ERROR_BYTES, "")                                                                              \
     F(u32v, sampled, TR_MAX_SPANS, "one a span, or as many as it draws; 0 where it did not sample")                    \
+    F(u32v, logprob_ids, TR_MAX_LOGPROB_ENTRIES, "of the spans that ask, for each token drawn")                        \
+    F(realv, logprobs, TR_MAX_LOGPROB_ENTRIES, "")                                                                     \
     F(u64, kernel_ns, 0, "inside kernels, this stage")                                                                 \
     F(u64, total_ns, 0, "step received to output published")
 #define TR_FIELDS_STEP_LAYERS(F)                                                                                       \
@@ -272,7 +278,13 @@ enum {
     F(u64, progress, 0, "")                                                                                            \
     F(u64, kernel_ns, 0, "")                                                                                           \
     F(u64, step_ns, 0, "")                                                                                             \
-    F(u64, rss, 0, "bytes")
+    F(u64, rss, 0, "bytes")                                                                                            \
+    F(u64, compute_ns, 0, "time of a stage by kind: its ledger")                                                       \
+    F(u64, communication_ns, 0, "")                                                                                    \
+    F(u64, fill_drain_ns, 0, "")                                                                                       \
+    F(u64, imbalance_ns, 0, "")                                                                                        \
+    F(u64, starvation_ns, 0, "")                                                                                       \
+    F(u64, kv_wait_ns, 0, "")
 #define TR_FIELDS_NODE_TABLE(F)                                                                                        \
     F(u32, pool, 1, "")                                                                                                \
     F(u32, slot, 0, "")                                                                                                \
@@ -328,41 +340,7 @@ enum {
     M(NODE_BYE, node_bye, 77, "agent <-> agent: this node leaves")                                                     \
     M(KV_REPLY, kv_reply, 78, "resharder -> resharder of the prefill pool's node: hand-off is complete, or a repair")
 
-typedef enum tr_finish {
-    TR_FINISH_NONE = 0,
-    TR_FINISH_STOP = 1,   /* end token or stop text */
-    TR_FINISH_LENGTH = 2, /* max_tokens or context reached */
-    TR_FINISH_ABORT = 3,
-    TR_FINISH_ERROR = 4
-} tr_finish;
-
-enum { TR_PHASE_PREFILL = 1, TR_PHASE_DECODE = 2 };
-#define TR_TOKEN_OF_STEP UINT32_MAX
-
 /* ---- structs ---- */
-typedef struct tr_str {
-    const char *data;
-    uint32_t len;
-} tr_str;
-typedef struct tr_bin {
-    const uint8_t *data;
-    uint32_t len;
-} tr_bin;
-typedef struct tr_u32v {
-    const uint32_t *data;
-    uint32_t len;
-} tr_u32v;
-typedef struct tr_strv {
-    const tr_str *data;
-    uint32_t len;
-} tr_strv;
-typedef uint32_t tr_kind_u32;
-typedef uint64_t tr_kind_u64;
-typedef float tr_kind_f32;
-typedef tr_str tr_kind_str;
-typedef tr_bin tr_kind_bin;
-typedef tr_u32v tr_kind_u32v;
-typedef tr_strv tr_kind_strv;
 #define TR_FIELD_MEMBER(kind, name, bound, doc) tr_kind_##kind name;
 typedef struct tr_msg_span {
     TR_FIELDS_SPAN(TR_FIELD_MEMBER)

@@ -50,6 +50,7 @@ const tr_schema_record *tr_schema_table_by_name(const char *name, size_t len) {
 }
 
 const char *tr_schema_table_kind_name(tr_schema_kind kind) {
-    static const char *const names[] = {"u32", "u64", "f32", "str", "bin", "u32 list", "str list", "span list"};
+    static const char *const names[] = {"u32", "u64",      "f32",       "real",     "str",
+                                        "bin", "u32 list", "real list", "str list", "span list"};
     return names[kind];
 }

@@ -12,9 +12,11 @@ typedef enum tr_schema_kind {
     TR_SCHEMA_u32,
     TR_SCHEMA_u64,
     TR_SCHEMA_f32,
+    TR_SCHEMA_real,
     TR_SCHEMA_str,
     TR_SCHEMA_bin,
     TR_SCHEMA_u32v,
+    TR_SCHEMA_realv,
     TR_SCHEMA_strv,
     TR_SCHEMA_spanv
 } tr_schema_kind;

@@ -4,7 +4,12 @@
 #define TR_WIRE_H
 #include <stdint.h>
 
-typedef enum tr_wire_kind { TR_WIRE_ACTIVATION = 1, TR_WIRE_LOGITS = 2, TR_WIRE_TOKENS = 3 } tr_wire_kind;
+typedef enum tr_wire_kind {
+    TR_WIRE_ACTIVATION = 1,
+    TR_WIRE_LOGITS = 2,
+    TR_WIRE_TOKENS = 3,
+    TR_WIRE_HIDDEN = 4 /* like logits: final hidden states, as the head of the model sees them */
+} tr_wire_kind;
 
 typedef struct tr_wire_header {
     uint32_t kind;

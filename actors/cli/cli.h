@@ -25,6 +25,7 @@ int tr_cli_doctor(tr_options *options);
 int tr_cli_node(tr_options *options);
 int tr_cli_keygen(tr_options *options);
 int tr_cli_calibrate(tr_options *options);
+int tr_cli_simulate(tr_options *options);
 
 /* Print the error and return its exit code. An empty text has been printed by whoever failed. */
 int tr_cli_fail(const tr_error *err, tr_status status);

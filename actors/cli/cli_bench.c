@@ -333,6 +333,8 @@ static unsigned takers(int id) {
     case TR_OPTION_RATE:
     case TR_OPTION_CONCURRENCY:
     case TR_OPTION_SPREAD:
+    case TR_OPTION_LENGTHS:
+    case TR_OPTION_BURSTINESS:
     case TR_OPTION_TRACE:
     case TR_OPTION_LENGTH_SCALE:
     case TR_OPTION_PROMPT_MAX:
@@ -373,6 +375,7 @@ int tr_cli_bench(tr_options *o) {
     bool model = strcmp(what, "model") == 0, kernel = strcmp(what, "kernel") == 0, serve = strcmp(what, "serve") == 0;
     if (model || kernel || (serve && o->n_positional == 1)) {
         memmove(o->positional, o->positional + 1, (--o->n_positional) * sizeof o->positional[0]);
+        if (model && tr_options_given(o, TR_OPTION_COSTS)) return tr_cli_bench_costs_run(o);
         return model ? run_bench_model(o) : kernel ? tr_cli_bench_kernel(o) : tr_cli_bench_serve(o);
     }
     return tr_cli_fail(

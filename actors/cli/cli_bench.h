@@ -1,9 +1,10 @@
 /* actors/cli/cli_bench.h - what the benchmarks of the command line share. `bench model` goes through the real actors
  * (cli_bench.c), `bench kernel` calls the operations (cli_bench_kernel.c), `bench serve` asks a server by HTTP
- * (cli_bench_serve.c). */
+ * (cli_bench_serve.c), `bench model --costs` takes the costs of steps (cli_bench_costs.c). */
 #ifndef TR_CLI_BENCH_H
 #define TR_CLI_BENCH_H
 #include "actors/cli/cli_session.h"
+#include "actors/cli/costs.h"
 
 typedef enum tr_cli_bench_kind {
     TR_CLI_BENCH_MODEL = 1,
@@ -15,6 +16,9 @@ tr_status tr_cli_bench_options(const tr_options *options, tr_cli_bench_kind kind
 
 int tr_cli_bench_kernel(tr_options *options);
 int tr_cli_bench_serve(tr_options *options);
+int tr_cli_bench_costs_run(tr_options *options);
+/* Costs of the company that a loaded session describes, measured; it runs meanwhile. */
+tr_status tr_cli_bench_costs(tr_cli_session *session, tr_costs *out, tr_error *err);
 
 /* Memory that stands for the weights of one decode step, read by as many threads, on the same CPUs, as the stages that
  * decode have: what a step could reach. Owns the memory. */

@@ -3,7 +3,7 @@
  * so. */
 #include "actors/cli/cli_bench.h"
 #include "actors/cli/http_stream.h"
-#include "actors/cli/load.h"
+#include "actors/cli/load_options.h"
 #include "actors/cli/serve_report.h"
 #include "base/clock.h"
 
@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ACTIVE_MAX = 1024, LENGTH_MAX = 131072, ASK_SECONDS = 10 };
+enum { ACTIVE_MAX = 1024, ASK_SECONDS = 10 };
 
 typedef struct active {
     tr_http_stream stream;
@@ -218,27 +218,6 @@ static tr_status ask_model(bench *b, const char *url, tr_error *err) {
     return status;
 }
 
-static tr_status make_load(bench *b, const tr_options *o, tr_error *err) {
-    const tr_option_value *p = &o->value[TR_OPTION_BENCH_P], *n = &o->value[TR_OPTION_BENCH_N];
-    const char *trace = tr_options_text(o, TR_OPTION_TRACE);
-    if (p->n_list > 1 || n->n_list > 1)
-        return tr_error_set(err, TR_USAGE, "bench serve takes one length for -p and one for -n: they are means");
-    tr_load_want want = {.n = tr_options_u32(o, TR_OPTION_REQUESTS),
-                         .prompt = p->n_list ? p->list[0] : 512,
-                         .output = n->n_list ? n->list[0] : 64,
-                         .spread = tr_options_f64(o, TR_OPTION_SPREAD),
-                         .rate = tr_options_f64(o, TR_OPTION_RATE),
-                         .length_scale = tr_options_f64(o, TR_OPTION_LENGTH_SCALE),
-                         .prompt_max = tr_options_u32(o, TR_OPTION_PROMPT_MAX),
-                         .output_max = LENGTH_MAX,
-                         .seed = b->seed};
-    if (trace[0]) {
-        if (!tr_options_given(o, TR_OPTION_REQUESTS)) want.n = 0;
-        return tr_load_trace(trace, &want, &b->load, err);
-    }
-    return tr_load_random(&want, &b->load, err);
-}
-
 static tr_status prepare(bench *b, const tr_options *o, tr_error *err) {
     const char *url = tr_options_text(o, TR_OPTION_URL), *key = getenv("OPENAI_API_KEY");
     TR_TRY(tr_cli_bench_options(o, TR_CLI_BENCH_SERVE, err));
@@ -246,7 +225,7 @@ static tr_status prepare(bench *b, const tr_options *o, tr_error *err) {
     b->concurrency = tr_options_u32(o, TR_OPTION_CONCURRENCY);
     TR_TRY(tr_serve_report_limits_parse(tr_options_text(o, TR_OPTION_GOODPUT), &b->limits, err));
     TR_TRY(tr_http_stream_server_parse(url, key ? key : "", &b->server, err));
-    TR_TRY(make_load(b, o, err));
+    TR_TRY(tr_load_options(o, &b->load, err));
     if (b->concurrency == 0 || b->concurrency > ACTIVE_MAX) b->concurrency = ACTIVE_MAX;
     if (b->concurrency > b->load.n) b->concurrency = (uint32_t)b->load.n;
     b->seen = calloc(b->load.n, sizeof *b->seen);

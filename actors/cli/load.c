@@ -23,17 +23,42 @@ void tr_load_free(tr_load *load) {
 /* ---- random ---------------------------------------------------------------------------------------------------------
  */
 
-static uint32_t draw_length(tr_rng *rng, uint32_t mean, double spread, uint32_t most) {
-    return clamp_length(mean * (1 + spread * (2 * tr_rng_unit(rng) - 1)), most);
+static double draw_normal(tr_rng *rng) {
+    const double u = 1 - tr_rng_unit(rng), v = tr_rng_unit(rng);
+    return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
 }
 
-/* Poisson arrivals: exponential gaps. */
-static void draw_arrivals(tr_load *load, double rate, uint64_t seed) {
-    tr_rng rng = {tr_rng_hash(seed, 1)};
+static uint32_t draw_length(tr_rng *rng, uint32_t mean, const tr_load_want *want, uint32_t most) {
+    double factor = 1;
+    if (want->lengths == TR_LOAD_NORMAL) {
+        factor = 1 + want->spread * draw_normal(rng);
+    } else if (want->lengths == TR_LOAD_LOGNORMAL) {
+        const double variance = log(1 + want->spread * want->spread);
+        factor = exp(sqrt(variance) * draw_normal(rng) - variance / 2);
+    } else {
+        factor = 1 + want->spread * (2 * tr_rng_unit(rng) - 1);
+    }
+    return clamp_length(mean * factor, most);
+}
+
+/* Of the gamma distribution of that shape and mean 1 (Marsaglia and Tsang 2000). */
+static double draw_gap(tr_rng *rng, double shape) {
+    if (shape == 1) return -log(1 - tr_rng_unit(rng));
+    const double k = shape < 1 ? shape + 1 : shape, d = k - 1.0 / 3, c = 1 / sqrt(9 * d);
+    for (;;) {
+        const double x = draw_normal(rng), v = pow(1 + c * x, 3), u = 1 - tr_rng_unit(rng);
+        if (v <= 0 || log(u) >= x * x / 2 + d - d * v + d * log(v)) continue;
+        const double down = shape < 1 ? pow(1 - tr_rng_unit(rng), 1 / shape) : 1;
+        return d * v * down / shape;
+    }
+}
+
+static void draw_arrivals(tr_load *load, const tr_load_want *want) {
+    tr_rng rng = {tr_rng_hash(want->seed, 1)};
     double at = 0;
     for (size_t i = 0; i < load->n; i++) {
         load->request[i].at_ns = (uint64_t)(at * (double)TR_NS_PER_S);
-        at += -log(1 - tr_rng_unit(&rng)) / rate;
+        at += draw_gap(&rng, want->burstiness > 0 ? want->burstiness : 1) / want->rate;
     }
 }
 
@@ -42,10 +67,10 @@ tr_status tr_load_random(const tr_load_want *want, tr_load *out, tr_error *err) 
     tr_load load = {calloc(want->n, sizeof(tr_load_request)), want->n};
     if (!load.request) return tr_error_set(err, TR_SYSTEM, "no memory for %zu requests", want->n);
     for (size_t i = 0; i < load.n; i++) {
-        load.request[i].prompt = draw_length(&rng, want->prompt, want->spread, want->prompt_max);
-        load.request[i].output = draw_length(&rng, want->output, want->spread, want->output_max);
+        load.request[i].prompt = draw_length(&rng, want->prompt, want, want->prompt_max);
+        load.request[i].output = draw_length(&rng, want->output, want, want->output_max);
     }
-    if (want->rate > 0) draw_arrivals(&load, want->rate, want->seed);
+    if (want->rate > 0) draw_arrivals(&load, want);
     *out = load;
     return TR_OK;
 }

@@ -25,12 +25,20 @@ typedef struct tr_load {
     size_t n;
 } tr_load;
 
+typedef enum tr_load_lengths {
+    TR_LOAD_UNIFORM,  /* in mean * [1 - spread, 1 + spread] */
+    TR_LOAD_NORMAL,   /* standard deviation: mean * spread */
+    TR_LOAD_LOGNORMAL /* the same */
+} tr_load_lengths;
+
 typedef struct tr_load_want {
-    size_t n;                        /* requests; of a trace the first ones, 0: all */
-    uint32_t prompt, output;         /* random: mean lengths */
-    double spread;                   /* random: lengths are uniform in mean * [1 - spread, 1 + spread] */
-    double rate;                     /* requests a second on average; 0: random: all at once, trace: its own times */
-    double length_scale;             /* trace: factor on all lengths */
+    size_t n;                /* requests; of a trace the first ones, 0: all */
+    uint32_t prompt, output; /* random: mean lengths */
+    double spread;           /* random: of the lengths, see tr_load_lengths */
+    tr_load_lengths lengths; /* random */
+    double rate;             /* requests a second on average; 0: random: all at once, trace: its own times */
+    double burstiness;       /* random: shape of the gaps' gamma distribution; 1 (and 0): Poisson, less: bursts */
+    double length_scale;     /* trace: factor on all lengths */
     uint32_t prompt_max, output_max; /* longer ones are cut */
     uint64_t seed;
 } tr_load_want;

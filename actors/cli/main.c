@@ -20,7 +20,7 @@ static const tr_cli_command commands[TR_COMMAND_COUNT] = {
     [TR_COMMAND_PLAN] = tr_cli_plan,   [TR_COMMAND_EVAL] = tr_cli_eval,     [TR_COMMAND_TOKENIZE] = tr_cli_tokenize,
     [TR_COMMAND_BENCH] = tr_cli_bench, [TR_COMMAND_STATUS] = tr_cli_status, [TR_COMMAND_DRAIN] = tr_cli_drain,
     [TR_COMMAND_STOP] = tr_cli_stop,   [TR_COMMAND_DOCTOR] = tr_cli_doctor, [TR_COMMAND_CALIBRATE] = tr_cli_calibrate,
-    [TR_COMMAND_NODE] = tr_cli_node,   [TR_COMMAND_KEYGEN] = tr_cli_keygen,
+    [TR_COMMAND_NODE] = tr_cli_node,   [TR_COMMAND_KEYGEN] = tr_cli_keygen, [TR_COMMAND_SIMULATE] = tr_cli_simulate,
 };
 
 /* Words that are no flags, at most. */
@@ -30,6 +30,7 @@ static const uint32_t words[TR_COMMAND_COUNT] = {
     [TR_COMMAND_EVAL] = 1,     [TR_COMMAND_TOKENIZE] = 1,
     [TR_COMMAND_BENCH] = 2,    [TR_COMMAND_CALIBRATE] = 1,
     [TR_COMMAND_NODE] = 2,     [TR_COMMAND_KEYGEN] = TR_COMPANY_NODES_MAX + 1,
+    [TR_COMMAND_SIMULATE] = 1,
 };
 
 static int run_command(tr_command command, int argc, char **argv) {

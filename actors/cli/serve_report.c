@@ -97,7 +97,7 @@ tr_status tr_serve_report_make(const tr_serve_report_seen *seen, size_t n, const
 
 static double rate(double what, double seconds) { return seconds > 0 ? what / seconds : 0; }
 
-static void print_json(const tr_serve_report *r, const tr_serve_report_limits *limits) {
+json_t *tr_serve_report_json(const tr_serve_report *r, const tr_serve_report_limits *limits) {
     json_t *root = json_pack("{s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:f,s:f}", "requests", (json_int_t)r->requests, "completed",
                              (json_int_t)r->ok, "good", (json_int_t)r->good, "seconds", r->seconds, "requests_per_s",
                              rate((double)r->ok, r->seconds), "goodput_per_s", rate((double)r->good, r->seconds),
@@ -113,6 +113,11 @@ static void print_json(const tr_serve_report *r, const tr_serve_report_limits *l
         snprintf(key, sizeof key, "%s_ms", names[t]);
         json_object_set_new(root, key, row);
     }
+    return root;
+}
+
+static void print_json(const tr_serve_report *r, const tr_serve_report_limits *limits) {
+    json_t *root = tr_serve_report_json(r, limits);
     char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (text) puts(text);
     free(text);

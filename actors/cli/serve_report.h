@@ -41,6 +41,8 @@ typedef struct tr_serve_report {
 /* TR_SYSTEM: no memory. */
 tr_status tr_serve_report_make(const tr_serve_report_seen *seen, size_t n, const tr_serve_report_limits *limits,
                                tr_serve_report *out, tr_error *err);
+/* As print with json has it; the caller's. */
+struct json_t *tr_serve_report_json(const tr_serve_report *r, const tr_serve_report_limits *limits);
 /* form: md, json or csv. */
 void tr_serve_report_print(const tr_serve_report *r, const tr_serve_report_limits *limits, const char *form);
 #endif

@@ -477,6 +477,7 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
         snprintf(copy, sizeof copy, "%s", file);
         snprintf(folder, sizeof folder, "%s", dirname(copy));
     }
+    if (o->command == TR_COMMAND_SIMULATE && !tr_options_given(o, TR_OPTION_MODEL)) return TR_OK;
     TR_TRY(tr_topology_find_model(tr_options_text(o, TR_OPTION_MODEL), folder, t->model, sizeof t->model, err));
     name_of(t->model, t->model_name, sizeof t->model_name);
     if (tr_options_given(o, TR_OPTION_SERVED_NAME))

@@ -11,7 +11,7 @@
 #include "base/status.h"
 
 typedef struct tr_topology {
-    char model[TR_COMPANY_PATH_MAX]; /* absolute path of an existing file or folder; empty: none was named */
+    char model[TR_COMPANY_PATH_MAX]; /* absolute path of an existing file or folder; empty: none was named (simulate) */
     char model_name[256];            /* served */
     char endpoint[TR_COMPANY_PATH_MAX];
     char save_dir[TR_COMPANY_PATH_MAX]; /* absolute path of an existing folder; empty: none */

@@ -47,7 +47,19 @@ typedef struct tr_frontend {
     uint64_t refused, dropped;
 } tr_frontend;
 
+typedef struct tr_frontend_sender {
+    const uint8_t *id;
+    uint32_t len;
+} tr_frontend_sender;
+
+/* frontend_check.c: false, and the client is told, when the request with a prompt of n_prompt tokens cannot be taken.
+ */
+bool tr_frontend_check(tr_frontend *f, tr_frontend_sender from, const tr_msg_add *m, uint32_t n_prompt);
+
 /* frontend_client.c: the client side of the socket. */
+/* Error under the client's id for a request, or 0: for the connection. */
+__attribute__((format(printf, 5, 6))) void tr_frontend_refuse(tr_frontend *f, tr_frontend_sender from, uint64_t id,
+                                                              uint32_t code, const char *fmt, ...);
 tr_status tr_frontend_bind(tr_frontend *f, tr_error *err);
 /* Take all waiting client messages. True when there were any. */
 bool tr_frontend_pump_clients(tr_frontend *f);

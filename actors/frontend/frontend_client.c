@@ -18,10 +18,7 @@
 #define PUMP_MAX         256
 #define LAST_WORDS_MS    200 /* the end of a stream must reach its client although the company ends */
 
-typedef struct sender {
-    const uint8_t *id;
-    uint32_t len;
-} sender;
+typedef tr_frontend_sender sender;
 
 tr_status tr_frontend_bind(tr_frontend *f, tr_error *err) {
     const tr_company *c = f->rt->company;
@@ -78,8 +75,7 @@ static void refuse_sample(tr_frontend *f, sender from, uint64_t id, uint32_t sam
     tr_frontend_send(f, from.id, from.len, &m);
 }
 
-__attribute__((format(printf, 5, 6))) static void refuse(tr_frontend *f, sender from, uint64_t id, uint32_t code,
-                                                         const char *fmt, ...) {
+void tr_frontend_refuse(tr_frontend *f, sender from, uint64_t id, uint32_t code, const char *fmt, ...) {
     char text[TR_MAX_ERROR_BYTES];
     va_list ap;
     va_start(ap, fmt);
@@ -133,15 +129,16 @@ static tr_frontend_client *room_for_client(tr_frontend *f) {
 
 static void on_hello(tr_frontend *f, sender from, const tr_msg_hello *m) {
     if (m->major != TR_PROTOCOL_MAJOR) {
-        refuse(f, from, 0, 69,
-               "this company speaks protocol %d.%d, the client %u.%u: use a client of the same major version",
-               TR_PROTOCOL_MAJOR, TR_PROTOCOL_MINOR, m->major, m->minor);
+        tr_frontend_refuse(
+            f, from, 0, 69,
+            "this company speaks protocol %d.%d, the client %u.%u: use a client of the same major version",
+            TR_PROTOCOL_MAJOR, TR_PROTOCOL_MINOR, m->major, m->minor);
         return;
     }
     tr_frontend_client *c = find_client(f, from);
     if (!c) c = room_for_client(f);
     if (!c) {
-        refuse(f, from, 0, 69, "too many clients (%d): close one and try again", TR_FRONTEND_CLIENTS_MAX);
+        tr_frontend_refuse(f, from, 0, 69, "too many clients (%d): close one and try again", TR_FRONTEND_CLIENTS_MAX);
         return;
     }
     c->used = true;
@@ -185,85 +182,36 @@ static bool prompt_ids(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v
     if (m->tokens.len > 0) {
         for (uint32_t i = 0; i < m->tokens.len; i++)
             if (m->tokens.data[i] >= f->rt->company->vocab) {
-                refuse(f, from, m->id, 65, "token %u of the prompt is %u, but the vocabulary ends at %u", i,
-                       m->tokens.data[i], f->rt->company->vocab - 1);
+                tr_frontend_refuse(f, from, m->id, 65, "token %u of the prompt is %u, but the vocabulary ends at %u", i,
+                                   m->tokens.data[i], f->rt->company->vocab - 1);
                 return false;
             }
         *ids_out = m->tokens;
         return true;
     }
     if (!f->tokenizer) {
-        refuse(f, from, m->id, 65, "the model file has no vocabulary that troupe reads: send token ids");
+        tr_frontend_refuse(f, from, m->id, 65, "the model file has no vocabulary that troupe reads: send token ids");
         return false;
     }
     size_t bound = tr_tokenizer_bound(m->prompt.len), n = 0;
     if (bound > f->ids_cap) {
         uint32_t *bigger = realloc(f->ids, bound * sizeof *bigger);
         if (!bigger) {
-            refuse(f, from, m->id, 69, "no memory to tokenize %u bytes", m->prompt.len);
+            tr_frontend_refuse(f, from, m->id, 69, "no memory to tokenize %u bytes", m->prompt.len);
             return false;
         }
         f->ids = bigger;
         f->ids_cap = bound;
     }
-    unsigned flags = (m->no_bos ? 0u : TR_TOKENIZE_BOS) | (m->parse_special ? TR_TOKENIZE_PARSE_SPECIAL : 0u);
+    unsigned flags = (m->no_bos ? 0u : TR_TOKENIZE_BOS) | (m->parse_special ? TR_TOKENIZE_PARSE_SPECIAL : 0u) |
+                     (m->marked ? TR_TOKENIZE_MARKED : 0u);
     if (tr_tokenizer_encode(f->tokenizer, m->prompt.data, m->prompt.len, flags, f->ids, f->ids_cap, &n, &err) !=
         TR_OK) {
-        refuse(f, from, m->id, 65, "%s", err.text);
+        tr_frontend_refuse(f, from, m->id, 65, "%s", err.text);
         return false;
     }
     *ids_out = (tr_u32v){f->ids, (uint32_t)n};
     return true;
-}
-
-/* Names of files in the one folder: letters, digits, "._-", not hidden. */
-static bool valid_name(tr_str name) {
-    for (uint32_t i = 0; i < name.len; i++) {
-        char c = name.data[i];
-        bool letter =
-            (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
-        if (!letter && (c != '.' || i == 0)) return false;
-    }
-    return true;
-}
-
-static bool valid_files(tr_frontend *f, sender from, const tr_msg_add *m, uint32_t n_prompt) {
-    if (m->save.len + m->restore.len == 0) return true;
-    if (f->rt->company->save_dir[0] == 0)
-        refuse(f, from, m->id, 69, "this company saves no sequences: start it with --set handoff.save_dir=FOLDER");
-    else if (!valid_name(m->save) || !valid_name(m->restore))
-        refuse(f, from, m->id, 64, "the name of a saved sequence has letters, digits and . _ - only, and no folder");
-    else if (m->n > 1)
-        refuse(f, from, m->id, 64, "n is %u: a sequence that is saved or restored has one sample", m->n);
-    else if (m->restore.len > 0 &&
-             (m->logits || m->restore_end >= n_prompt || m->restore_end + (uint64_t)m->forced < n_prompt))
-        refuse(f, from, m->id, 64,
-               "restore_end is %u: the rest of the %u tokens must be forced, and no logits asked for", m->restore_end,
-               n_prompt);
-    else
-        return true;
-    return false;
-}
-
-static bool valid_request(tr_frontend *f, sender from, const tr_msg_add *m, uint32_t n_prompt) {
-    const uint32_t context = f->rt->company->context;
-    bool evaluation = m->logits && m->max_tokens == 0;
-    if (n_prompt == 0)
-        refuse(f, from, m->id, 65, "the prompt is empty and the model has no begin token: give at least one token");
-    else if (n_prompt > context || (!evaluation && n_prompt == context))
-        refuse(f, from, m->id, 65,
-               "the prompt has %u tokens, the context holds %u with at least one to generate: shorten it or raise -c",
-               n_prompt, context);
-    else if (m->forced >= n_prompt)
-        refuse(f, from, m->id, 64, "forced is %u, but the first of %u tokens must come from prefill", m->forced,
-               n_prompt);
-    else if (m->n > 1 && m->logits)
-        refuse(f, from, m->id, 64, "logits of %u samples: ask for those of one", m->n);
-    else if (m->max_tokens == 0 && !evaluation)
-        refuse(f, from, m->id, 64, "max_tokens is 0: ask for at least one token");
-    else
-        return true;
-    return false;
 }
 
 /* A request id of which the last bits are free for the sample. */
@@ -286,8 +234,11 @@ static bool add_requests(tr_frontend *f, sender from, const tr_msg_add *m, uint6
         r->sample = k;
         r->prompt_len = n_prompt;
         r->logits = m->logits != 0;
-        if (f->tokenizer) tr_detokenizer_init(&r->detokenizer, f->tokenizer, TR_DETOKENIZE_CONTINUE);
+        r->min_tokens = m->min_tokens;
+        r->logprobs = m->logprobs;
+        if (f->tokenizer) tr_detokenizer_init(&r->detokenizer, f->tokenizer, tr_request_text_flags(m->show_special));
         tr_stop_match_init(&r->stop, m->stop.data, m->stop.len);
+        r->stop.included = m->include_stop;
         if (r->logits) r->logit_seen = calloc(f->rt->company->context / 64 + 1, sizeof(uint64_t));
         if (r->logits && !r->logit_seen) return false;
     }
@@ -310,6 +261,17 @@ static void submit(tr_frontend *f, sender from, const tr_msg_add *m, tr_u32v ids
                               .top_k = m->top_k,
                               .seed = m->seed,
                               .ignore_eos = m->ignore_eos,
+                              .min_p = m->min_p,
+                              .presence_penalty = m->presence_penalty,
+                              .frequency_penalty = m->frequency_penalty,
+                              .repetition_penalty = m->repetition_penalty,
+                              .bias_tokens = m->bias_tokens,
+                              .bias = m->bias,
+                              .min_tokens = m->min_tokens,
+                              .stop_tokens = m->stop_tokens,
+                              .include_stop = m->include_stop,
+                              .show_special = m->show_special,
+                              .logprobs = m->logprobs,
                               .priority = m->priority,
                               .stop = m->stop,
                               .logits = m->logits,
@@ -352,7 +314,7 @@ static uint32_t missing_samples(tr_frontend *f, sender from, const tr_msg_add *m
 
 static void on_add(tr_frontend *f, sender from, const tr_msg_add *m) {
     if (m->id == 0) {
-        refuse(f, from, 0, 64, "id is 0: give every request an id of its own from 1 on");
+        tr_frontend_refuse(f, from, 0, 64, "id is 0: give every request an id of its own from 1 on");
         return;
     }
     if (!find_client(f, from)) {
@@ -372,13 +334,12 @@ static void on_add(tr_frontend *f, sender from, const tr_msg_add *m) {
     }
     for (uint32_t i = 0; i < m->stop.len; i++)
         if (m->stop.data[i].len == 0 || m->stop.data[i].len > TR_MAX_STOP_BYTES) {
-            refuse(f, from, m->id, 64, "stop text %u has %u bytes: 1 to %d are allowed", i, m->stop.data[i].len,
-                   TR_MAX_STOP_BYTES);
+            tr_frontend_refuse(f, from, m->id, 64, "stop text %u has %u bytes: 1 to %d are allowed", i,
+                               m->stop.data[i].len, TR_MAX_STOP_BYTES);
             return;
         }
     tr_u32v ids;
-    if (!prompt_ids(f, from, m, &ids) || !valid_request(f, from, m, ids.len) || !valid_files(f, from, m, ids.len))
-        return;
+    if (!prompt_ids(f, from, m, &ids) || !tr_frontend_check(f, from, m, ids.len)) return;
     if (missing == (1u << n) - 1)
         submit(f, from, m, ids, 0, n);
     else
@@ -428,7 +389,7 @@ static void on_client(tr_frontend *f, sender from, const void *data, size_t byte
         uint64_t id;
         tr_codec_peek(data, bytes, &type, &id);
         f->dropped++;
-        refuse(f, from, id, 65, "%s", err.text);
+        tr_frontend_refuse(f, from, id, 65, "%s", err.text);
         return;
     }
     switch (msg.type) {
@@ -438,7 +399,7 @@ static void on_client(tr_frontend *f, sender from, const void *data, size_t byte
     case TR_MSG_PING: on_ping(f, from, &msg); break;
     case TR_MSG_STATUS: on_status(f, from, &msg.as.status); break;
     case TR_MSG_DRAIN: on_drain(f, &msg); break;
-    default: f->dropped++; refuse(f, from, 0, 64, "this message is not for the frontend");
+    default: f->dropped++; tr_frontend_refuse(f, from, 0, 64, "this message is not for the frontend");
     }
 }
 

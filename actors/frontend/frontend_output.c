@@ -71,7 +71,10 @@ static tr_request *adopt(tr_frontend *f, tr_journal_entry *e) {
     tr_str stops[TR_MAX_STOPS];
     for (uint32_t i = 0; i < e->n_stops; i++) stops[i] = (tr_str){e->stop[i], e->stop_len[i]};
     tr_stop_match_init(&r->stop, stops, e->n_stops);
-    if (f->tokenizer) tr_detokenizer_init(&r->detokenizer, f->tokenizer, TR_DETOKENIZE_CONTINUE);
+    r->stop.included = e->include_stop;
+    r->min_tokens = e->min_tokens;
+    r->logprobs = e->logprobs;
+    if (f->tokenizer) tr_detokenizer_init(&r->detokenizer, f->tokenizer, tr_request_text_flags(e->show_special));
     return r;
 }
 
@@ -96,7 +99,11 @@ static size_t make_text(tr_frontend *f, tr_request *r, const uint32_t *tokens, u
             f->text_cap = cap;
         }
         if (tr_detokenizer_push(&r->detokenizer, f->tokenizer, tokens[i], piece, f->piece_cap, &got) != TR_OK) got = 0;
-        out += tr_stop_match_push(&r->stop, piece, got, f->text + out);
+        if (r->shown < r->min_tokens) {
+            memcpy(f->text + out, piece, got);
+            out += got;
+        } else
+            out += tr_stop_match_push(&r->stop, piece, got, f->text + out);
         r->shown++;
     }
     if (last && f->tokenizer && !r->stop.found) {
@@ -107,7 +114,17 @@ static size_t make_text(tr_frontend *f, tr_request *r, const uint32_t *tokens, u
     return out;
 }
 
-static void send_text(tr_frontend *f, tr_request *r, uint32_t index, const uint32_t *tokens, uint32_t n, bool last) {
+/* Log-probabilities of the last tokens of an OUTPUT that are among its last n. */
+static void put_logprobs(const tr_request *r, const tr_msg_output *m, uint32_t n, tr_msg_text *text) {
+    if (r->logprobs == 0 || m->logprobs.len != m->logprob_ids.len || m->logprobs.len % r->logprobs != 0) return;
+    const uint32_t have = m->logprobs.len / r->logprobs, skip = (have > n ? have - n : 0) * r->logprobs;
+    text->logprob_ids = (tr_u32v){m->logprob_ids.data + skip, m->logprob_ids.len - skip};
+    text->logprobs = (tr_realv){m->logprobs.data + skip, m->logprobs.len - skip};
+}
+
+/* The last n tokens of m, or what is left to be said at the end. */
+static void send_text(tr_frontend *f, tr_request *r, const tr_msg_output *m_new, uint32_t n, bool last) {
+    const uint32_t index = r->n_tokens - n, *tokens = n ? m_new->tokens.data + m_new->tokens.len - n : NULL;
     bool had_stop = r->stop.found;
     size_t bytes = had_stop ? 0 : make_text(f, r, tokens, n, last);
     tr_msg m = {.type = TR_MSG_TEXT,
@@ -117,6 +134,7 @@ static void send_text(tr_frontend *f, tr_request *r, uint32_t index, const uint3
                             .offset = r->offset,
                             .text = {(const uint8_t *)f->text, (uint32_t)bytes},
                             .sample = r->sample}};
+    if (n > 0) put_logprobs(r, m_new, n, &m.as.text);
     if (last) {
         const tr_msg_output *e = &r->end;
         /* The company may have gone on to the last token while the stop text was found here. */
@@ -146,7 +164,7 @@ static void finish_now(tr_frontend *f, tr_request *r) {
                                  .sample = r->sample}};
         send_to(f, r, &m);
     } else
-        send_text(f, r, r->n_tokens, NULL, 0, true);
+        send_text(f, r, NULL, 0, true);
     release(f, r);
 }
 
@@ -172,9 +190,9 @@ static void on_output(tr_frontend *f, const tr_msg_output *m) {
     }
     uint32_t known = r->n_tokens - m->index; /* repeated tokens */
     if (m->tokens.len > known) {
-        uint32_t first = r->n_tokens, n = m->tokens.len - known;
+        const uint32_t n = m->tokens.len - known;
         r->n_tokens += n;
-        send_text(f, r, first, m->tokens.data + known, n, false);
+        send_text(f, r, m, n, false);
     }
     if (!m->finish) return;
     r->finish = m->finish;
@@ -197,7 +215,12 @@ static void on_output(tr_frontend *f, const tr_msg_output *m) {
 static void replay(tr_frontend *f, tr_journal_entry *e) {
     uint32_t state = atomic_load_explicit(&e->state, memory_order_acquire);
     uint32_t n = atomic_load_explicit(&e->n_tokens, memory_order_acquire);
-    tr_msg_output m = {.rid = e->rid, .tokens = {e->tokens + e->prompt_len, n > e->prompt_len ? n - e->prompt_len : 0}};
+    const uint32_t end = n > e->prompt_len ? n - e->prompt_len : 0;
+    tr_msg_output m = {.rid = e->rid};
+    for (uint32_t at = 0; (at = tr_journal_view(f->rt->segment[TR_SEGMENT_JOURNAL], e, at, end, &m)) < end;) {
+        on_output(f, &m);
+        m = (tr_msg_output){.rid = e->rid};
+    }
     bool saving = e->save[0] && atomic_load_explicit(&e->saved, memory_order_acquire) == TR_JOURNAL_FILE_OPEN;
     if (state == TR_JOURNAL_DONE && !(saving && f->rt->company->resharder != TR_NOBODY)) {
         m.finish = e->finish;

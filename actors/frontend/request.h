@@ -23,10 +23,12 @@ typedef struct tr_request {
     uint32_t sample; /* of n of one prompt; rid - sample is the same for those that were submitted together */
     uint8_t client[TR_MAX_CLIENT_ID_BYTES];
     uint32_t client_len, prompt_len;
-    uint32_t n_tokens; /* generated tokens seen */
-    uint32_t shown;    /* tokens whose text is out or held: keep of a stop text */
-    uint64_t offset;   /* bytes of text sent */
-    uint32_t finish;   /* end seen by the scheduler; waits for logits */
+    uint32_t n_tokens;   /* generated tokens seen */
+    uint32_t shown;      /* tokens whose text is out or held: keep of a stop text */
+    uint32_t min_tokens; /* in which no stop text is looked for */
+    uint32_t logprobs;   /* entries for each token */
+    uint64_t offset;     /* bytes of text sent */
+    uint32_t finish;     /* end seen by the scheduler; waits for logits */
     uint64_t finish_deadline_ns;
     uint32_t logit_rows;  /* distinct positions handed out */
     uint64_t *logit_seen; /* bit a position; NULL without logits */
@@ -51,6 +53,10 @@ tr_request *tr_request_find(tr_request_table *t, uint64_t rid);
 tr_request *tr_request_find_client(tr_request_table *t, const uint8_t *client, uint32_t client_len, uint64_t id,
                                    uint32_t sample);
 void tr_request_remove(tr_request_table *t, tr_request *r);
+/* How tokens become text. */
+static inline unsigned tr_request_text_flags(bool show_special) {
+    return TR_DETOKENIZE_CONTINUE | (show_special ? TR_DETOKENIZE_SPECIAL : 0u);
+}
 /* Entry of the journal that is not free, or NULL. */
 tr_journal_entry *tr_request_journal(tr_journal *j, uint64_t rid);
 /* Entry of a sample that has not ended, or NULL. */

@@ -1,5 +1,6 @@
 #include "actors/frontend/status_json.h"
 
+#include "base/clock.h"
 #include "kv/kv_pool.h"
 #include "scheduler/journal.h"
 
@@ -20,6 +21,20 @@ static long long rss_bytes(int pid) {
     return resident * sysconf(_SC_PAGESIZE);
 }
 
+/* In nanoseconds, so that they sum up; NULL: it keeps none. */
+static json_t *ledger_json(const tr_ledger *l) {
+    uint64_t ns[TR_LEDGER_KINDS], all = 0;
+    tr_ledger_read(l, ns);
+    json_t *j = json_object();
+    for (uint32_t k = 0; k < TR_LEDGER_KINDS; k++) {
+        json_object_set_new(j, tr_ledger_name((tr_ledger_kind)k), json_integer((json_int_t)ns[k]));
+        all += ns[k];
+    }
+    if (all > 0) return j;
+    json_decref(j);
+    return NULL;
+}
+
 static json_t *actor_json(tr_runtime *rt, uint32_t a) {
     const tr_company_actor *actor = &rt->company->actor[a];
     tr_control_block *b = &rt->control->actor[a];
@@ -38,6 +53,8 @@ static json_t *actor_json(tr_runtime *rt, uint32_t a) {
                                      : pid > 0                            ? rss_bytes(pid)
                                                                           : 0));
     json_object_set_new(j, "steps", json_integer((json_int_t)atomic_load(&b->progress)));
+    json_t *ledger = ledger_json(&b->ledger);
+    if (ledger) json_object_set_new(j, "ledger_ns", ledger);
     return j;
 }
 
@@ -143,6 +160,7 @@ char *tr_status_json(tr_runtime *rt) {
     json_object_set_new(root, "name", json_string(rt->company->name));
     json_object_set_new(root, "model", json_string(rt->company->model_name));
     json_object_set_new(root, "ready", json_boolean(atomic_load(&rt->control->ready)));
+    json_object_set_new(root, "clock_ns", json_integer((json_int_t)tr_clock_now_ns()));
     json_object_set_new(root, "actors", actors);
     json_object_set_new(root, "pools", pools);
     json_object_set_new(root, "requests", requests_json(rt));

@@ -44,6 +44,7 @@ size_t tr_stop_match_push(tr_stop_match *m, const char *text, size_t len, char *
         }
         uint32_t n = complete(m);
         if (n == 0) continue;
+        if (m->included) n = 0;
         memcpy(out + n_out, m->text, m->held - n);
         n_out += m->held - n;
         m->found = true;

@@ -14,6 +14,7 @@ typedef struct tr_stop_match {
     char stop[TR_MAX_STOPS][TR_MAX_STOP_BYTES];
     char text[TR_MAX_STOP_BYTES]; /* held back */
     bool found;
+    bool included; /* the stop text that is found is shown too; set by the caller */
 } tr_stop_match;
 
 /* Empty stop texts are ignored. */

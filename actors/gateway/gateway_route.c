@@ -150,14 +150,10 @@ static void detokenize(tr_gateway *g, const tr_http_request *r) {
     json_decref(root);
 }
 
-static void completions(tr_gateway *g, const tr_http_request *r) { tr_gateway_generate(g, r, TR_OPENAI_COMPLETION); }
-static void chat_completions(tr_gateway *g, const tr_http_request *r) { tr_gateway_generate(g, r, TR_OPENAI_CHAT); }
+static void completions(tr_gateway *g, const tr_http_request *r) { tr_gateway_ask(g, r, TR_OPENAI_COMPLETION); }
+static void chat_completions(tr_gateway *g, const tr_http_request *r) { tr_gateway_ask(g, r, TR_OPENAI_CHAT); }
 
-static void embeddings(tr_gateway *g, const tr_http_request *r) {
-    tr_openai_refusal why;
-    tr_openai_refuse(&why, 400, "", "unsupported", "embeddings are not available in this version");
-    tr_gateway_refuse(g, r->id, r->request_id, &why);
-}
+static void embeddings(tr_gateway *g, const tr_http_request *r) { tr_gateway_ask(g, r, TR_OPENAI_EMBEDDING); }
 
 /* ---- the table ---- */
 

@@ -40,27 +40,27 @@ static json_t *frame(const tr_openai_answer *a, bool chunk) {
                      "model", a->model, "choices");
 }
 
-static void set_choice(json_t *choice, uint32_t index, uint32_t finish) {
+static void set_choice(json_t *choice, uint32_t index, json_t *logprobs, uint32_t finish) {
     json_object_set_new(choice, "index", json_integer(index));
-    json_object_set_new(choice, "logprobs", json_null());
+    json_object_set_new(choice, "logprobs", logprobs ? logprobs : json_null());
     json_object_set_new(choice, "finish_reason", text_or_null(tr_openai_finish(finish)));
 }
 
-char *tr_openai_chunk_json(const tr_openai_answer *a, uint32_t index, const char *text, size_t len, bool first,
-                           uint32_t finish) {
-    json_t *root = frame(a, true), *choice = json_object(), *s = json_stringn(text, len);
+char *tr_openai_chunk_json(const tr_openai_answer *a, const tr_openai_piece *p) {
+    json_t *root = frame(a, true), *choice = json_object(), *s = json_stringn(p->text, p->len);
     if (a->kind == TR_OPENAI_COMPLETION) {
         json_object_set_new(choice, "text", s);
     } else {
         json_t *delta = json_object();
-        if (first) json_object_set_new(delta, "role", json_string("assistant"));
-        if (len > 0 || first)
+        if (p->first) json_object_set_new(delta, "role", json_string("assistant"));
+        if (p->len > 0 || p->first)
             json_object_set_new(delta, "content", s);
         else
             json_decref(s);
         json_object_set_new(choice, "delta", delta);
     }
-    set_choice(choice, index, finish);
+    set_choice(choice, p->index, p->logprobs, p->finish);
+    if (p->so_far) json_object_set_new(root, "usage", usage(p->so_far));
     json_array_append_new(json_object_get(root, "choices"), choice);
     return take(root);
 }
@@ -80,7 +80,7 @@ char *tr_openai_whole_json(const tr_openai_answer *a, const tr_openai_choice *ch
             json_object_set_new(choice, "text", s);
         else
             json_object_set_new(choice, "message", json_pack("{s:s,s:o}", "role", "assistant", "content", s));
-        set_choice(choice, i, choices[i].finish);
+        set_choice(choice, i, choices[i].logprobs, choices[i].finish);
         json_array_append_new(json_object_get(root, "choices"), choice);
     }
     json_object_set_new(root, "usage", usage(u));

@@ -43,6 +43,11 @@ tr_status tr_node_peers_state(tr_node_agent *a, uint32_t node, const tr_msg_node
     atomic_store(&b->step_ns, m->step_ns);
     atomic_store(&b->placed, m->placed);
     atomic_store(&b->rss, m->rss);
+    tr_ledger_set(&b->ledger, (const uint64_t[]){
+#define X(name, text) m->text##_ns,
+                                  TR_LEDGER_MAP(X)
+#undef X
+                              });
     atomic_store(&b->pid, (int32_t)m->pid);
     if (!changed) return TR_OK;
     atomic_store(&b->counted_deaths, m->counted);
@@ -77,6 +82,8 @@ tr_status tr_node_peers_report(tr_node_agent *a, tr_carrier *to) {
         if (!tr_company_is_local(c, i)) continue;
         tr_control_block *b = &a->rt->control->actor[i];
         int pid = atomic_load(&b->pid);
+        uint64_t ns[TR_LEDGER_KINDS];
+        tr_ledger_read(&b->ledger, ns);
         tr_msg m = {.type = TR_MSG_NODE_STATE,
                     .as.node_state = {.actor = i,
                                       .incarnation = atomic_load(&b->incarnation),
@@ -87,7 +94,10 @@ tr_status tr_node_peers_report(tr_node_agent *a, tr_carrier *to) {
                                       .progress = atomic_load(&b->progress),
                                       .kernel_ns = atomic_load(&b->kernel_ns),
                                       .step_ns = atomic_load(&b->step_ns),
-                                      .rss = pid > 0 ? resident_bytes(pid) : 0}};
+#define X(name, text) .text##_ns = ns[TR_LEDGER_##name],
+                                      TR_LEDGER_MAP(X)
+#undef X
+                                          .rss = pid > 0 ? resident_bytes(pid) : 0}};
         TR_TRY(tr_carrier_send(to, &m));
     }
     return TR_OK;

@@ -3,6 +3,7 @@
 #ifndef TR_CONTROL_H
 #define TR_CONTROL_H
 #include "actors/runtime/company.h"
+#include "base/ledger.h"
 #include "stages/team.h"
 #include "transport/bell.h"
 #include "transport/event.h" /* tr_actor_state */
@@ -19,6 +20,7 @@ typedef struct tr_control_block {
     _Atomic uint64_t kernel_ns, step_ns; /* sums over steps: inside kernels, received to published */
     _Atomic uint32_t port;               /* gateway: where it listens */
     _Atomic uint32_t placed;             /* 1: pinned and bound as planned and verified; 2: refused, runs unbound */
+    tr_ledger ledger;                    /* of a stage, rank 0; while it is down, written by the supervisor */
     /* written by the supervisor; for actors of other nodes by the agent of this one, which also reports their state */
     _Alignas(64) _Atomic uint32_t incarnation; /* 1 is the first life; 0: never started */
     _Atomic uint32_t up;                       /* 1: READY and alive, as published to the peers */

@@ -2,6 +2,7 @@
  * All state that matters lies in the journal, tables and bitmaps of the supervisor; this process may die at any
  * instruction. */
 #include "actors/actors.h"
+#include "actors/runtime/company_scheduler.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "scheduler/scheduler.h"
@@ -9,72 +10,49 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Prompt tokens that a question must be able to save: computing fewer takes about as long as asking. */
-enum { STORE_LEAST = 64 };
-
 typedef struct driver {
     tr_runtime *rt;
     tr_scheduler *core;
     tr_effects effects;
     uint64_t timer_ns;    /* 0: none */
+    uint32_t waits[2];    /* as the stages know it */
     bool frontend_missed; /* an OUTPUT found its link full: the frontend gets everything again */
 } driver;
 
-static void fill_pipeline(const tr_company *c, uint32_t index, tr_scheduler_pipeline *out) {
-    for (int lead = 1; lead >= 0; lead--)
-        for (uint32_t a = 0; a < c->n_actors; a++) {
-            const tr_company_actor *actor = &c->actor[a];
-            if (actor->role != TR_ROLE_STAGE || actor->pipeline != index || (actor->rank == 0) != (lead == 1)) continue;
-            out->stage[out->n_ranks++] = a; /* the plan has the stages in order */
-            out->n_stages += (uint32_t)lead;
-            out->feeds |= actor->phase[TR_PHASE_DECODE - 1].active != 0;
-        }
-    out->max_in_flight = c->max_in_flight[index];
-}
-
 static void fill_config(tr_runtime *rt, tr_scheduler_config *config) {
     const tr_company *c = rt->company;
-    *config = (tr_scheduler_config){.n_pipelines = c->unified ? 1 : 2,
-                                    .exclusive = c->exclusive,
-                                    .frontend = c->frontend,
-                                    .resharder = c->resharder,
-                                    .resharder_to = c->resharder_to,
-                                    .two_resharders = c->resharder_to != c->resharder,
-                                    .policy = (tr_policy_id)c->policy,
-                                    .slo_ns = c->slo_ns,
-                                    .fair = c->fair,
-                                    .has_store = c->store_actor != TR_NOBODY,
-                                    .store = c->store_actor,
-                                    .store_least = STORE_LEAST,
-                                    .chunk = c->chunk,
-                                    .max_rows = c->max_rows,
-                                    .max_batch = c->max_batch,
-                                    .max_waiting = c->max_waiting,
-                                    .one_pool = c->one_pool,
-                                    .prefix_cache = c->prefix_cache,
-                                    .one_path = c->one_path,
-                                    .prefix_key = c->prefix_key,
-                                    .watermark = c->watermark,
-                                    .promise_tok = c->promise_tok,
-                                    .context = c->context,
-                                    .vocab = c->vocab,
-                                    .n_eos = c->n_eos,
-                                    .journal = rt->segment[TR_SEGMENT_JOURNAL]};
-    memcpy(config->eos, c->eos, sizeof config->eos);
+    tr_company_scheduler(c, config);
+    config->journal = rt->segment[TR_SEGMENT_JOURNAL];
     uint8_t *tables = rt->segment[TR_SEGMENT_TABLES];
     for (uint32_t p = 0; p < 2; p++) {
         uint32_t pool = c->one_pool ? 0 : p;
-        config->layout[p] = c->layout[pool];
         config->table[p] = (uint32_t *)(void *)(tables + c->table_offset[pool]);
         config->bitmap[p] = (_Atomic uint64_t *)(void *)(tables + c->bitmap_offset[pool]);
     }
-    for (uint32_t p = 0; p < config->n_pipelines; p++) fill_pipeline(c, p, &config->pipeline[p]);
 }
 
 /* Work that was done: between two crashes it says that the next life is worth a try. */
 static bool is_progress(const tr_event *e) {
     return e->kind == TR_EVENT_MSG && (e->msg->type == TR_MSG_STEP_DONE || e->msg->type == TR_MSG_RESHARD_DONE ||
                                        e->msg->type == TR_MSG_STORE_DONE);
+}
+
+static bool dry(uint32_t kind) { return kind == TR_LEDGER_STARVATION || kind == TR_LEDGER_KV_WAIT; }
+
+/* A waiting stage books its time by the journal's word. Between words of a pipeline with steps in flight it looks soon
+ * enough by itself. */
+static void tell_waits(driver *d) {
+    const tr_company *c = d->rt->company;
+    const tr_journal *journal = d->rt->segment[TR_SEGMENT_JOURNAL];
+    for (uint32_t p = 0; p < 2; p++) {
+        const uint32_t before = d->waits[p], now = atomic_load_explicit(&journal->waits[p], memory_order_relaxed);
+        d->waits[p] = now;
+        if (now == before || !(dry(before) || dry(now))) continue;
+        for (uint32_t a = 0; a < c->n_actors; a++)
+            if (c->actor[a].role == TR_ROLE_STAGE && c->actor[a].pipeline == p && c->actor[a].rank == 0 &&
+                tr_company_is_local(c, a))
+                tr_bell_ring(&d->rt->control->actor[a].bell);
+    }
 }
 
 static void on_event(void *self, const tr_event *event) {
@@ -91,6 +69,7 @@ static void on_event(void *self, const tr_event *event) {
                 tr_log(TR_LOG_ERROR, "link_full", "to=%s", d->rt->company->actor[e->to].name);
         }
     }
+    tell_waits(d);
     if (is_progress(event)) atomic_fetch_add_explicit(&d->rt->block->progress, 1, memory_order_relaxed);
 }
 

@@ -9,11 +9,19 @@
 #include "base/checked.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "model/sampler.h"
+#include "scheduler/journal.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Of one span. */
+typedef struct stage_edit {
+    tr_sampler_edit of;
+    uint32_t banned[TR_MAX_STOP_TOKENS + sizeof(((tr_company *)0)->eos) / sizeof(uint32_t)];
+} stage_edit;
 
 typedef struct driver {
     tr_runtime *rt;
@@ -22,6 +30,7 @@ typedef struct driver {
     tr_channel *in, *out, *logits, *fed, *feed; /* fed, feed: sampled tokens, of the first and of the last stage */
     float *x;                                   /* last stage: residual stream of its own [max_rows, hidden] */
     tr_span *spans;                             /* [TR_MAX_SPANS] */
+    stage_edit *edits;                          /* [TR_MAX_SPANS], last stage */
     uint32_t *sampled;                          /* [TR_MAX_SPANS] */
     tr_control_block *next, *first;             /* readers of out and of feed, or NULL */
     uint8_t *out_record;                        /* reserved record of the output channel, or NULL */
@@ -32,7 +41,20 @@ typedef struct driver {
     uint32_t layers_told; /* of the step that runs */
     tr_stage_core *core;
     tr_effects effects;
+    const tr_journal *journal; /* waits; NULL on other hosts than the scheduler's */
 } driver;
+
+static tr_ledger *ledger_of(driver *d) { return &d->rt->block->ledger; }
+
+/* The scheduler's word. It may be older than the STEP that waits here. */
+static tr_ledger_kind kind_of_waiting(driver *d) {
+    const uint32_t word = d->journal ? atomic_load_explicit(&d->journal->waits[d->me->pipeline], memory_order_relaxed)
+                                     : TR_LEDGER_STARVATION;
+    tr_stage_core_stats stats;
+    tr_stage_core_get_stats(d->core, &stats);
+    const bool dry = word == TR_LEDGER_STARVATION || word == TR_LEDGER_KV_WAIT;
+    return dry && stats.queued > 0 ? TR_LEDGER_FILL_DRAIN : (tr_ledger_kind)word;
+}
 
 /* The ring holds more than can be in flight; what is lost with a dead stage is sampled again after the reset. */
 static void feed(driver *d) {
@@ -132,7 +154,41 @@ static bool pump_channels(driver *d) {
     return any;
 }
 
-static void convert_spans(const tr_msg_step *m, tr_span *out) {
+/* What edits the logits is in the journal, and so are the tokens before the span: others change neither while a step of
+ * the entry is out. The span's own tokens come with the step: the newest may not be journaled yet. */
+static tr_status fill_edit(driver *d, const tr_msg_step *m, uint32_t i, const tr_span *span, stage_edit *edit,
+                           tr_error *err) {
+    uint32_t n = 0;
+    tr_journal *journal = d->rt->segment[TR_SEGMENT_JOURNAL];
+    const tr_company *c = d->rt->company;
+    const uint32_t end = span->pos0 + span->rows;
+    if (!journal || span->slot >= journal->n_slots || span->pos0 >= journal->context ||
+        span->rows > journal->context - span->pos0)
+        return tr_error_set(err, TR_INVALID, "penalties and bias need the journal, which is on another host");
+    tr_journal_entry *e = tr_journal_at(journal, span->slot);
+    const uint32_t known = atomic_load_explicit(&e->n_tokens, memory_order_acquire);
+    /* a request that has ended meanwhile may have lost its last tokens; what it draws now is thrown away */
+    const bool open = atomic_load_explicit(&e->state, memory_order_acquire) == TR_JOURNAL_OPEN;
+    if (e->rid != m->spans.data[i].rid || (open && known < span->pos0))
+        return tr_error_set(err, TR_INVALID, "the journal does not hold the tokens before position %u", span->pos0);
+    edit->of = (tr_sampler_edit){.bias_id = e->bias_token,
+                                 .bias = e->bias,
+                                 .n_bias = e->n_bias,
+                                 .repetition = e->repetition_penalty,
+                                 .frequency = e->frequency_penalty,
+                                 .presence = e->presence_penalty,
+                                 .tokens = {e->tokens, m->tokens.data + span->row0},
+                                 .n_tokens = {span->pos0, span->rows},
+                                 .n_prompt = e->prompt_len < end ? e->prompt_len : end};
+    if (end >= (uint64_t)e->prompt_len + e->min_tokens) return TR_OK;
+    for (uint32_t k = 0; k < e->n_stop_tokens; k++) edit->banned[n++] = e->stop_token[k];
+    for (uint32_t k = 0; k < c->n_eos && !e->ignore_eos; k++) edit->banned[n++] = c->eos[k];
+    edit->of.banned = edit->banned, edit->of.n_banned = n;
+    return TR_OK;
+}
+
+static tr_status convert_spans(driver *d, const tr_msg_step *m, tr_error *err) {
+    tr_span *out = d->spans;
     uint32_t row = 0;
     for (uint32_t i = 0; i < m->spans.len; i++) {
         const tr_msg_span *s = &m->spans.data[i];
@@ -140,24 +196,31 @@ static void convert_spans(const tr_msg_step *m, tr_span *out) {
         out[i].sampling = (tr_sampling){.temperature = s->temperature,
                                         .top_p = s->top_p > 0 ? s->top_p : 1,
                                         .top_k = s->top_k,
+                                        .min_p = s->min_p,
+                                        .logprobs = s->logprobs,
                                         .draws = s->draws,
                                         .sample = s->sample,
                                         .seed = s->seed};
         row += s->rows;
+        if (!(s->flags & TR_SPAN_EDIT) || d->out) continue;
+        TR_TRY(fill_edit(d, m, i, &out[i], &d->edits[i], err));
+        out[i].sampling.edit = &d->edits[i].of;
     }
+    return TR_OK;
 }
 
 /* Hand the logits of each asking span to the frontend, a few rows a record. Waits for room as long as the company
  * lives. */
 static void send_logits(driver *d, const tr_msg_step *m, const float *logits) {
-    const uint32_t cols = d->rt->company->vocab, stride = (uint32_t)tr_align_up(cols, 16);
+    const uint32_t vocab = d->rt->company->vocab, stride = (uint32_t)tr_align_up(vocab, 16);
     for (uint32_t i = 0; i < m->spans.len && logits && d->logits; i++) {
         const tr_msg_span *s = &m->spans.data[i];
-        bool all = (s->flags & TR_SPAN_LOGITS) != 0;
+        const bool hidden = (s->flags & TR_SPAN_HIDDEN) != 0, all = hidden || (s->flags & TR_SPAN_LOGITS) != 0;
+        const uint32_t cols = hidden ? d->rt->company->hidden : vocab;
         uint32_t rows = all ? s->rows : (s->flags & TR_SPAN_SAMPLE) ? 1 : 0;
         for (uint32_t r = 0; r < rows; r++, logits += stride) {
             if (!all) continue;
-            tr_wire_header h = {.kind = TR_WIRE_LOGITS,
+            tr_wire_header h = {.kind = hidden ? TR_WIRE_HIDDEN : TR_WIRE_LOGITS,
                                 .epoch = m->epoch,
                                 .step = m->step,
                                 .rid = s->rid,
@@ -217,7 +280,7 @@ static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_er
         return tr_error_set(err, TR_INVALID, "step %" PRIu64 " does not fit this stage", m->step);
     float *x = residual(d, rows);
     if (!x) return tr_error_set(err, TR_INVALID, "step %" PRIu64 ": activations do not have its shape", m->step);
-    convert_spans(m, d->spans);
+    TR_TRY(convert_spans(d, m, err));
     memset(d->sampled, 0, TR_MAX_SPANS * sizeof *d->sampled);
     tr_micro_batch batch = {.n_rows = rows,
                             .n_spans = m->spans.len,
@@ -226,7 +289,9 @@ static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_er
                             .copies = m->copies.data,
                             .n_copies = m->copies.len};
     tr_forward_output output = {.sampled = d->sampled};
+    tr_ledger_turn(ledger_of(d), TR_LEDGER_COMPUTE);
     tr_status status = tr_forward_run(forward, &batch, x, &output);
+    tr_ledger_turn(ledger_of(d), TR_LEDGER_COMMUNICATION);
     done->as.computed.aborted = status == TR_PEER;
     if (done->as.computed.aborted) return TR_OK;
     if (status != TR_OK) return tr_error_set(err, status, "step %" PRIu64 " was refused by the forward pass", m->step);
@@ -242,6 +307,8 @@ static tr_status run_step(driver *d, const tr_msg_step *m, tr_event *done, tr_er
     } else
         send_logits(d, m, output.logits);
     done->as.computed.sampled = d->sampled;
+    done->as.computed.logprob_ids = output.logprob_ids;
+    done->as.computed.logprobs = output.logprobs;
     done->as.computed.kernel_ns = output.kernel_ns;
     return TR_OK;
 }
@@ -304,7 +371,9 @@ static tr_status open_stage(driver *d, tr_error *err) {
     d->x = aligned_alloc(64, tr_align_up((size_t)rt->company->max_rows * rt->company->hidden * sizeof(float), 64));
     d->spans = calloc(TR_MAX_SPANS, sizeof *d->spans);
     d->sampled = calloc(TR_MAX_SPANS, sizeof *d->sampled);
-    if (!d->x || !d->spans || !d->sampled) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %s", d->me->name);
+    d->edits = calloc(TR_MAX_SPANS, sizeof *d->edits);
+    if (!d->x || !d->spans || !d->sampled || !d->edits)
+        return tr_error_set(err, TR_UNAVAILABLE, "no memory for %s", d->me->name);
     return open_core(d, err);
 }
 
@@ -314,6 +383,7 @@ static void close_stage(driver *d) {
     free(d->x);
     free(d->spans);
     free(d->sampled);
+    free(d->edits);
     free(d);
 }
 
@@ -322,9 +392,11 @@ tr_status tr_stage_run(tr_runtime *rt, tr_error *err) {
     if (!d) return tr_error_set(err, TR_UNAVAILABLE, "no memory for %s", rt->me->name);
     d->rt = rt;
     d->me = rt->me;
+    d->journal = rt->segment[TR_SEGMENT_JOURNAL];
     tr_status status = open_stage(d, err);
     if (status == TR_OK) {
         on_event(d, &(tr_event){.kind = TR_EVENT_START, .from = TR_NOBODY, .now_ns = tr_clock_now_ns()});
+        tr_ledger_turn(ledger_of(d), TR_LEDGER_COMMUNICATION);
         tr_runtime_ready(rt);
         while (!tr_runtime_stopping(rt)) {
             uint32_t seen = tr_bell_read(&rt->block->bell);
@@ -334,8 +406,11 @@ tr_status tr_stage_run(tr_runtime *rt, tr_error *err) {
             if (d->pending) {
                 compute(d);
                 tr_team_settle(d->passes.team); /* the answer is out */
-            } else if (!any)
+            } else if (!any) {
+                tr_ledger_turn(ledger_of(d), kind_of_waiting(d));
                 tr_runtime_wait(rt, seen, UINT64_MAX, NULL);
+                tr_ledger_turn(ledger_of(d), TR_LEDGER_COMMUNICATION);
+            }
         }
     }
     close_stage(d);

@@ -130,9 +130,12 @@ static bool source_is_here(const tr_stage_core *s, const tr_msg_step *m) {
     return !s->config.first || m->source_step == 0 || (s->fed_epoch == s->epoch && s->fed_step == m->source_step);
 }
 
-/* A token that was not fed stays what no vocabulary holds: the forward pass refuses it. */
+/* The first stage computes from it, the last one may need it to draw the next. A token that was not fed stays what no
+ * vocabulary holds: the forward pass refuses it. */
 static void fill_in(const tr_stage_core *s, slot *k) {
-    if (!s->config.first || k->msg.source_step == 0) return;
+    if (!(s->config.first || s->config.last) || k->msg.source_step == 0 || s->fed_epoch != s->epoch ||
+        s->fed_step != k->msg.source_step)
+        return;
     for (uint32_t i = 0, row = 0; i < k->msg.spans.len; row += k->spans[i++].rows) {
         if (k->tokens[row] != TR_TOKEN_OF_STEP) continue;
         for (uint32_t f = 0; f < s->n_fed; f++)
@@ -164,6 +167,16 @@ static void pump(tr_stage_core *s, tr_effects *fx) {
 static uint32_t tokens_drawn(const tr_msg_step *m) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < m->spans.len; i++) n += m->spans.data[i].draws > 1 ? m->spans.data[i].draws : 1;
+    return n;
+}
+
+/* Entries of its lists of log-probabilities. */
+static uint32_t logprobs_drawn(const tr_msg_step *m) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < m->spans.len; i++) {
+        const tr_msg_span *s = &m->spans.data[i];
+        if (s->flags & 1) n += (s->draws > 1 ? s->draws : 1) * s->logprobs;
+    }
     return n;
 }
 
@@ -256,15 +269,16 @@ static void step_done(tr_stage_core *s, const tr_event *ev, const tr_msg_step *s
     uint32_t n = tokens_drawn(step);
     for (uint32_t i = 0; i < n; i++) s->sampled[i] = ev->as.computed.sampled ? ev->as.computed.sampled[i] : 0;
     m->sampled = (tr_u32v){s->sampled, n};
+    const uint32_t logprobs = logprobs_drawn(step);
+    if (ev->as.computed.logprobs == NULL) return; /* a step that asks for them is then refused by the scheduler */
+    m->logprob_ids = (tr_u32v){ev->as.computed.logprob_ids, logprobs};
+    m->logprobs = (tr_realv){ev->as.computed.logprobs, logprobs};
 }
 
 /* After the answer: with shared cores the first stage goes on where this one stands. */
 static void feed(tr_stage_core *s, const tr_event *ev, const tr_msg_step *step, tr_effects *fx) {
     if (!s->config.last || step->phase != TR_PHASE_DECODE) return;
-    if (!s->config.first) {
-        emit(fx, TR_EFFECT_FEED);
-        return;
-    }
+    if (!s->config.first) emit(fx, TR_EFFECT_FEED);
     tr_wire_token own[TR_MAX_SPANS];
     for (uint32_t i = 0; i < step->spans.len; i++)
         own[i] = (tr_wire_token){step->spans.data[i].slot, ev->as.computed.sampled ? ev->as.computed.sampled[i] : 0};

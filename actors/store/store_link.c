@@ -228,7 +228,7 @@ static bool receive(tr_store_link *l, uint64_t now_ns, tr_store_link_handler han
     return true;
 }
 
-static bool wants_to_write(const tr_store_link *l) { return l->redis && l->redis->obuf && l->redis->obuf[0]; }
+static bool wants_to_write(const tr_store_link *l) { return l->redis && sdslen(l->redis->obuf) > 0; }
 
 static bool deliver(tr_store_link *l, uint64_t now_ns) {
     const size_t before = sdslen(l->redis->obuf);

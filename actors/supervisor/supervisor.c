@@ -102,6 +102,7 @@ static void do_spawn(const tr_effect *e) {
 static void do_peers(const tr_effect *e) {
     tr_control_block *block = &self.control->actor[e->to];
     if (!e->up && e->counted) atomic_fetch_add(&block->counted_deaths, 1);
+    if (!e->up && atomic_load(&block->ledger.since_ns)) tr_ledger_turn(&block->ledger, TR_LEDGER_FILL_DRAIN);
     atomic_store(&block->up, e->up ? 1u : 0u);
     atomic_fetch_add(&self.control->changes, 1);
     ring_all();

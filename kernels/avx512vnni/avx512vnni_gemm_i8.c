@@ -82,8 +82,37 @@ INLINE void row_loop(const tile *a) {
     finish(a, 0, 0, _mm512_add_epi32(_mm512_add_epi32(s0, s1), _mm512_add_epi32(s2, s3)));
 }
 
+/* One row and four blocks, each in a stream of its own that runs over many blocks, `apart` blocks from the next one:
+ * the processor fetches such a stream by itself, but for its beginnings, and memory gives more than to short ones. */
+INLINE void streams_loop(const tile *a, size_t apart) {
+    enum { AHEAD = 1024 };
+    const size_t channels = 16 * apart, step = channels * a->k;
+    __m512i acc[4];
+#pragma GCC unroll 4
+    for (size_t v = 0; v < 4; v++) {
+        acc[v] = _mm512_loadu_si512(a->comp + v * channels);
+        _mm_prefetch((const char *)(a->comp + v * channels + 16), _MM_HINT_T0);
+        _mm_prefetch((const char *)(a->w_scale + v * channels + 16), _MM_HINT_T0);
+    }
+    const int8_t *w = a->w;
+    for (const uint8_t *x = a->x, *end = x + a->k; x != end; x += 4, w += 64) {
+        const __m512i b = quad(x);
+#pragma GCC unroll 4
+        for (size_t v = 0; v < 4; v++) {
+            _mm_prefetch((const char *)w + v * step + AHEAD, _MM_HINT_T1);
+            dot(&acc[v], b, _mm512_loadu_si512(w + v * step));
+        }
+    }
+#pragma GCC unroll 4
+    for (size_t v = 0; v < 4; v++) {
+        __m512 s = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[v]), _mm512_loadu_ps(a->w_scale + v * channels));
+        _mm512_storeu_ps(a->y + v * channels, _mm512_mul_ps(s, _mm512_set1_ps(a->x_scale[0])));
+    }
+}
+
 typedef void tile_fn(const tile *a);
 NOINLINE void row_1x1(const tile *a) { row_loop(a); }
+NOINLINE void row_1x4(const tile *a, size_t apart) { streams_loop(a, apart); }
 #define TILE(kind, rows, nv, ahead)                                                                                    \
     NOINLINE void kind##_##rows##x##nv(const tile *a) { tile_loop(a, rows, nv, ahead); }
 
@@ -122,11 +151,10 @@ TILES_2_TO_6(1)
 TILES_7_TO_14(1)
 TILES_7_TO_14(2)
 TILES_2_TO_6(4)
-TILE(cold, 1, 4, AHEAD_NV4)
 static tile_fn *const cold_one[COLD_ROWS_MAX + 1] = {NULL,      row_1x1,   cold_2x1,  cold_3x1,  cold_4x1,
                                                      cold_5x1,  cold_6x1,  cold_7x1,  cold_8x1,  cold_9x1,
                                                      cold_10x1, cold_11x1, cold_12x1, cold_13x1, cold_14x1};
-static tile_fn *const cold_many[COLD_ROWS_MAX + 1] = {NULL,      cold_1x4,  cold_2x4,  cold_3x4,  cold_4x4,
+static tile_fn *const cold_many[COLD_ROWS_MAX + 1] = {NULL,      NULL,      cold_2x4,  cold_3x4,  cold_4x4,
                                                       cold_5x4,  cold_6x4,  cold_7x2,  cold_8x2,  cold_9x2,
                                                       cold_10x2, cold_11x2, cold_12x2, cold_13x2, cold_14x2};
 
@@ -141,6 +169,19 @@ static tile at_block(const tr_gemm_i8_args *a, size_t r, size_t b) {
                   .k = a->k,
                   .ldx = a->ldx,
                   .ldy = a->ldy};
+}
+
+/* Blocks in four runs, side by side. */
+static void one_row(const tr_gemm_i8_args *a) {
+    const size_t run = a->blocks / 4, rest = a->block0 + 4 * run, end = a->block0 + a->blocks;
+    for (size_t b = a->block0; b < a->block0 + run; b++) {
+        tile t = at_block(a, 0, b);
+        row_1x4(&t, run);
+    }
+    for (size_t b = rest; b < end; b++) {
+        tile t = at_block(a, 0, b);
+        row_1x1(&t);
+    }
 }
 
 static void few_rows(const tr_gemm_i8_args *a) {
@@ -170,7 +211,9 @@ static void many_rows(const tr_gemm_i8_args *a, size_t height, size_t most) {
 
 void tr_avx512vnni_gemm_i8(const tr_gemm_i8_args *a) {
     if (a->rows == 0) return;
-    if (a->rows <= COLD_ROWS_MAX)
+    if (a->rows == 1)
+        one_row(a);
+    else if (a->rows <= COLD_ROWS_MAX)
         few_rows(a);
     else if (a->rows <= 16)
         many_rows(a, 8, 2);

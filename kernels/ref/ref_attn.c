@@ -10,45 +10,41 @@ typedef struct split {
     float *out; /* [d] */
 } split;
 
-static float load_bf16(const uint8_t *at) {
-    uint16_t b;
-    memcpy(&b, at, sizeof b);
-    return tr_fixed_math_from_bf16(b);
-}
-static float load_f32(const uint8_t *at) {
+TR_DEVICE static float load_f32(const uint8_t *at) {
     float f;
     memcpy(&f, at, sizeof f);
     return f;
 }
-static const uint8_t *tile_at(tr_kv_format f, const tr_attn_args *a, uint32_t pos) {
+TR_DEVICE static const uint8_t *tile_at(tr_kv_format f, const tr_attn_args *a, uint32_t pos) {
     const uint8_t *page = a->pages + (size_t)a->table[pos / a->page_tok] * a->page_bytes;
     return page + pos % a->page_tok / TR_KV_TILE_TOK * tr_kv_tile_bytes(f, a->d);
 }
 
-static float round_bf16(float x) { return tr_fixed_math_from_bf16(tr_fixed_math_bf16_input(x)); }
+TR_DEVICE static float round_bf16(float x) { return tr_fixed_math_from_bf16(tr_fixed_math_bf16_input(x)); }
 
 /* Scores of the keys seen, to s->weight. Of each pair of dimensions the odd one, then the even one. */
-static void scores_bf16(const tr_attn_args *a, const float *q, split *s) {
+TR_DEVICE static void scores_bf16(const tr_attn_args *a, const float *q, split *s) {
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
         const uint8_t *tile = tile_at(TR_KV_BF16, a, pos);
         float chain = 0.0f;
         for (uint32_t i = 0; i < a->d; i++)
-            chain = fmaf(round_bf16(q[i ^ 1]), load_bf16(tile + tr_kv_bf16_k(a->d, pos % 16, i ^ 1)), chain);
+            chain =
+                fmaf(round_bf16(q[i ^ 1]), tr_fixed_math_load_bf16(tile + tr_kv_bf16_k(a->d, pos % 16, i ^ 1)), chain);
         s->weight[pos % TR_OPS_ATTN_SPLIT_TOK] = chain * a->scale;
     }
 }
-static float query(tr_kv_format f, const tr_attn_args *a, const float *q, uint32_t i) {
+TR_DEVICE static float query(tr_kv_format f, const tr_attn_args *a, const float *q, uint32_t i) {
     return f == TR_KV_INT8_STATIC ? q[i] * a->kv->k_step[i] : q[i];
 }
 /* q times the residual of a token's K; lanes as in every reduction. */
-static float residual_dot(const tr_attn_args *a, const float *q, const uint8_t *slot) {
+TR_DEVICE static float residual_dot(const tr_attn_args *a, const float *q, const uint8_t *slot) {
     float sum[16] = {0};
     for (uint32_t i = 0; i < a->d; i++) sum[i % 16] = fmaf(q[i], (float)tr_kv_residual_code(slot, i), sum[i % 16]);
     for (int half = 8; half > 0; half /= 2)
         for (int l = 0; l < half; l++) sum[l] = sum[l] + sum[l + half];
     return sum[0];
 }
-static void scores_int8(tr_kv_format f, const tr_attn_args *a, const float *q, split *s) {
+TR_DEVICE static void scores_int8(tr_kv_format f, const tr_attn_args *a, const float *q, split *s) {
     uint32_t absmax = 0;
     for (uint32_t i = 0; i < a->d; i++) {
         uint32_t bits = tr_fixed_math_bits(query(f, a, q, i)) & 0x7fffffffu;
@@ -74,7 +70,7 @@ static void scores_int8(tr_kv_format f, const tr_attn_args *a, const float *q, s
 }
 
 /* Scores to weights exp(score - max). Maximum and sum keep 16 lanes, like every reduction. */
-static void softmax(split *s, tr_kv_format f) {
+TR_DEVICE static void softmax(split *s, tr_kv_format f) {
     float top[16], sum[16] = {0};
     for (int l = 0; l < 16; l++) top[l] = -INFINITY;
     for (uint32_t pos = s->first / 16 * 16; pos <= (s->last | 15); pos++) {
@@ -96,7 +92,7 @@ static void softmax(split *s, tr_kv_format f) {
 }
 
 /* Of each pair of tokens the odd one, then the even one; one that is not seen beside one that is counts as 0 * 0. */
-static void values_bf16(const tr_attn_args *a, split *s) {
+TR_DEVICE static void values_bf16(const tr_attn_args *a, split *s) {
     for (uint32_t i = 0; i < a->d; i++) {
         s->out[i] = 0.0f;
         for (uint32_t n = s->first / 2 * 2; n <= (s->last | 1); n++) {
@@ -104,14 +100,14 @@ static void values_bf16(const tr_attn_args *a, split *s) {
             float p = 0.0f, v = 0.0f;
             if (pos >= s->first && pos <= s->last) {
                 p = s->weight[pos % TR_OPS_ATTN_SPLIT_TOK];
-                v = load_bf16(tile_at(TR_KV_BF16, a, pos) + tr_kv_bf16_v(a->d, pos % 16, i));
+                v = tr_fixed_math_load_bf16(tile_at(TR_KV_BF16, a, pos) + tr_kv_bf16_v(a->d, pos % 16, i));
             }
             s->out[i] = fmaf(p, v, s->out[i]);
         }
     }
 }
 /* Residuals of the tokens seen, added to dimension i. */
-static float residual_values(const tr_attn_args *a, const split *s, uint32_t i, float out) {
+TR_DEVICE static float residual_values(const tr_attn_args *a, const split *s, uint32_t i, float out) {
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
         const uint8_t *tile = tile_at(TR_KV_INT8_RESIDUAL, a, pos);
         tr_kv_residual r = tr_kv_residual_of(tile, a->d);
@@ -121,7 +117,7 @@ static float residual_values(const tr_attn_args *a, const split *s, uint32_t i, 
     }
     return out;
 }
-static void values_int8(tr_kv_format f, const tr_attn_args *a, split *s) {
+TR_DEVICE static void values_int8(tr_kv_format f, const tr_attn_args *a, split *s) {
     uint32_t absmax = 0;
     for (uint32_t pos = s->first; pos <= s->last; pos++) {
         float *w = &s->weight[pos % TR_OPS_ATTN_SPLIT_TOK];
@@ -143,7 +139,7 @@ static void values_int8(tr_kv_format f, const tr_attn_args *a, split *s) {
 }
 
 /* A finished split into what was merged before (the first one is copied). */
-static void merge(float *out, const float *part, uint32_t d, bool first, float *max, float *sum) {
+TR_DEVICE static void merge(float *out, const float *part, uint32_t d, bool first, float *max, float *sum) {
     if (first) {
         memcpy(out, part, d * sizeof *out);
         *max = part[d];
@@ -156,18 +152,18 @@ static void merge(float *out, const float *part, uint32_t d, bool first, float *
     for (uint32_t i = 0; i < d; i++) out[i] = fmaf(part[i], wo, out[i] * wa);
     *max = top;
 }
-static void divide(float *out, uint32_t d, float sum) {
+TR_DEVICE static void divide(float *out, uint32_t d, float sum) {
     float inv = 1.0f / sum;
     for (uint32_t i = 0; i < d; i++) out[i] = out[i] * inv;
 }
 
-void tr_ref_attn_merge(float *out, const float *parts, size_t n, size_t stride, uint32_t d) {
+TR_DEVICE void tr_ref_attn_merge(float *out, const float *parts, size_t n, size_t stride, uint32_t d) {
     float max = 0.0f, sum = 0.0f;
     for (size_t j = 0; j < n; j++) merge(out, parts + j * stride, d, j == 0, &max, &sum);
     divide(out, d, sum);
 }
 
-static void attend(tr_kv_format f, const tr_attn_args *a, uint32_t row, uint32_t head) {
+TR_DEVICE static void attend(tr_kv_format f, const tr_attn_args *a, uint32_t row, uint32_t head) {
     const uint32_t pos = a->pos0 + row, d = a->d;
     const uint32_t lo = a->window != 0 && pos + 1 > a->window ? pos + 1 - a->window : 0;
     const float *q = a->q + row * a->ldq + (size_t)head * d;
@@ -188,12 +184,12 @@ static void attend(tr_kv_format f, const tr_attn_args *a, uint32_t row, uint32_t
     if (!a->part) divide(out, d, sum);
 }
 
-static void attend_all(tr_kv_format f, const tr_attn_args *a) {
+TR_DEVICE static void attend_all(tr_kv_format f, const tr_attn_args *a) {
     for (uint32_t row = 0; row < a->rows; row++)
         for (uint32_t head = 0; head < a->heads; head++) attend(f, a, row, head);
 }
 
-void tr_ref_attn_bf16(const tr_attn_args *a) { attend_all(TR_KV_BF16, a); }
-void tr_ref_attn_int8(const tr_attn_args *a) { attend_all(TR_KV_INT8, a); }
-void tr_ref_attn_int8_static(const tr_attn_args *a) { attend_all(TR_KV_INT8_STATIC, a); }
-void tr_ref_attn_int8_residual(const tr_attn_args *a) { attend_all(TR_KV_INT8_RESIDUAL, a); }
+TR_DEVICE void tr_ref_attn_bf16(const tr_attn_args *a) { attend_all(TR_KV_BF16, a); }
+TR_DEVICE void tr_ref_attn_int8(const tr_attn_args *a) { attend_all(TR_KV_INT8, a); }
+TR_DEVICE void tr_ref_attn_int8_static(const tr_attn_args *a) { attend_all(TR_KV_INT8_STATIC, a); }
+TR_DEVICE void tr_ref_attn_int8_residual(const tr_attn_args *a) { attend_all(TR_KV_INT8_RESIDUAL, a); }

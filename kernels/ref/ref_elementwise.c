@@ -3,13 +3,13 @@
 #include "kernels/variants.h"
 
 /* Element i belongs to lane i % 16; the lanes fold as (l, l+8), (l, l+4), (l, l+2), (l, l+1). */
-static float fold_sum(float lane[16]) {
+TR_DEVICE static float fold_sum(float lane[16]) {
     for (int half = 8; half > 0; half /= 2)
         for (int l = 0; l < half; l++) lane[l] = lane[l] + lane[l + half];
     return lane[0];
 }
 
-void tr_ref_rmsnorm(float *y, const float *x, const float *w, size_t n, float eps) {
+TR_DEVICE void tr_ref_rmsnorm(float *y, const float *x, const float *w, size_t n, float eps) {
     float lane[16] = {0};
     for (size_t i = 0; i < n; i++) lane[i % 16] = fmaf(x[i], x[i], lane[i % 16]);
     float r = 1.0f / sqrtf(fold_sum(lane) / (float)n + eps);
@@ -17,7 +17,7 @@ void tr_ref_rmsnorm(float *y, const float *x, const float *w, size_t n, float ep
 }
 
 /* Butterflies of span 1, 2, 4 ... block / 2, then one multiplication by 1 / sqrt(block). */
-void tr_ref_hadamard(float *x, size_t n, size_t block) {
+TR_DEVICE void tr_ref_hadamard(float *x, size_t n, size_t block) {
     if (block <= 1) return;
     float norm = 1.0f / sqrtf((float)block);
     for (size_t b = 0; b < n; b += block) {
@@ -32,7 +32,7 @@ void tr_ref_hadamard(float *x, size_t n, size_t block) {
     }
 }
 
-static uint32_t absmax_bits(const float *x, size_t n) {
+TR_DEVICE static uint32_t absmax_bits(const float *x, size_t n) {
     uint32_t best = 0;
     for (size_t i = 0; i < n; i++) {
         uint32_t u = tr_fixed_math_bits(x[i]) & 0x7fffffffu;
@@ -41,14 +41,15 @@ static uint32_t absmax_bits(const float *x, size_t n) {
     return best;
 }
 
-void tr_ref_quant_u8(uint8_t *q, float *scale, const float *x, float *tmp, size_t n, size_t block) {
+TR_DEVICE void tr_ref_quant_u8(uint8_t *q, float *scale, const float *x, float *tmp, size_t n, size_t block) {
     if (tmp != x) memcpy(tmp, x, n * sizeof *x);
     tr_ref_hadamard(tmp, n, block);
     float mul = tr_fixed_math_quant_scale(absmax_bits(tmp, n), scale);
     for (size_t i = 0; i < n; i++) q[i] = (uint8_t)(128 + tr_fixed_math_quant(tmp[i], mul));
 }
 
-void tr_ref_quant_u16(uint8_t *q, size_t ld, float *scale, const float *x, float *tmp, size_t n, size_t block) {
+TR_DEVICE void tr_ref_quant_u16(uint8_t *q, size_t ld, float *scale, const float *x, float *tmp, size_t n,
+                                size_t block) {
     if (tmp != x) memcpy(tmp, x, n * sizeof *x);
     tr_ref_hadamard(tmp, n, block);
     float mul = tr_fixed_math_scale_to(32767.0f, absmax_bits(tmp, n), scale);
@@ -59,7 +60,7 @@ void tr_ref_quant_u16(uint8_t *q, size_t ld, float *scale, const float *x, float
     }
 }
 
-void tr_ref_quant_groups(uint8_t *q, const float *x, float *tmp, size_t n, size_t block) {
+TR_DEVICE void tr_ref_quant_groups(uint8_t *q, const float *x, float *tmp, size_t n, size_t block) {
     if (tmp != x) memcpy(tmp, x, n * sizeof *x);
     tr_ref_hadamard(tmp, n, block);
     for (size_t g = 0; g < n / 32; g++) {
@@ -77,7 +78,7 @@ void tr_ref_quant_groups(uint8_t *q, const float *x, float *tmp, size_t n, size_
     }
 }
 
-void tr_ref_rope(float *x, const float *cs, size_t d) {
+TR_DEVICE void tr_ref_rope(float *x, const float *cs, size_t d) {
     const float *cosine = cs, *sine = cs + d / 2;
     for (size_t i = 0; i < d / 2; i++) {
         float a = x[i], b = x[i + d / 2];
@@ -86,28 +87,28 @@ void tr_ref_rope(float *x, const float *cs, size_t d) {
     }
 }
 
-void tr_ref_add(float *y, const float *x, size_t n) {
+TR_DEVICE void tr_ref_add(float *y, const float *x, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = y[i] + x[i];
 }
 
-void tr_ref_gelu_mul(float *y, const float *gate, const float *up, size_t n) {
+TR_DEVICE void tr_ref_gelu_mul(float *y, const float *gate, const float *up, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = tr_fixed_math_gelu(gate[i]) * up[i];
 }
 
-void tr_ref_silu_mul(float *y, const float *gate, const float *up, size_t n) {
+TR_DEVICE void tr_ref_silu_mul(float *y, const float *gate, const float *up, size_t n) {
     for (size_t i = 0; i < n; i++) y[i] = tr_fixed_math_silu(gate[i]) * up[i];
 }
 
-void tr_ref_embed_packed(float *y, const uint16_t *w, size_t k, size_t row, float scale) {
+TR_DEVICE void tr_ref_embed_packed(float *y, const uint16_t *w, size_t k, size_t row, float scale) {
     const uint16_t *block = w + row / 16 * 16 * k;
     for (size_t i = 0; i < k; i++) y[i] = tr_fixed_math_from_bf16(block[(i / 2 * 16 + row % 16) * 2 + i % 2]) * scale;
 }
 
-void tr_ref_embed_rows(float *y, const uint16_t *w, size_t k, size_t row, float scale) {
+TR_DEVICE void tr_ref_embed_rows(float *y, const uint16_t *w, size_t k, size_t row, float scale) {
     for (size_t i = 0; i < k; i++) y[i] = tr_fixed_math_from_bf16(w[row * k + i]) * scale;
 }
 
-size_t tr_ref_argmax(const float *x, size_t n, float *max_out) {
+TR_DEVICE size_t tr_ref_argmax(const float *x, size_t n, float *max_out) {
     float best = -INFINITY;
     size_t at = 0;
     bool found = false;
@@ -121,7 +122,7 @@ size_t tr_ref_argmax(const float *x, size_t n, float *max_out) {
     return at;
 }
 
-size_t tr_ref_at_least(const float *x, size_t n, float least, uint32_t *index) {
+TR_DEVICE size_t tr_ref_at_least(const float *x, size_t n, float least, uint32_t *index) {
     size_t found = 0;
     for (size_t i = 0; i < n; i++)
         if (!(x[i] < least)) index[found++] = (uint32_t)i;

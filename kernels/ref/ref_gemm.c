@@ -2,12 +2,12 @@
 #include "kernels/fixed_math.h"
 #include "kernels/variants.h"
 
-void tr_ref_bf16_row(void *row, const float *x, size_t k) {
-    float *to = row;
+TR_DEVICE void tr_ref_bf16_row(void *row, const float *x, size_t k) {
+    float *to = (float *)row;
     for (size_t i = 0; i < k; i++) to[i] = tr_fixed_math_from_bf16(tr_fixed_math_bf16_input(x[i]));
 }
 
-void tr_ref_gemm_bf16(const tr_gemm_bf16_args *a) {
+TR_DEVICE void tr_ref_gemm_bf16(const tr_gemm_bf16_args *a) {
     for (size_t b = a->block0; b < a->block0 + a->blocks; b++)
         for (size_t m = 0; m < a->rows; m++) {
             const uint16_t *w = a->w + b * 16 * a->k;
@@ -22,7 +22,7 @@ void tr_ref_gemm_bf16(const tr_gemm_bf16_args *a) {
         }
 }
 
-void tr_ref_gemm_i8(const tr_gemm_i8_args *a) {
+TR_DEVICE void tr_ref_gemm_i8(const tr_gemm_i8_args *a) {
     for (size_t b = a->block0; b < a->block0 + a->blocks; b++)
         for (size_t m = 0; m < a->rows; m++) {
             const int8_t *w = a->w + b * 16 * a->k;
@@ -35,7 +35,7 @@ void tr_ref_gemm_i8(const tr_gemm_i8_args *a) {
         }
 }
 
-void tr_ref_gemm_i8a16(const tr_gemm_i8a16_args *a) {
+TR_DEVICE void tr_ref_gemm_i8a16(const tr_gemm_i8a16_args *a) {
     for (size_t b = a->block0; b < a->block0 + a->blocks; b++)
         for (size_t m = 0; m < a->rows; m++) {
             const int8_t *w = a->w + b * 16 * a->k;
@@ -52,7 +52,7 @@ void tr_ref_gemm_i8a16(const tr_gemm_i8a16_args *a) {
         }
 }
 
-static float groups_channel(const tr_gemm_groups_args *a, const uint8_t *x, const uint8_t *block, size_t c) {
+TR_DEVICE static float groups_channel(const tr_gemm_groups_args *a, const uint8_t *x, const uint8_t *block, size_t c) {
     const tr_groups_info *f = tr_groups_describe(a->format);
     const int32_t offset = f->shift ? 1 << f->shift : 0;
     float y = 0.0f;
@@ -72,7 +72,7 @@ static float groups_channel(const tr_gemm_groups_args *a, const uint8_t *x, cons
     return y;
 }
 
-void tr_ref_gemm_groups(const tr_gemm_groups_args *a) {
+TR_DEVICE void tr_ref_gemm_groups(const tr_gemm_groups_args *a) {
     const size_t block_bytes = tr_groups_block_bytes(a->format, a->k);
     for (size_t b = a->block0; b < a->block0 + a->blocks; b++)
         for (size_t m = 0; m < a->rows; m++)

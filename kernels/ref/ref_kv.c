@@ -2,7 +2,7 @@
 #include "kernels/fixed_math.h"
 #include "kernels/variants.h"
 
-void tr_ref_kv_store_bf16(uint8_t *tile, uint32_t t, const float *k, const float *v, uint32_t d) {
+TR_DEVICE void tr_ref_kv_store_bf16(uint8_t *tile, uint32_t t, const float *k, const float *v, uint32_t d) {
     for (uint32_t i = 0; i < d; i++) {
         uint16_t kb = tr_fixed_math_to_bf16(k[i]), vb = tr_fixed_math_to_bf16(v[i]);
         memcpy(tile + tr_kv_bf16_k(d, t, i), &kb, sizeof kb);
@@ -11,7 +11,7 @@ void tr_ref_kv_store_bf16(uint8_t *tile, uint32_t t, const float *k, const float
 }
 
 /* Multiplier for the values; the scale of one step goes into the tile. */
-static float token_scale(uint8_t *scale_at, const float *x, uint32_t d) {
+TR_DEVICE static float token_scale(uint8_t *scale_at, const float *x, uint32_t d) {
     uint32_t best = 0;
     for (uint32_t i = 0; i < d; i++) {
         uint32_t u = tr_fixed_math_bits(x[i]) & 0x7fffffffu;
@@ -22,7 +22,7 @@ static float token_scale(uint8_t *scale_at, const float *x, uint32_t d) {
     return mul;
 }
 
-void tr_ref_kv_store_int8(uint8_t *tile, uint32_t t, const float *k, const float *v, uint32_t d, float *tmp) {
+TR_DEVICE void tr_ref_kv_store_int8(uint8_t *tile, uint32_t t, const float *k, const float *v, uint32_t d, float *tmp) {
     if (tmp != k) memcpy(tmp, k, d * sizeof *k);
     tr_ref_hadamard(tmp, d, tr_kv_rotation(d));
     float mul = token_scale(tile + tr_kv_int8_k_scale(d, t), tmp, d);
@@ -32,8 +32,8 @@ void tr_ref_kv_store_int8(uint8_t *tile, uint32_t t, const float *k, const float
     for (uint32_t i = 0; i < d; i++) tile[tr_kv_int8_v(d, t, i)] = (uint8_t)tr_fixed_math_quant(v[i], mul);
 }
 
-void tr_ref_kv_store_int8_static(uint8_t *tile, uint32_t t, const float *k, const float *v, uint32_t d, float *tmp,
-                                 const tr_kv_head *head) {
+TR_DEVICE void tr_ref_kv_store_int8_static(uint8_t *tile, uint32_t t, const float *k, const float *v, uint32_t d,
+                                           float *tmp, const tr_kv_head *head) {
     if (tmp != k) memcpy(tmp, k, d * sizeof *k);
     tr_ref_hadamard(tmp, d, tr_kv_rotation(d));
     for (uint32_t i = 0; i < d; i++) {
@@ -42,23 +42,17 @@ void tr_ref_kv_store_int8_static(uint8_t *tile, uint32_t t, const float *k, cons
     }
 }
 
-static float load_bf16(const uint8_t *at) {
-    uint16_t b;
-    memcpy(&b, at, sizeof b);
-    return tr_fixed_math_from_bf16(b);
-}
-
-void tr_ref_kv_convert_bf16_int8(uint8_t *dst, uint32_t dst_t0, const uint8_t *src, uint32_t src_t0, uint32_t n,
-                                 uint32_t d, const uint8_t *next, float *tmp) {
+TR_DEVICE void tr_ref_kv_convert_bf16_int8(uint8_t *dst, uint32_t dst_t0, const uint8_t *src, uint32_t src_t0,
+                                           uint32_t n, uint32_t d, const uint8_t *next, float *tmp) {
     (void)next;
     for (uint32_t j = 0; j < n; j++) {
         uint32_t to = dst_t0 + j, from = src_t0 + j;
-        for (uint32_t i = 0; i < d; i++) tmp[i] = load_bf16(src + tr_kv_bf16_k(d, from, i));
+        for (uint32_t i = 0; i < d; i++) tmp[i] = tr_fixed_math_load_bf16(src + tr_kv_bf16_k(d, from, i));
         tr_ref_hadamard(tmp, d, tr_kv_rotation(d));
         float mul = token_scale(dst + tr_kv_int8_k_scale(d, to), tmp, d);
         for (uint32_t i = 0; i < d; i++)
             dst[tr_kv_int8_k(d, to, i)] = (uint8_t)(tr_fixed_math_quant(tmp[i], mul) + TR_KV_INT8_K_ZERO);
-        for (uint32_t i = 0; i < d; i++) tmp[i] = load_bf16(src + tr_kv_bf16_v(d, from, i));
+        for (uint32_t i = 0; i < d; i++) tmp[i] = tr_fixed_math_load_bf16(src + tr_kv_bf16_v(d, from, i));
         mul = token_scale(dst + tr_kv_int8_v_scale(d, to), tmp, d);
         for (uint32_t i = 0; i < d; i++) dst[tr_kv_int8_v(d, to, i)] = (uint8_t)tr_fixed_math_quant(tmp[i], mul);
     }

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* Sum over `n` inputs of one row, `line` at the row's first quad: 4-bit values times x. */
-static int32_t nibbles(const uint8_t *line, size_t stride, const int8_t *x, uint32_t n) {
+TR_DEVICE static int32_t nibbles(const uint8_t *line, size_t stride, const int8_t *x, uint32_t n) {
     int32_t sum = 0;
     for (uint32_t i = 0; i < n / 2; i++) {
         uint8_t v = line[i / 4 * stride + i % 4];
@@ -14,7 +14,7 @@ static int32_t nibbles(const uint8_t *line, size_t stride, const int8_t *x, uint
 }
 
 /* Upper bound of the sum; *coarse_out: C of planes.h. */
-static int32_t sum_bound(const tr_planes *w, const tr_planes_query *q, size_t row, int32_t *coarse_out) {
+TR_DEVICE static int32_t sum_bound(const tr_planes *w, const tr_planes_query *q, size_t row, int32_t *coarse_out) {
     const uint32_t k = w->k, coords = tr_planes_coords(k);
     const uint8_t *line = w->upper + row / 16 * tr_planes_lines(k) * TR_PLANES_LINE + 4 * (row % 16);
     *coarse_out = 16 * nibbles(line, TR_PLANES_LINE, q->x, k) + q->center;
@@ -26,11 +26,11 @@ static int32_t sum_bound(const tr_planes *w, const tr_planes_query *q, size_t ro
     return *coarse_out + (((along >> q->coord_shift) + rest + q->offset) >> 1);
 }
 
-static float output(const tr_planes *w, const tr_planes_query *q, size_t row, int32_t sum) {
+TR_DEVICE static float output(const tr_planes *w, const tr_planes_query *q, size_t row, int32_t sum) {
     return ((float)sum * w->scale[row]) * q->scale;
 }
 
-void tr_ref_planes_bound(const tr_planes_args *a) {
+TR_DEVICE void tr_ref_planes_bound(const tr_planes_args *a) {
     for (size_t m = 0; m < a->rows; m++)
         for (size_t i = 0; i < 16 * a->blocks; i++) {
             const size_t n = 16 * a->block0 + i;
@@ -39,11 +39,11 @@ void tr_ref_planes_bound(const tr_planes_args *a) {
         }
 }
 
-float tr_ref_planes_output(const tr_planes *w, const tr_planes_query *q, size_t row, int32_t coarse) {
+TR_DEVICE float tr_ref_planes_output(const tr_planes *w, const tr_planes_query *q, size_t row, int32_t coarse) {
     return output(w, q, row, coarse + nibbles(w->lower + row * (w->k / 2), 4, q->x, w->k));
 }
 
-void tr_ref_planes_unpack(int8_t *out, const tr_planes *w, size_t block) {
+TR_DEVICE void tr_ref_planes_unpack(int8_t *out, const tr_planes *w, size_t block) {
     const uint8_t *upper = w->upper + block * tr_planes_lines(w->k) * TR_PLANES_LINE;
     const uint8_t *lower = w->lower + block * 16 * (w->k / 2);
     for (uint32_t i = 0; i < w->k; i++)

@@ -12,6 +12,7 @@ static const char *bound_text(const tr_schema_field *f, char *s, size_t cap) {
     case TR_SCHEMA_str:
     case TR_SCHEMA_bin: unit = " bytes"; break;
     case TR_SCHEMA_u32v:
+    case TR_SCHEMA_realv:
     case TR_SCHEMA_strv:
     case TR_SCHEMA_spanv: unit = " entries"; break;
     default: break;

@@ -55,8 +55,6 @@ class Api(Case):
         self.assertEqual(g.ask("GET", "/v1/models/fox")[2]["id"], "fox")
         for path in ("dog", "%FF", "a" + "%C3%BC" * 150):  # no UTF-8; cut inside a character by the message's bound
             self.assertEqual(g.ask("GET", "/v1/models/" + path)[0], 404)
-        status, _, answer = g.ask("POST", "/v1/embeddings", {"input": "a"})
-        self.assertEqual((status, answer["error"]["code"]), (400, "unsupported"))
         for path in ("/health", "/ready", "/live", "/ping", "/version"):
             self.assertEqual(g.ask("GET", path)[0], 200, path)
         g.complete(prompt="a", model="fox")
@@ -75,8 +73,11 @@ class Api(Case):
                (400, "max_tokens", {"prompt": "a", "max_tokens": 1.5}), (400, "max_tokens", {"prompt": "a", "max_tokens": 1 << 40}),
                (400, "top_p", {"prompt": "a", "top_p": 7}), (400, "stop", {"prompt": "a", "stop": [""]}),
                (400, "stop", {"prompt": "a", "stop": ["x"] * 99}), (400, "stream", {"prompt": "a", "stream": 1}),
-               (400, "logit_bias", {"prompt": "a", "logit_bias": {"5": 1}}), (400, "suffix", {"prompt": "a", "suffix": "b"}),
-               (400, "presence_penalty", {"prompt": "a", "presence_penalty": 1}), (404, "model", {"prompt": "a", "model": "dog"}),
+               (400, "logit_bias", {"prompt": "a", "logit_bias": {"99999999": 1}}), (400, "suffix", {"prompt": "a", "suffix": "b"}),
+               (400, "presence_penalty", {"prompt": "a", "presence_penalty": 3}),
+               (400, "stop_token_ids", {"prompt": "a", "stop_token_ids": [99999999]}),
+               (400, "response_format", {"prompt": "a", "response_format": {"type": "json_object"}}),
+               (400, "stream_options", {"prompt": "a", "stream_options": {"include_usage": True}}), (404, "model", {"prompt": "a", "model": "dog"}),
                (400, None, {"prompt": "word " * 400})]
         for status, param, body in bad:
             got, _, answer = g.ask("POST", "/v1/completions", body)
@@ -116,6 +117,130 @@ class Api(Case):
             self.assertIn(b"is taken", run.stderr)
 
 
+class Sampling(Case):
+    """What changes or tells the choice of tokens, in companies of several stages; the numbers are those of tests/golden."""
+
+    def tokens(self, g, **body):
+        """Ids by the names that tokens have in log-probabilities, without the tokenizer's help."""
+        lp = g.complete(logprobs=1, **body)["choices"][0]["logprobs"]
+        return lp["tokens"]
+
+    def test_edits(self):
+        g = self.start("--prefill", "pp=2", "--decode", "pp=2")
+        p = {"prompt": PROMPTS[0], "max_tokens": 24, "ignore_eos": True}
+        plain = self.tokens(g, **p)
+        self.assertEqual(plain, self.tokens(g, **p, presence_penalty=0, repetition_penalty=1, logit_bias={}))
+        ids = {}  # by name: forced one at a time
+        for i in range(3, 200, 7):
+            name = self.tokens(g, prompt="a", max_tokens=1, ignore_eos=True, logit_bias={str(i): 100})[0]
+            self.assertNotIn(name, ids)
+            ids[name] = i
+        self.assertEqual(self.tokens(g, **p, logit_bias={str(i): 100 for i in list(ids.values())[:1]}), 24 * [list(ids)[0]])
+        two = list(ids.values())[:2]  # penalized, they take turns
+        turns = self.tokens(g, **p, logit_bias={str(i): 90 for i in two}, frequency_penalty=2)
+        self.assertEqual(len(set(turns[:20])), 2)
+        self.assertGreater(min(turns.count(t) for t in set(turns)), 6)
+        once = self.tokens(g, **p, presence_penalty=2)
+        self.assertLess(len(plain) - len(set(plain)), len(plain))
+        self.assertGreaterEqual(len(set(once)), len(set(plain)))
+        self.assertNotEqual(self.tokens(g, **p, repetition_penalty=3), plain)
+        for how in ({"presence_penalty": 1.5}, {"repetition_penalty": 1.3, "frequency_penalty": -1}, {"min_p": 0.3}):
+            drawn = {**p, **how, "temperature": 1, "seed": 5}
+            one, many = self.tokens(g, **drawn), g.complete(n=3, **drawn)
+            self.assertEqual(self.tokens(g, **drawn), one)
+            self.assertEqual(many["choices"][0]["text"], g.complete(**drawn)["choices"][0]["text"])
+        greedy = self.tokens(g, **p, temperature=1, min_p=1)
+        self.assertEqual(greedy, plain)
+        stop = two[0]
+        ended = g.complete(**{**p, "stop_token_ids": [stop], "logit_bias": {str(stop): 100}})
+        self.assertEqual((ended["choices"][0]["finish_reason"], ended["usage"]["completion_tokens"]), ("stop", 0))
+        late = g.complete(**{**p, "stop_token_ids": [stop], "logit_bias": {str(stop): 100}, "min_tokens": 9})
+        self.assertEqual((late["choices"][0]["finish_reason"], late["usage"]["completion_tokens"]), ("stop", 9))
+        text = g.complete(**p)["choices"][0]["text"]
+        kept = g.complete(**p, stop=[text[3:6]], include_stop_str_in_output=True)["choices"][0]
+        self.assertEqual((kept["text"], kept["finish_reason"]), (text[:text.index(text[3:6]) + 3], "stop"))
+        g.wait_idle()
+        g.stop()
+
+    def test_same_everywhere(self):
+        """Edited draws and log-probabilities do not depend on the shape of the company, nor on a death in it."""
+        body = {"prompt": PROMPTS[1], "max_tokens": 160, "ignore_eos": True, "temperature": 1, "seed": 3, "logprobs": 3,
+                "presence_penalty": 1, "repetition_penalty": 1.2, "logit_bias": {"40": 3}, "min_p": 0.05, "min_tokens": 4}
+        answers = []
+        for args in (("--prefill", "pp=1", "--decode", "pp=1"), ("--prefill", "pp=2", "--decode", "pp=3"),
+                     ("--prefill", "pp=2", "--decode", "pp=3"), ("--prefill", "pp=1,tp=2", "--decode", "pp=1,tp=2")):
+            g = self.start(*args)
+            got = []
+            t = threading.Thread(target=lambda: got.append(g.complete(**body)["choices"][0]))
+            t.start()
+            if len(answers) == 2:
+                for who in ("decode.2", "scheduler", "frontend"):
+                    time.sleep(0.02)
+                    g.kill(who)
+            t.join()
+            answers += got
+            g.wait_idle()
+            g.stop()
+        for a in answers[1:]:
+            self.assertEqual(a, answers[0])
+
+    def test_logprobs(self):
+        g = self.start()
+        body = {"prompt": PROMPTS[0], "max_tokens": 8, "logprobs": 4}
+        whole = g.complete(**body)["choices"][0]
+        lp = whole["logprobs"]
+        self.assertEqual([len(lp[k]) for k in ("tokens", "token_logprobs", "top_logprobs", "text_offset")], 4 * [8])
+        for name, value, top in zip(lp["tokens"], lp["token_logprobs"], lp["top_logprobs"]):
+            self.assertEqual(top[name], max(top.values()))  # greedy
+            self.assertTrue(value == top[name] and 4 <= len(top) <= 5 and sum(2.718281828 ** v for v in top.values()) <= 1.0001)
+        again = g.complete(**body, echo=True)["choices"][0]
+        count = again["logprobs"]["token_logprobs"]
+        self.assertTrue(again["text"].endswith(whole["text"]) and again["text"].startswith(PROMPTS[0]))
+        self.assertIsNone(count[0])
+        self.assertTrue(all(v < 0 for v in count[1:]))
+        for key in ("tokens", "token_logprobs", "top_logprobs"):
+            self.assertEqual(again["logprobs"][key][-8:], lp[key])
+        ids = g.ask("POST", "/tokenize", {"prompt": PROMPTS[0]})[2]["tokens"]
+        scored = g.complete(prompt=ids, echo=True, logprobs=4, max_tokens=0)
+        self.assertEqual(scored["choices"][0]["logprobs"]["token_logprobs"], count[:len(ids)])
+        self.assertEqual((len(count), scored["usage"]["completion_tokens"]), (len(ids) + 8, 0))
+        events = g.events("/v1/completions", {**body, "stream_options": {"include_usage": True, "continuous_usage_stats": True}})
+        pieces = [c["logprobs"] for e in events for c in e["choices"] if c["logprobs"]]
+        for key in lp:
+            self.assertEqual([v for piece in pieces for v in piece[key]], lp[key], key)
+        usage = [e["usage"] for e in events]
+        self.assertEqual(sorted(u["completion_tokens"] for u in usage), [u["completion_tokens"] for u in usage])
+        self.assertEqual({u["prompt_tokens"] for u in usage}, {len(ids)})
+        best = g.complete(prompt=PROMPTS[0], n=2, best_of=6, temperature=2, seed=1, logprobs=0, ignore_eos=True)
+        every = g.complete(prompt=PROMPTS[0], n=6, temperature=2, seed=1, logprobs=0, ignore_eos=True)["choices"]
+        mean = lambda c: sum(c["logprobs"]["token_logprobs"]) / len(c["logprobs"]["token_logprobs"])
+        self.assertEqual([c["text"] for c in best["choices"]], [c["text"] for c in sorted(every, key=mean, reverse=True)[:2]])
+        self.assertEqual(best["usage"]["completion_tokens"], 96)
+        g.wait_idle()
+        g.stop()
+
+    def test_embeddings(self):
+        """Means of the final hidden states that transformers computes (tests/golden/tiny/*.embedding.json)."""
+        for model, args in ((company.GEMMA, ()), (company.LLAMA, ("--prefill", "pp=2", "--decode", "pp=1"))):
+            g = self.start(*args, model=model)
+            with open(model[:-len("gguf")] + "embedding.json") as f:
+                rows = json.load(f)
+            status, _, answer = g.ask("POST", "/v1/embeddings", {"input": [r["ids"] for r in rows], "encoding_format": "float"})
+            self.assertEqual(status, 200, answer)
+            for r, d in zip(rows, answer["data"]):
+                self.assertAlmostEqual(sum(v * v for v in d["embedding"]), 1, 5)
+                self.assertGreater(sum(a * b for a, b in zip(d["embedding"], r["embedding"])), 0.9995)
+            self.assertEqual(answer["usage"]["total_tokens"], sum(len(r["ids"]) for r in rows))
+            alone = g.ask("POST", "/v1/embeddings", {"input": rows[1]["ids"]})[2]["data"][0]["embedding"]
+            self.assertEqual(alone, answer["data"][1]["embedding"])
+            for bad, param in (({"input": []}, "input"), ({"input": "a", "dimensions": 3}, "dimensions"),
+                               ({"input": "a", "encoding_format": "x"}, "encoding_format")):
+                status, _, answer = g.ask("POST", "/v1/embeddings", bad)
+                self.assertEqual((status, answer["error"]["param"]), (400, param), answer)
+            g.wait_idle()
+            g.stop()
+
+
 class Samples(Case):
     def test_samples(self):
         """Choice prompt * n + sample; sample 0 is the text without n, the prompt is counted once."""
@@ -145,7 +270,7 @@ class Samples(Case):
         echo = g.complete(prompt="a", n=2, echo=True, **how)["choices"]
         self.assertTrue(all(c["text"].startswith("a") for c in echo))
         self.assertEqual([c["text"][1:] for c in echo], [c["text"] for c in g.complete(prompt="a", n=2, **how)["choices"]])
-        for bad in ({"n": 0}, {"n": 17}, {"n": 2, "best_of": 3}, {"best_of": 2}):
+        for bad in ({"n": 0}, {"n": 17}, {"n": 2, "best_of": 1}, {"stream": True, "best_of": 2}):
             status, _, answer = g.ask("POST", "/v1/completions", {"prompt": "a", **bad})
             self.assertEqual((status, answer["error"]["param"]), (400, list(bad)[-1]), answer)
         g.wait_idle()
@@ -279,15 +404,18 @@ class Disturbed(Case):
     def test_storm(self):
         """Good and bad requests, slow readers and leavers, 64 at once: each gets its answer or a proper error."""
         g = self.start()
-        truth = {p: g.complete(prompt=p, max_tokens=24)["choices"][0]["text"] for p in PROMPTS}
+        ways = ({}, {"presence_penalty": 1, "logit_bias": {"40": 3}}, {"logprobs": 2, "repetition_penalty": 1.3},
+                {"min_p": 0.2, "temperature": 1, "seed": 5, "frequency_penalty": 0.5, "min_tokens": 8})
+        truth = {(p, w): g.complete(prompt=p, max_tokens=24, **ways[w])["choices"][0]["text"] for p in PROMPTS for w in range(4)}
+        vectors = {p: g.ask("POST", "/v1/embeddings", {"input": p})[2]["data"] for p in PROMPTS}
         seed = random.SystemRandom().randrange(1 << 32)
         lock, wrong, counts, todo = threading.Lock(), [], {}, list(range(REQUESTS))
 
         def one(rng, i):
-            kind = rng.choice(("whole", "whole", "stream", "stream", "slow", "leaver", "bad", "health"))
-            prompt = rng.choice(PROMPTS)
+            kind = rng.choice(("whole", "whole", "stream", "stream", "slow", "leaver", "bad", "health", "embed"))
+            prompt, way = rng.choice(PROMPTS), rng.randrange(4)
             if kind in ("whole", "stream"):
-                body = {"prompt": prompt, "max_tokens": 24, "temperature": 0, "stream": kind == "stream"}
+                body = {"prompt": prompt, "max_tokens": 24, "temperature": 0, "stream": kind == "stream", **ways[way]}
                 c = g.connect()
                 c.request("POST", "/v1/completions", json.dumps(body))
                 r = c.getresponse()
@@ -299,7 +427,7 @@ class Disturbed(Case):
                 assert r.status == 200, data
                 text = json.loads(data)["choices"][0]["text"] if kind == "whole" else "".join(
                     json.loads(e[6:])["choices"][0]["text"] for e in data.split("\n\n") if e.startswith("data: {"))
-                assert text == truth[prompt], (prompt, text)
+                assert text == truth[prompt, way], (prompt, way, text)
             elif kind in ("slow", "leaver"):
                 body = json.dumps({"prompt": prompt, "max_tokens": 24, "stream": True, "temperature": 0}).encode()
                 with socket.create_connection(("127.0.0.1", g.port), timeout=60 * SLOW) as s:
@@ -317,6 +445,12 @@ class Disturbed(Case):
                         data += more
                         if rng.random() < 0.05:
                             time.sleep(0.01)
+            elif kind == "embed":
+                status, headers, answer = g.ask("POST", "/v1/embeddings", {"input": prompt})
+                if status in (429, 503):
+                    assert headers["retry-after"], answer
+                    return "busy"
+                assert status == 200 and answer["data"] == vectors[prompt], answer
             elif kind == "bad":
                 status, _, answer = g.ask("POST", "/v1/completions", rng.choice(("{", {"prompt": 7}, {"prompt": "a", "top_p": 9})))
                 assert status == 400 and answer["error"]["message"], answer

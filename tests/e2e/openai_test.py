@@ -110,15 +110,46 @@ class Client(unittest.TestCase):
         self.assertEqual(salted.usage.prompt_tokens_details.cached_tokens, 0)
         self.assertEqual(salted.choices[0].message.content, message.content)
 
+    def test_sampling(self):
+        plain = self.complete(PROMPTS[0], logprobs=2, extra_body={"ignore_eos": True}).choices[0]
+        self.assertEqual(len(plain.logprobs.tokens), 16)
+        self.assertEqual(plain.logprobs.token_logprobs, [t[n] for t, n in zip(plain.logprobs.top_logprobs, plain.logprobs.tokens)])
+        for how in ({"logit_bias": {"45": 100}}, {"presence_penalty": 2, "frequency_penalty": 2},
+                    {"extra_body": {"repetition_penalty": 4, "ignore_eos": True}}):
+            self.assertNotEqual(self.complete(PROMPTS[0], **how).choices[0].text, plain.text)
+        first = plain.logprobs.tokens[0]
+        answer = self.chat(self.talk, logprobs=True, top_logprobs=3)
+        content = answer.choices[0].logprobs.content
+        self.assertEqual((len(content), len(content[0].top_logprobs)), (16, 3))
+        self.assertEqual(content[0].logprob, content[0].top_logprobs[0].logprob)
+        self.assertEqual(bytes(b for t in content for b in t.bytes).decode(errors="replace"), answer.choices[0].message.content)
+        chunks = list(self.chat(self.talk, logprobs=True, top_logprobs=3, stream=True))
+        self.assertEqual([t for k in chunks for c in k.choices if c.logprobs for t in c.logprobs.content], content)
+        echo = self.complete(PROMPTS[0], echo=True, logprobs=1, max_tokens=1).choices[0]
+        self.assertIsNone(echo.logprobs.token_logprobs[0])
+        self.assertEqual(echo.logprobs.tokens[-1], first)
+        best = self.complete("a", n=1, best_of=4, temperature=1, seed=2)
+        self.assertEqual((len(best.choices), best.usage.completion_tokens), (1, 64))
+
+    def test_embeddings(self):
+        one = self.c.embeddings.create(model="fox", input=PROMPTS[0])  # the client asks for base64
+        plain = self.c.embeddings.create(model="fox", input=[PROMPTS[0], "a"], encoding_format="float")
+        self.assertEqual((len(plain.data), len(plain.data[0].embedding)), (2, 64))
+        self.assertLess(max(abs(a - b) for a, b in zip(one.data[0].embedding, plain.data[0].embedding)), 1e-7)
+        self.assertAlmostEqual(sum(v * v for v in one.data[0].embedding), 1, 5)
+        self.assertGreater(one.usage.prompt_tokens, 3)
+
     def test_errors(self):
         for error, param, ask in (
                 (openai.BadRequestError, "temperature", lambda: self.complete("a", temperature=-1)),
                 (openai.BadRequestError, "n", lambda: self.complete("a", n=17)),
-                (openai.BadRequestError, "best_of", lambda: self.complete("a", n=2, best_of=3)),
+                (openai.BadRequestError, "best_of", lambda: self.complete("a", n=3, best_of=2)),
+                (openai.BadRequestError, "logit_bias", lambda: self.complete("a", logit_bias={"1": 101})),
+                (openai.BadRequestError, "top_logprobs", lambda: self.chat(self.talk, top_logprobs=2)),
                 (openai.BadRequestError, "messages", lambda: self.chat([{"role": "dog", "content": "a"}])),
                 (openai.BadRequestError, "messages", lambda: self.chat([])),
                 (openai.NotFoundError, "model", lambda: self.complete("a", model="dog")),
-                (openai.BadRequestError, None, lambda: self.c.embeddings.create(model="fox", input="a")),
+                (openai.BadRequestError, "input", lambda: self.c.embeddings.create(model="fox", input=[])),
                 (openai.NotFoundError, None, lambda: self.c.moderations.create(input="a"))):
             with self.assertRaises(error) as e:
                 ask()

@@ -99,6 +99,17 @@ class Rules(unittest.TestCase):
         e, = self.told(type="welcome", major=2)
         self.assertIsInstance(e.what, troupe.Unavailable)
 
+    def test_log_probabilities_belong_to_the_last_tokens(self):
+        self.welcome()
+        id = self.s.add("x", {"logprobs": 2, "priority": -1})
+        self.assertEqual(self.sent()[-1]["priority"], 0xffffffff)
+        e, = self.told(type="text", id=id, tokens=[5, 6], logprob_ids=[6, 7], logprobs=[-0.5, -1.0])
+        self.assertEqual(e.what.logprobs, [None, [(6, -0.5), (7, -1.0)]])
+        e, = self.told(type="text", id=id, tokens=[5, 6, 8], logprob_ids=[6, 7, 8, 7], logprobs=[-0.5, -1.0, -0.1, -3.0])
+        self.assertEqual((e.what.tokens, e.what.logprobs), ([8], [[(8, -0.1), (7, -3.0)]]))
+        e, = self.told(type="text", id=id, finish=1)
+        self.assertEqual(e.what.logprobs, [])
+
     def test_unknown_parameters(self):
         self.assertRaises(TypeError, self.s.add, "x", {"max_token": 3})
         self.assertRaises(ValueError, self.s.add, "x", {"n": 17})
@@ -118,7 +129,12 @@ class Real(unittest.TestCase):
             result = c.generate(PROMPTS[0], max_tokens=48, ignore_eos=True)
             pieces = list(c.stream(PROMPTS[0], max_tokens=48, ignore_eos=True))
             samples = c.samples(PROMPTS[0], max_tokens=48, ignore_eos=True, n=3, temperature=1.0, seed=5)
+            told = c.generate(PROMPTS[0], max_tokens=48, ignore_eos=True, logprobs=3)
+            biased = c.generate(PROMPTS[0], max_tokens=4, bias_tokens=[40], bias=[100.0])
         self.assertEqual((result.text, result.finish, len(result.tokens)), (self.texts[0], "length", 48))
+        self.assertEqual(([lp[0][0] for lp in told.logprobs], told.text), (result.tokens, result.text))
+        self.assertTrue(all(lp[0] == lp[1] and lp[1][1] >= lp[2][1] for lp in told.logprobs))
+        self.assertEqual((biased.tokens, biased.logprobs), ([40] * 4, None))
         self.assertEqual("".join(p.text for p in pieces), result.text)
         self.assertGreater(len(pieces), 1)
         self.assertGreater(result.figures.total, result.figures.first_token)

@@ -80,7 +80,7 @@ class Liar:
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(self.path)
         self.socket.listen(8)
-        self.met = 0
+        self.open = []
         threading.Thread(target=self.run, daemon=True).start()
 
     def serve(self, c):
@@ -88,21 +88,30 @@ class Liar:
             c.recv(1 << 16)
             c.sendall(self.first)
             while c.recv(1 << 16):
-                self.met += 1
                 c.sendall(self.then)
         except OSError:
             pass
-        c.close()
+
+    def cut(self):
+        while self.open:
+            c = self.open.pop()
+            try:
+                c.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            c.close()
 
     def run(self):
         while True:
             try:
-                threading.Thread(target=self.serve, args=(self.socket.accept()[0],), daemon=True).start()
+                self.open.append(self.socket.accept()[0])
+                threading.Thread(target=self.serve, args=(self.open[-1],), daemon=True).start()
             except OSError:
                 return
 
     def close(self):
         self.socket.close()
+        self.cut()
 
 
 @unittest.skipUnless(shutil.which("redis-server"), "redis-server is not installed: scripts/deps --test")
@@ -328,7 +337,8 @@ class Trouble(Store):
                 self.settled(c, "failed", failed + 1)
         for first in (b"-NOAUTH no\x1b[2J\r\n", b"", b"$5\r\nhello\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
             liar.first, failed = first, c.status()["store"]["failed"]
-            self.settled(c, "failed", failed + 1)
+            liar.cut()
+            self.settled(c, "failed", failed + 2)  # closed, and not let in again
         self.assertFalse(c.status()["store"]["up"])
         c.wait_idle()
         self.assertEqual(c.actors()["store"]["incarnation"], 1)

@@ -6,6 +6,10 @@
 #include "base/clock.h"
 #include "kernels/kernel_bench.h"
 
+#ifdef TROUPE_CUDA
+#include "kernels/cuda/cuda_table.h"
+#endif
+
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -164,6 +168,9 @@ static const tr_ops *const *variants(void) {
     return all;
 }
 static const tr_ops *find_variant(const char *name) {
+#ifdef TROUPE_CUDA
+    if (strcmp(name, "cuda") == 0) return tr_cuda_table();
+#endif
     for (const tr_ops *const *t = variants(); *t; t++)
         if (strcmp((*t)->name, name) == 0) return *t;
     return NULL;
@@ -236,20 +243,21 @@ int main(int argc, char **argv) {
         return 1;
     }
     if (o.variant && !(chosen = find_variant(o.variant))) {
-        fprintf(stderr, "checkk: this CPU cannot run %s\n", o.variant);
+        fprintf(stderr, "checkk: this machine cannot run %s\n", o.variant);
         return 1;
     }
     const tr_ops *other = o.against ? find_variant(o.against) : NULL;
     if (o.against && !other) {
-        fprintf(stderr, "checkk: this CPU cannot run %s\n", o.against);
+        fprintf(stderr, "checkk: this machine cannot run %s\n", o.against);
         return 1;
     }
     if (o.bench) return bench(chosen, other, o.threads, o.bench_op);
     const tr_ops *ref = tr_ops_find("ref");
     const char *mask = getenv("TROUPE_CPU");
     int failed = 0;
+    if (o.variant) return check_variant(ref, chosen, o.seed, o.effort);
     for (const tr_ops *const *t = variants(); *t; t++) {
-        if (!o.variant || *t == chosen) failed |= check_variant(ref, *t, o.seed, o.effort);
+        failed |= check_variant(ref, *t, o.seed, o.effort);
         if (*t == chosen && mask && *mask) break;
     }
     return failed;

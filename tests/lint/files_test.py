@@ -11,7 +11,8 @@ TESTS = 650  # sources below tests/
 HARD = 900
 # Longer than the budget for a reason; never above HARD.
 EXCEPTIONS = {
-    "transport/schema.h": 400,  # every message of the company, a field a line
+    "base/options_table.h": 300,  # every option, a row each
+    "transport/schema.h": 420,  # every message of the company, a field a line
 }
 
 

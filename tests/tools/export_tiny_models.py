@@ -7,7 +7,7 @@ gemma3.gguf: 7 layers (the sixth global, the others with a window of 24), 4 quer
 llama.gguf: 3 layers, 6 query heads, 2 kv heads, head size 16. llama-hf/: the same model as safetensors + config.json.
 Weights are bf16 and come from a seed, so a repeated run writes the same weights; vocabularies are tiny but complete
 (SentencePiece-style scores with byte tokens; byte-level BPE with merges). NAME.ids.json, NAME.logits.npy: one sequence of
-96 tokens and its float32 logits.
+96 tokens and its float32 logits. NAME.embedding.json: beginnings of it with the mean of their final hidden states, of length 1.
 The script refuses to write logits that could not tell a wrong implementation: window, both RoPE bases, norm shift and
 the permutation of q and k must each change them clearly.
 Needs: numpy, torch, transformers, gguf, safetensors.
@@ -224,6 +224,16 @@ def write_safetensors(folder, model):
         f.write("\n")
 
 
+@torch.no_grad()
+def write_embeddings(path, model, ids):
+    rows = []
+    for n in (7, 40, POSITIONS):
+        mean = model.model(torch.tensor([ids[:n]]), use_cache=False).last_hidden_state[0].double().mean(0)
+        rows.append({"ids": ids[:n], "embedding": [float("%.7g" % v) for v in mean / mean.norm()]})
+    with open(path, "w") as f:
+        f.write("[" + ",\n".join(json.dumps(r) for r in rows) + "]\n")
+
+
 def write_reference(folder, name, arch, model, ids):
     path = os.path.join(folder, name + ".gguf")
     write_gguf(path, model, arch)
@@ -232,6 +242,7 @@ def write_reference(folder, name, arch, model, ids):
     if not np.array_equal(logits, logits_of(again, ids)):
         raise SystemExit("%s does not read back as the same model" % path)
     np.save(os.path.join(folder, name + ".logits.npy"), logits)
+    write_embeddings(os.path.join(folder, name + ".embedding.json"), model, ids)
     with open(os.path.join(folder, name + ".ids.json"), "w", encoding="utf-8") as f:
         json.dump(ids, f)
         f.write("\n")

@@ -9,6 +9,7 @@ AsyncClient has the same methods as coroutines and asynchronous iterators. Both 
 a restart and deliver every token and every byte once (docs/protocol.md)."""
 from .aio import AsyncClient
 from .client import Client
-from .types import Failed, Figures, Info, Lost, Piece, Result, TroupeError, Unavailable
+from .types import Failed, Figures, Info, Logprobs, Lost, Parameters, Piece, Result, TroupeError, Unavailable
 
-__all__ = ["AsyncClient", "Client", "Failed", "Figures", "Info", "Lost", "Piece", "Result", "TroupeError", "Unavailable"]
+__all__ = ["AsyncClient", "Client", "Failed", "Figures", "Info", "Logprobs", "Lost", "Parameters", "Piece", "Result",
+           "TroupeError", "Unavailable"]

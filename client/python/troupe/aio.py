@@ -5,7 +5,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import zmq
 import zmq.asyncio
@@ -13,7 +13,10 @@ import zmq.asyncio
 from . import link
 from .client import Prompt, collect
 from .session import Event, Session
-from .types import Info, Lost, Piece, Result, TroupeError, Unavailable
+from .types import Info, Lost, Parameters, Piece, Result, TroupeError, Unavailable
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class AsyncClient:
@@ -52,7 +55,7 @@ class AsyncClient:
 
     # ---- requests
 
-    async def stream(self, prompt: Prompt, **parameters: Any) -> AsyncIterator[Piece]:
+    async def stream(self, prompt: Prompt, **parameters: Unpack[Parameters]) -> AsyncIterator[Piece]:
         """As Client.stream; a task that is cancelled in it aborts the request."""
         box = self._box(id := self._running().add(prompt, parameters))
         self._work.set()
@@ -70,13 +73,13 @@ class AsyncClient:
                 self._inbox.pop(id, None)
                 self._work.set()
 
-    async def generate(self, prompt: Prompt, **parameters: Any) -> Result:
+    async def generate(self, prompt: Prompt, **parameters: Unpack[Parameters]) -> Result:
         """The whole text of one sample."""
         if (parameters.get("n") or 1) != 1:
             raise ValueError("generate gives one text: use samples() for n > 1")
         return (await self.samples(prompt, **parameters))[0]
 
-    async def samples(self, prompt: Prompt, **parameters: Any) -> list[Result]:
+    async def samples(self, prompt: Prompt, **parameters: Unpack[Parameters]) -> list[Result]:
         """The n texts of one prompt, in order of their samples."""
         return collect([p async for p in self.stream(prompt, **parameters)])
 

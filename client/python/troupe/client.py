@@ -7,13 +7,16 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 import zmq
 
 from . import link
 from .session import Event, Session
-from .types import Info, Lost, Piece, Result, TroupeError, Unavailable
+from .types import Info, Lost, Parameters, Piece, Result, TroupeError, Unavailable
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Prompt = Union[str, list[int]]
 
@@ -49,7 +52,7 @@ class Client:
 
     # ---- requests
 
-    def stream(self, prompt: Prompt, **parameters: Any) -> Iterator[Piece]:
+    def stream(self, prompt: Prompt, **parameters: Unpack[Parameters]) -> Iterator[Piece]:
         """Pieces of the output as they come, of all samples; each sample's last one has finish and figures. Raises Failed
         or Lost. An iterator that is closed or dropped before its end aborts the request. Parameters: session.PARAMETERS."""
         box: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -70,13 +73,13 @@ class Client:
                 self._inbox.pop(id, None)
                 self._post(lambda: self._session.abort(id))  # this may run in any thread, also in ours: never wait
 
-    def generate(self, prompt: Prompt, **parameters: Any) -> Result:
+    def generate(self, prompt: Prompt, **parameters: Unpack[Parameters]) -> Result:
         """The whole text of one sample."""
         if (parameters.get("n") or 1) != 1:
             raise ValueError("generate gives one text: use samples() for n > 1")
         return self.samples(prompt, **parameters)[0]
 
-    def samples(self, prompt: Prompt, **parameters: Any) -> list[Result]:
+    def samples(self, prompt: Prompt, **parameters: Unpack[Parameters]) -> list[Result]:
         """The n texts of one prompt, in order of their samples."""
         return collect(list(self.stream(prompt, **parameters)))
 
@@ -199,5 +202,7 @@ def collect(pieces: list[Piece]) -> list[Result]:
         own = [p for p in pieces if p.sample == sample]
         end = own[-1]
         assert end.finish is not None and end.figures is not None
-        results.append(Result("".join(p.text for p in own), [t for p in own for t in p.tokens], end.finish, end.figures, sample))
+        told = [lp for p in own for lp in p.logprobs or []] if end.logprobs is not None else None
+        results.append(Result("".join(p.text for p in own), [t for p in own for t in p.tokens], end.finish, end.figures, sample,
+                              told))
     return results

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import msgpack  # type: ignore[import-untyped]
 
-from .types import FINISH, Failed, Figures, Info, Lost, Piece, TroupeError, Unavailable
+from .types import FINISH, Failed, Figures, Info, Logprobs, Lost, Parameters, Piece, TroupeError, Unavailable
 
 MAJOR, MINOR = 1, 0
 ALL_SAMPLES = 16  # an error with this sample ends all that are open
 MAX_MESSAGE = 256 << 20  # of the company; with logits that is a lot
 PING_SECONDS = HELLO_SECONDS = 1.0
 
-# Of add; the company checks the values. The fields that are ours (id, prompt, tokens) are arguments of their own; frames
-# of logits are for tools in C.
-PARAMETERS = frozenset((
-    "max_tokens", "temperature", "top_p", "top_k", "seed", "ignore_eos", "stop", "parse_special", "no_bos", "forced", "save",
-    "restore", "restore_end", "cache_salt", "n", "priority", "timeout_ms"))
+# Of add, as types.Parameters has them; the company checks the values. The fields that are ours (id, prompt, tokens) are
+# arguments of their own; frames of logits are for tools in C.
+PARAMETERS = frozenset(Parameters.__annotations__)
 
 
 @dataclasses.dataclass
@@ -37,6 +35,7 @@ class Request:
     id: int
     frame: bytes
     samples: list[Sample]
+    logprobs: int  # entries of each token
     sent: bool = False
     aborted: bool = False
 
@@ -63,6 +62,13 @@ def figures(m: dict[str, Any], generated: int) -> Figures:
                    handoff_bytes=m.get("handoff_bytes", 0), saved_bytes=m.get("saved_bytes", 0), note=m.get("note", ""))
 
 
+def logprobs(m: dict[str, Any], per: int, tokens: int) -> list[Optional[Logprobs]]:
+    """Of the last tokens of a message; those of the first ones may be lost with a restart."""
+    pairs = list(zip(m.get("logprob_ids", []), m.get("logprobs", [])))
+    known = [pairs[i:i + per] for i in range(0, len(pairs), per)][-tokens:] if tokens else []
+    return [None] * (tokens - len(known)) + known  # type: ignore[operator]
+
+
 class Session:
     """out holds frames to be sent, in order; a frame that could not go out stays there."""
 
@@ -85,7 +91,7 @@ class Session:
 
     # ---- what the program asks for
 
-    def add(self, prompt: Union[str, list[int]], parameters: dict[str, Any]) -> int:
+    def add(self, prompt: Union[str, list[int]], parameters: Parameters) -> int:
         """id of the request. ValueError, TypeError: parameters that are none."""
         unknown = sorted(set(parameters) - PARAMETERS)
         if unknown:
@@ -95,8 +101,10 @@ class Session:
             raise ValueError("n is %r, not 1 to %d" % (n, ALL_SAMPLES))
         what = {"prompt": prompt} if isinstance(prompt, str) else {"tokens": list(prompt)}
         given = {k: v for k, v in parameters.items() if v is not None}
+        if isinstance(given.get("priority"), int):
+            given["priority"] &= 0xffffffff  # signed, in an unsigned field
         r = Request(self.next_id, msgpack.packb({"type": "add", "id": self.next_id, "max_tokens": 64, **what, **given}),
-                    [Sample() for _ in range(n)])
+                    [Sample() for _ in range(n)], parameters.get("logprobs") or 0)
         self.next_id += 1
         self.requests[r.id] = r
         self.send_request(r)
@@ -184,9 +192,9 @@ class Session:
         if not (new_tokens or new_data or finish):
             return []
         text = new_data.decode("utf-8", "replace")  # whole code points by contract
-        if finish is None:
-            return [Event(r.id, Piece(text, new_tokens, first, sample))]
-        return [self.end(r, sample, Piece(text, new_tokens, first, sample, finish, figures(m, s.tokens)))]
+        piece = Piece(text, new_tokens, first, sample, finish, figures(m, s.tokens) if finish else None,
+                      logprobs(m, r.logprobs, len(new_tokens)) if r.logprobs else None)
+        return [self.end(r, sample, piece) if finish else Event(r.id, piece)]
 
     def on_error(self, m: dict[str, Any], now: float) -> list[Event]:
         id, code, text = m.get("id", 0), m.get("code", 70), m.get("text", "")

@@ -68,18 +68,34 @@ static void test_numbers(void **state) {
         {"stream", C | H, {"true", "false", "null"}, {"0", "1", "\"true\"", "[]"}},
         {"echo", C, {"true", "false"}, {"1"}},
         {"add_generation_prompt", H, {"true", "false"}, {"1"}},
-        {"best_of", C, {"1", "null"}, {"0", "2", "17", "1.0"}},
-        {"min_p", C | H, {"0", "0.0", "null"}, {"0.1", "\"0\"", "[]"}},
-        {"presence_penalty", C | H, {"0", "0.0", "null"}, {"1", "-1", "\"0\""}},
-        {"frequency_penalty", C | H, {"0", "null"}, {"0.5", "{}"}},
-        {"repetition_penalty", C | H, {"1", "1.0", "null"}, {"0", "1.1"}},
-        {"logprobs", C | H, {"0", "false", "null"}, {"true", "5"}},
-        {"top_logprobs", H, {"0", "null"}, {"1"}},
-        {"min_tokens", C | H, {"0", "null"}, {"1"}},
+        {"best_of", C, {"1", "2", "16", "null"}, {"0", "17", "1.0", "true"}},
+        {"min_p", C | H, {"0", "1", "0.1", "null"}, {"-0.1", "1.1", "\"0\"", "[]"}},
+        {"presence_penalty", C | H, {"0", "-2", "2", "null"}, {"2.1", "-2.1", "\"0\""}},
+        {"frequency_penalty", C | H, {"0", "-2.0", "2", "null"}, {"2.5", "-3", "{}"}},
+        {"repetition_penalty", C | H, {"1", "0.01", "100", "null"}, {"0", "-1", "101"}},
+        {"logprobs", C, {"0", "1", "20", "null"}, {"21", "-1", "true", "1.0"}},
+        {"logprobs", H, {"true", "false", "null"}, {"1", "0", "\"true\""}},
+        {"top_logprobs", H, {"0", "null"}, {"21", "-1", "true", "3"}}, /* 3: not without logprobs */
+        {"min_tokens", C | H, {"0", "5", "131072", "null"}, {"-1", "131073", "1.5"}},
+        {"skip_special_tokens", C | H, {"true", "false", "null"}, {"0", "1"}},
+        {"include_stop_str_in_output", C | H, {"true", "false"}, {"1", "[]"}},
+        {"stop_token_ids",
+         C | H,
+         {"[]", "[0]", "[1,2,3]", "null"},
+         {"1", "[-1]", "[1.0]", "[\"1\"]", "{}", "[4294967295]"}},
+        {"logit_bias",
+         C | H,
+         {"{}", "{\"7\":-100}", "{\"7\":1,\"8\":1.5}", "null"},
+         {"[]", "{\"a\":1}", "{\"7\":101}", "{\"-7\":1}", "{\"7\":\"1\"}", "{\"99999999999\":1}"}},
+        {"stream_options", C | H, {"null"}, {"{}", "7", "[]"}}, /* only of a stream */
+        {"response_format", C | H, {"{\"type\":\"text\"}", "null"}, {"{\"type\":\"json_object\"}", "7"}},
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         for (int kind = C; kind <= H; kind++) {
-            const bool known = all[i].kinds & kind; /* else ignored */
+            bool known = false; /* else ignored */
+            for (size_t k = 0; k < sizeof all / sizeof all[0]; k++)
+                known |= (all[k].kinds & kind) && strcmp(all[k].name, all[i].name) == 0;
+            if (known && !(all[i].kinds & kind)) continue; /* another row of that name says it */
             for (int k = 0; k < 4 && all[i].good[k]; k++) ends(kind, with(kind, all[i].name, all[i].good[k]), true);
             for (int k = 0; k < 6 && all[i].bad[k]; k++) {
                 ends(kind, with(kind, all[i].name, all[i].bad[k]), !known);
@@ -118,7 +134,14 @@ static void test_values(void **state) {
     tr_openai_free(&q); /* again: nothing */
 
     ends(C, with(C, "best_of", "2,\"n\":2"), true);
-    ends(C, with(C, "best_of", "3,\"n\":2"), false);
+    ends(C, with(C, "best_of", "3,\"n\":2"), true);
+    ends(C, with(C, "best_of", "3,\"n\":2,\"stream\":true"), false);
+    ends(C, with(C, "best_of", "2,\"n\":2,\"stream\":true"), true);
+    ends(C, with(C, "logprobs", "1,\"echo\":true"), true);
+    ends(C, with(C, "logprobs", "1,\"echo\":true,\"n\":2"), false);
+    ends(C, with(C, "stream", "true,\"stream_options\":{\"include_usage\":true,\"continuous_usage_stats\":true}"),
+         true);
+    ends(C, with(C, "stream", "true,\"stream_options\":{\"include_usage\":1}"), false);
     ends(C, with(C, "best_of", "1,\"n\":2"), false);
     ends(C, with(C, "model", "7"), false);
     ends(C, with(C, "model", "null"), true);
@@ -178,6 +201,67 @@ static void test_prompts(void **state) {
         snprintf(body + at, sizeof body - at, "]}");
         ends(C, body, n == TR_OPENAI_PROMPTS_MAX);
     }
+}
+
+static const char *embed(const char *input, const char *more) {
+    static char body[512];
+    snprintf(body, sizeof body, "{\"input\":%s%s}", input, more);
+    return body;
+}
+
+static void test_embeddings(void **state) {
+    (void)state;
+    static const char *const good[] = {"\"a\"", "[\"a\",\"b\"]", "[1,2]", "[[1],[2,3]]"}, *const bad[] = {
+                                                                                              "null", "7",
+                                                                                              "[]",   "[[]]",
+                                                                                              "{}",   "[1,\"a\"]"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) ends(TR_OPENAI_EMBEDDING, embed(good[i], ""), true);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        ends(TR_OPENAI_EMBEDDING, embed(bad[i], ""), false);
+        assert_string_equal(why.param, "input");
+    }
+    ends(TR_OPENAI_EMBEDDING, embed("\"a\"", ",\"encoding_format\":\"base64\",\"dimensions\":4"), true);
+    ends(TR_OPENAI_EMBEDDING, embed("\"a\"", ",\"encoding_format\":\"hex\""), false);
+    ends(TR_OPENAI_EMBEDDING, embed("\"a\"", ",\"dimensions\":0"), false);
+    const float v[2][3] = {{0.5f, -1, 0.25f}, {1, 0, 0}};
+    const tr_openai_answer a = {.kind = TR_OPENAI_EMBEDDING, .id = "e", .model = "m"};
+    for (int base64 = 0; base64 < 2; base64++) {
+        char *text = tr_openai_embeddings_json(&a, v[0], 2, 3, base64, &(tr_openai_usage){.prompt = 4});
+        assert_non_null(strstr(text, base64 ? "\"AAAAPwAAgL8AAIA+\"" : "[0.5,-1.0,0.25]"));
+        assert_non_null(strstr(text, "\"total_tokens\":4"));
+        free(text);
+    }
+}
+
+/* Without a tokenizer tokens are named by their ids. */
+static void test_logprobs(void **state) {
+    (void)state;
+    tr_openai_scores s = {.per = 2};
+    const uint32_t ids[] = {5, 6}, first = 9;
+    const float values[] = {-0.5f, -0.25f};
+    uint32_t offset = 3;
+    for (int i = 0; i < 100; i++) {
+        assert_true(tr_openai_scores_add(&s, &first, NULL));
+        assert_true(tr_openai_scores_add(&s, ids, values));
+    }
+    assert_true(s.n == 200 && s.n_known == 100 && s.sum == -50);
+    s.n = 2;
+    json_t *j = tr_openai_logprobs_json(TR_OPENAI_COMPLETION, &s, 0, NULL, &offset);
+    char *text = json_dumps(j, JSON_COMPACT);
+    assert_string_equal(text, "{\"tokens\":[\"token_id:9\",\"token_id:5\"],\"token_logprobs\":[null,-0.5],"
+                              "\"top_logprobs\":[null,{\"token_id:6\":-0.25,\"token_id:5\":-0.5}],"
+                              "\"text_offset\":[3,13]}");
+    free(text);
+    json_decref(j);
+    j = tr_openai_logprobs_json(TR_OPENAI_CHAT, &s, 1, NULL, &offset);
+    assert_int_equal(json_array_size(json_object_get(j, "content")), 1);
+    const json_t *token = json_array_get(json_object_get(j, "content"), 0),
+                 *top = json_object_get(token, "top_logprobs");
+    assert_true(json_number_value(json_object_get(token, "logprob")) == -0.5);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(top, 0), "token")), "token_id:6");
+    assert_int_equal(json_array_size(json_object_get(token, "bytes")), 10);
+    json_decref(j);
+    tr_openai_scores_free(&s);
 }
 
 static void test_broken_json(void **state) {
@@ -284,6 +368,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_numbers),     cmocka_unit_test(test_values),
                                        cmocka_unit_test(test_texts),       cmocka_unit_test(test_prompts),
                                        cmocka_unit_test(test_broken_json), cmocka_unit_test(test_deep_and_huge),
-                                       cmocka_unit_test(test_random),      cmocka_unit_test(test_refusals_are_text)};
+                                       cmocka_unit_test(test_random),      cmocka_unit_test(test_refusals_are_text),
+                                       cmocka_unit_test(test_embeddings),  cmocka_unit_test(test_logprobs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

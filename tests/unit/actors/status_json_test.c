@@ -108,6 +108,20 @@ static void actors_up_and_down(void **state) {
     json_decref(root);
 }
 
+static void ledger_sums_up(void **state) {
+    (void)state;
+    static const uint64_t ns[TR_LEDGER_KINDS] = {5, 0, 7, 1, 2, 9};
+    tr_ledger_set(&control.actor[2].ledger, ns);
+    json_t *root = status(), *actors = json_object_get(root, "actors");
+    assert_null(json_object_get(json_array_get(actors, 0), "ledger_ns"));
+    json_t *ledger = json_object_get(json_array_get(actors, 2), "ledger_ns");
+    assert_int_equal(json_object_size(ledger), TR_LEDGER_KINDS);
+    for (uint32_t k = 0; k < TR_LEDGER_KINDS; k++)
+        assert_int_equal(number(ledger, tr_ledger_name((tr_ledger_kind)k)), ns[k]);
+    assert_true(number(root, "clock_ns") > 0);
+    json_decref(root);
+}
+
 static void pools_count_bits(void **state) {
     (void)state;
     uint8_t *tables = rt.segment[TR_SEGMENT_TABLES];
@@ -154,6 +168,7 @@ static void requests_by_state(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(actors_up_and_down, setup, teardown),
+                                       cmocka_unit_test_setup_teardown(ledger_sums_up, setup, teardown),
                                        cmocka_unit_test_setup_teardown(pools_count_bits, setup, teardown),
                                        cmocka_unit_test_setup_teardown(requests_by_state, setup, teardown)};
     return cmocka_run_group_tests(tests, NULL, NULL);

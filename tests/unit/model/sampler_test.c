@@ -1,8 +1,10 @@
-/* Draws: greedy ties, frequencies against the softmax, top-k and top-p against a plain sort, splits, bad rows. */
+/* Draws: greedy ties, frequencies against the softmax, top-k and top-p against a plain sort, splits, bad rows; edits,
+ * min-p and log-probabilities against other implementations (tests/golden/sampling.json). */
 #include "model/sampler.h"
 
 #include "base/rng.h"
 
+#include <jansson.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -184,7 +186,8 @@ static void bad_rows(void **state) {
                                             {.temperature = 1, .top_p = 1},
                                             {.temperature = 1, .top_p = 0.9f},
                                             {.temperature = 1, .top_p = 0.9f, .top_k = 3},
-                                            {.temperature = 1, .top_p = 1, .top_k = 3}};
+                                            {.temperature = 1, .top_p = 1, .top_k = 3},
+                                            {.temperature = 1, .top_p = 1, .min_p = 0.1f}};
     float x[64];
     for (size_t k = 0; k < sizeof how / sizeof *how; k++) {
         for (int i = 0; i < 64; i++) x[i] = NAN;
@@ -203,9 +206,114 @@ static void bad_rows(void **state) {
     }
 }
 
+/* ---- against transformers, vLLM and torch ---- */
+
+static uint32_t numbers(const json_t *row, const char *name, float *out) {
+    const json_t *list = json_object_get(row, name);
+    for (size_t i = 0; i < json_array_size(list); i++) out[i] = (float)json_number_value(json_array_get(list, i));
+    return (uint32_t)json_array_size(list);
+}
+
+static float value(const json_t *row, const char *name) { return (float)json_number_value(json_object_get(row, name)); }
+
+static bool near(float a, float b, float most) { return fabsf(a - b) <= most * (1 + fabsf(b)); }
+
+/* Every token that has a chance comes, and no other. */
+static void draws_of(const json_t *row, const float *x, uint32_t vocab) {
+    float want[V];
+    bool seen[V] = {0};
+    numbers(row, "probabilities", want);
+    tr_sampler_params p = {.temperature = value(row, "temperature"),
+                           .top_p = value(row, "top_p"),
+                           .min_p = value(row, "min_p"),
+                           .top_k = (uint32_t)value(row, "top_k"),
+                           .seed = 11};
+    for (p.position = 0; p.position < 2000; p.position++) seen[draw(&p, x, vocab)] = true;
+    for (uint32_t i = 0; i < vocab; i++) {
+        if (seen[i] && want[i] == 0) fail_msg("id %u is drawn, and should never be", i);
+        if (!seen[i] && want[i] > 0.02f) fail_msg("id %u of probability %g is never drawn", i, (double)want[i]);
+    }
+}
+
+static void golden_row(const json_t *row) {
+    float logits[V], edited[V], want[V], list[V], bias[V], logprobs[V];
+    uint32_t tokens[V], bias_id[V], ids[1 + TR_SAMPLER_TOP_MAX];
+    const uint32_t vocab = numbers(row, "logits", logits), n_prompt = numbers(row, "prompt", list);
+    for (uint32_t i = 0; i < n_prompt; i++) tokens[i] = (uint32_t)list[i];
+    const uint32_t n = n_prompt + numbers(row, "output", list);
+    for (uint32_t i = n_prompt; i < n; i++) tokens[i] = (uint32_t)list[i - n_prompt];
+    const json_t *pairs = json_object_get(row, "bias");
+    for (size_t i = 0; i < json_array_size(pairs); i++) {
+        bias_id[i] = (uint32_t)json_integer_value(json_array_get(json_array_get(pairs, i), 0));
+        bias[i] = (float)json_number_value(json_array_get(json_array_get(pairs, i), 1));
+    }
+    numbers(row, "edited", want);
+    for (uint32_t cut = 0; cut <= n; cut++) { /* the two pieces of the tokens may part anywhere */
+        tr_sampler_edit e = {.bias_id = bias_id,
+                             .bias = bias,
+                             .n_bias = (uint32_t)json_array_size(pairs),
+                             .repetition = value(row, "repetition"),
+                             .frequency = value(row, "frequency"),
+                             .presence = value(row, "presence"),
+                             .tokens = {tokens, tokens + cut},
+                             .n_tokens = {cut, n - cut},
+                             .n_prompt = n_prompt};
+        memcpy(edited, logits, vocab * sizeof *edited);
+        tr_sampler_edit_row(&e, edited, vocab, (uint32_t *)(void *)scratch);
+        for (uint32_t i = 0; i < vocab; i++)
+            if (!near(edited[i], want[i], 2e-6f)) fail_msg("id %u: %g, not %g", i, (double)edited[i], (double)want[i]);
+    }
+    draws_of(row, edited, vocab);
+    numbers(row, "logprobs", want);
+    float top[1 + TR_SAMPLER_TOP_MAX];
+    for (uint32_t id = 0; id < vocab; id++) {
+        tr_sampler_logprobs(logits, vocab, id, TR_SAMPLER_TOP_MAX, ids, top);
+        logprobs[id] = top[0];
+        assert_int_equal(ids[0], id);
+        if (!near(top[0], want[id], 1e-6f)) fail_msg("id %u: %g, not %g", id, (double)top[0], (double)want[id]);
+    }
+    for (uint32_t k = 1; k <= TR_SAMPLER_TOP_MAX; k++) {
+        assert_true(top[k] == logprobs[ids[k]] && (k == 1 || top[k] <= top[k - 1]));
+        uint32_t above = 0;
+        for (uint32_t i = 0; i < vocab; i++) above += want[i] > want[ids[k]];
+        assert_int_equal(above, k - 1);
+    }
+}
+
+static void golden(void **state) {
+    (void)state;
+    json_t *file = json_load_file("tests/golden/sampling.json", 0, NULL), *row;
+    size_t i;
+    assert_true(json_array_size(json_object_get(file, "rows")) >= 40);
+    json_array_foreach(json_object_get(file, "rows"), i, row) golden_row(row);
+    json_decref(file);
+}
+
+static void edits_of_nothing(void **state) {
+    (void)state;
+    float x[16], same[16], top[4];
+    uint32_t ids[4];
+    const uint32_t banned[] = {3, 99}, tokens[] = {7, 99, 7};
+    random_row(x, 16, 1, 3);
+    memcpy(same, x, sizeof x);
+    tr_sampler_edit e = {.repetition = 1, .tokens = {tokens, NULL}, .n_tokens = {3, 0}};
+    tr_sampler_edit_row(&e, x, 16, (uint32_t *)(void *)scratch);
+    assert_memory_equal(x, same, sizeof x);
+    e.banned = banned, e.n_banned = 2, e.frequency = 0.5f, e.bias_id = banned, e.bias = same, e.n_bias = 2;
+    tr_sampler_edit_row(&e, x, 16, (uint32_t *)(void *)scratch);
+    assert_true(x[3] == -INFINITY && x[7] == same[7] - 1);
+    tr_sampler_logprobs(x, 2, 3, 3, ids, top); /* of two ids, of which the one that is asked for is none */
+    assert_true(top[0] == TR_SAMPLER_LOGPROB_LEAST && ids[3] == 3 && top[3] == TR_SAMPLER_LOGPROB_LEAST);
+    assert_true(fabs(exp((double)top[1]) + exp((double)top[2]) - 1) < 1e-6);
+    for (int i = 0; i < 16; i++) x[i] = NAN;
+    tr_sampler_logprobs(x, 16, 5, 1, ids, top);
+    assert_true(ids[1] == 5 && top[1] == TR_SAMPLER_LOGPROB_LEAST);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy), cmocka_unit_test(follows_softmax), cmocka_unit_test(stays_in_the_nucleus),
-        cmocka_unit_test(splits), cmocka_unit_test(exact),           cmocka_unit_test(bad_rows)};
+        cmocka_unit_test(splits), cmocka_unit_test(exact),           cmocka_unit_test(bad_rows),
+        cmocka_unit_test(golden), cmocka_unit_test(edits_of_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

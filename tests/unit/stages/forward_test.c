@@ -1,6 +1,7 @@
 /* The forward passes against transformers on tiny models, and "same numbers": logits and KV do not depend on the
  * instruction set, the number of workers or tensor parallel ranks, where the pipeline is cut, the chunk, the page size,
  * where pages lie, or what else is in the micro-batch. Every comparison but the first is bit for bit. */
+#include "model/sampler.h"
 #include "stages/page_copy.h"
 #include "tests/unit/stages/reference.h"
 #include "tests/unit/stages/rig.h"
@@ -408,6 +409,77 @@ static void draws_of_one_row(void **state) {
             }
 }
 
+/* Edited rows, log-probabilities and hidden states beside plain spans in one step, whoever computes it: what the
+ * sampler makes of the same logits; a hidden state is what the head makes those logits of. */
+static void whole_rows(void **state) {
+    (void)state;
+    enum { ROWS = 9, TOP = 5 };
+    for (int i = 0; i < 2; i++)
+        for (uint32_t workers = 1; workers <= 3; workers++)
+            for (uint32_t tp = 1; tp <= (workers > 1 ? 2u : 1u); tp++) {
+                rig_config c = plain(&models[i], TR_PRECISION_INT8, TR_KV_INT8);
+                c.workers = workers;
+                c.tp = tp;
+                rig r;
+                rig_init(&r, &c);
+                const uint32_t *ids = models[i].ref.ids, vocab = models[i].ref.vocab, hidden = r.model->hidden;
+                float *logits = malloc(vocab * sizeof *logits), *state_of[2];
+                const uint32_t bias_id[] = {ids[0], 1};
+                const float bias[] = {2, -100};
+                tr_sampler_edit edit = {.bias_id = bias_id,
+                                        .bias = bias,
+                                        .n_bias = 2,
+                                        .repetition = 1.5f,
+                                        .tokens = {ids, ids + 4},
+                                        .n_tokens = {4, ROWS - 4},
+                                        .n_prompt = 5,
+                                        .frequency = 1};
+                uint32_t tokens[3 * ROWS];
+                for (uint32_t k = 0; k < 3; k++) memcpy(tokens + k * ROWS, ids, ROWS * sizeof *tokens);
+                tr_span s[3];
+                for (uint32_t k = 0; k < 3; k++)
+                    s[k] = (tr_span){.slot = k,
+                                     .rows = ROWS,
+                                     .row0 = k * ROWS,
+                                     .flags = TR_SPAN_SAMPLE,
+                                     .sampling = {.temperature = 1, .top_p = 1, .seed = 4}};
+                rig_rows(&r, 5, ids, 0, ROWS, TR_SPAN_LOGITS);
+                memcpy(logits, r.logits + (ROWS - 1) * rig_stride(&r), vocab * sizeof *logits);
+                void *scratch = malloc(tr_sampler_scratch_bytes(vocab));
+                tr_sampler_params p = {.temperature = 1, .top_p = 1, .seed = 4, .position = ROWS - 1};
+                const uint32_t plain_id = tr_sampler_draw(&p, logits, vocab, scratch);
+                uint32_t want_ids[1 + TOP];
+                float want[1 + TOP];
+                s[0].sampling.edit = &edit;
+                s[1].sampling.logprobs = 1 + TOP;
+                s[1].sampling.draws = 2;
+                rig_run(&r, &(tr_micro_batch){.n_rows = 3 * ROWS, .n_spans = 3, .spans = s, .tokens = tokens});
+                assert_true(r.sampled[1] == plain_id && r.sampled[3] == plain_id);
+                tr_sampler_logprobs(logits, vocab, plain_id, TOP, want_ids, want);
+                assert_memory_equal(r.logprob_ids, want_ids, sizeof want_ids);
+                assert_memory_equal(r.logprobs, want, sizeof want);
+                assert_int_equal(r.logprob_ids[1 + TOP], r.sampled[2]); /* of the second draw */
+                tr_sampler_edit_row(&edit, logits, vocab, scratch);
+                assert_int_equal(r.sampled[0], tr_sampler_draw(&p, logits, vocab, scratch));
+                for (uint32_t k = 0; k < 2; k++) { /* alone, and beside logits and tokens */
+                    s[1] = (tr_span){
+                        .slot = 1, .rows = ROWS, .row0 = k * ROWS, .flags = TR_SPAN_HIDDEN, .sampling = rig_greedy};
+                    s[0].flags = TR_SPAN_LOGITS | TR_SPAN_SAMPLE;
+                    rig_run(&r, k ? &(tr_micro_batch){.n_rows = 2 * ROWS, .n_spans = 2, .spans = s, .tokens = tokens}
+                                  : &(tr_micro_batch){.n_rows = ROWS, .n_spans = 1, .spans = s + 1, .tokens = tokens});
+                    state_of[k] = malloc(ROWS * hidden * sizeof(float));
+                    for (uint32_t row = 0; row < ROWS; row++)
+                        memcpy(state_of[k] + row * hidden, r.logits + (size_t)(k * ROWS + row) * rig_stride(&r),
+                               hidden * sizeof(float));
+                }
+                assert_memory_equal(state_of[0], state_of[1], ROWS * hidden * sizeof(float));
+                rig_rows(&r, 2, ids, 0, 1, TR_SPAN_HIDDEN); /* NARROW */
+                assert_memory_equal(state_of[0], r.logits, hidden * sizeof(float));
+                free(state_of[0]), free(state_of[1]), free(scratch), free(logits);
+                rig_fini(&r);
+            }
+}
+
 /* A sequence that shares the full pages of another one and gets a copy of its last page goes on as that one does, and
  * neither is seen by the other. */
 static void forked_page(void **state) {
@@ -542,11 +614,21 @@ static void window_pages_freed(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(equals_reference),  cmocka_unit_test(native_equals_bf16),  cmocka_unit_test(same_numbers_bf16),
-        cmocka_unit_test(same_numbers_int8), cmocka_unit_test(same_numbers_others), cmocka_unit_test(same_numbers_kv),
-        cmocka_unit_test(batches),           cmocka_unit_test(idempotent),          cmocka_unit_test(draws),
-        cmocka_unit_test(draws_of_one_row),  cmocka_unit_test(forked_page),         cmocka_unit_test(no_heap_in_a_step),
-        cmocka_unit_test(refused),           cmocka_unit_test(window_pages_freed),  cmocka_unit_test(long_sequences)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(equals_reference),
+                                       cmocka_unit_test(native_equals_bf16),
+                                       cmocka_unit_test(same_numbers_bf16),
+                                       cmocka_unit_test(same_numbers_int8),
+                                       cmocka_unit_test(same_numbers_others),
+                                       cmocka_unit_test(same_numbers_kv),
+                                       cmocka_unit_test(batches),
+                                       cmocka_unit_test(idempotent),
+                                       cmocka_unit_test(draws),
+                                       cmocka_unit_test(draws_of_one_row),
+                                       cmocka_unit_test(whole_rows),
+                                       cmocka_unit_test(forked_page),
+                                       cmocka_unit_test(no_heap_in_a_step),
+                                       cmocka_unit_test(refused),
+                                       cmocka_unit_test(window_pages_freed),
+                                       cmocka_unit_test(long_sequences)};
     return cmocka_run_group_tests(tests, open_models, close_models);
 }

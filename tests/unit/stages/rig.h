@@ -77,7 +77,8 @@ typedef struct rig {
     rig_rank rank[RIG_RANKS_MAX]; /* from 1 on */
     float *x[RIG_STAGES_MAX];
     uint32_t sampled[64];
-    const float *logits;
+    const float *logits, *logprobs;
+    const uint32_t *logprob_ids;
     uint64_t kernel_ns;
 } rig;
 
@@ -228,6 +229,8 @@ static inline void rig_run(rig *r, const tr_micro_batch *b) {
         }
         RIG_OK(tr_forward_run(r->stage[i], i ? &later : b, r->x[i], &out));
         r->logits = out.logits;
+        r->logprob_ids = out.logprob_ids;
+        r->logprobs = out.logprobs;
         r->kernel_ns = out.kernel_ns;
     }
 }

@@ -41,7 +41,8 @@ static void screened(void *arg, uint32_t id, uint32_t n) {
     if (half > begin) tr_screen_bounds(s, &j->at, begin, half - begin, j->vocab);
     tr_team_barrier(j->team);
     for (uint32_t i = 0; i < j->rows; i++) {
-        j->best[id][i] = tr_screen_scan(s, &j->at, i);
+        for (uint32_t k = 0; k < n; k++) /* the own list, then the others' */
+            j->best[id][i] = tr_screen_scan(s, &j->screen[(id + k) % n], &j->at, i);
         j->computed[id][i] = s->list[i].computed;
     }
 }

@@ -51,6 +51,7 @@ static void fill_field(tr_rng *r, pool *p, const tr_schema_field *f, uint8_t *at
     case TR_SCHEMA_u32: *(uint32_t *)at = (uint32_t)random_number(r, f->bound ? f->bound : UINT32_MAX); break;
     case TR_SCHEMA_u64: *(uint64_t *)at = random_number(r, f->bound ? f->bound : UINT64_MAX - 1); break;
     case TR_SCHEMA_f32: *(float *)at = (float)(tr_rng_unit(r) * (double)f->bound); break;
+    case TR_SCHEMA_real: *(float *)at = (float)((2 * tr_rng_unit(r) - 1) * (double)f->bound); break;
     case TR_SCHEMA_str: *(tr_str *)at = random_text(r, p, cap); break;
     case TR_SCHEMA_bin: {
         uint32_t n = (uint32_t)tr_rng_below(r, cap + 1);
@@ -63,6 +64,13 @@ static void fill_field(tr_rng *r, pool *p, const tr_schema_field *f, uint8_t *at
         uint32_t n = (uint32_t)tr_rng_below(r, cap + 1), *list = take(p, 4 * (size_t)n + 4);
         for (uint32_t i = 0; i < n; i++) list[i] = (uint32_t)random_number(r, UINT32_MAX);
         *(tr_u32v *)at = (tr_u32v){list, n};
+        break;
+    }
+    case TR_SCHEMA_realv: {
+        uint32_t n = (uint32_t)tr_rng_below(r, cap + 1);
+        float *list = take(p, 4 * (size_t)n + 4);
+        for (uint32_t i = 0; i < n; i++) list[i] = (float)((tr_rng_unit(r) - 0.5) * 1e4);
+        *(tr_realv *)at = (tr_realv){list, n};
         break;
     }
     case TR_SCHEMA_strv: {
@@ -92,7 +100,7 @@ static void same(const tr_schema_record *record, const void *a_, const void *b_)
     for (uint32_t i = 0; i < record->n_fields; i++) {
         const tr_schema_field *f = &record->field[i];
         const uint8_t *a = (const uint8_t *)a_ + f->offset, *b = (const uint8_t *)b_ + f->offset;
-        if (f->kind == TR_SCHEMA_u32 || f->kind == TR_SCHEMA_f32) {
+        if (f->kind == TR_SCHEMA_u32 || f->kind == TR_SCHEMA_f32 || f->kind == TR_SCHEMA_real) {
             assert_memory_equal(a, b, 4);
             continue;
         }
@@ -113,7 +121,8 @@ static void same(const tr_schema_record *record, const void *a_, const void *b_)
             for (uint32_t k = 0; k < x->len; k++)
                 same(tr_schema_table_span(), &((const tr_spanv *)a)->data[k], &((const tr_spanv *)b)->data[k]);
         else
-            assert_memory_equal(x->data, y->data, x->len * (f->kind == TR_SCHEMA_u32v ? 4 : 1));
+            assert_memory_equal(x->data, y->data,
+                                x->len * (f->kind == TR_SCHEMA_u32v || f->kind == TR_SCHEMA_realv ? 4 : 1));
     }
 }
 
