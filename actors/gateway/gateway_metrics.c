@@ -56,6 +56,10 @@ char *tr_gateway_metrics(tr_gateway *g, size_t *len_out) {
     family(f, "vllm:num_preemptions_total", "counter", "Requests that gave their KV pages to an earlier one.");
     fprintf(f, "vllm:num_preemptions_total{model_name=\"%s\"} %" PRIu64 "\n", model,
             atomic_load(&journal->preemptions));
+    family(f, "troupe:swap_bytes_used", "gauge", "Bytes of the swap space that hold KV of requests that gave way.");
+    fprintf(f, "troupe:swap_bytes_used %" PRIu64 "\n", atomic_load(&journal->swap_used));
+    family(f, "troupe:swapped_out_total", "counter", "Requests whose KV went to the swap space.");
+    fprintf(f, "troupe:swapped_out_total %" PRIu64 "\n", atomic_load(&journal->swapped_out));
     family(f, "troupe:http_requests_refused_total", "counter", "Requests answered with an error.");
     fprintf(f, "troupe:http_requests_refused_total %" PRIu64 "\n", g->count.refused);
     family(f, "troupe:http_clients_left_total", "counter", "Clients that left before their answer was complete.");
