@@ -134,6 +134,10 @@
       "part of the KV pages that stays unpromised while anything runs")                                                \
     X(RESERVE, "scheduler.reserve", "", 0, CHOICE, 0, 0, 0, "prompt", "prompt|full", "HOW", 0,                         \
       "KV pages set aside for a request that is let in: for its prompt, and it grows, or up to max_tokens")            \
+    X(SWAP_MEMORY, "scheduler.swap_memory", "", 0, SIZE, 0, 1ull << 50, 0, "0", "", "SIZE", 0,                         \
+      "swap space for the KV of requests that give way, where that is cheaper than to compute them again; 0: none")    \
+    X(SWAP_FILE, "scheduler.swap_file", "", 0, TEXT, 0, 0, 0, "", "", "FILE", 0,                                       \
+      "the swap space lies in this file, not in memory")                                                               \
     X(THREADS, "scheduler.threads", "--threads", 't', U32, 1, 1024, 0, "", "", "N", TR_CMD_MODEL,                      \
       "cores to use, over all stages; default: all")                                                                   \
     X(TRANSPORT_LOCAL, "transport.local", "", 0, CHOICE, 0, 0, 0, "shm", "shm|zmq", "HOW", 0,                          \

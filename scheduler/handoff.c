@@ -28,10 +28,11 @@ void tr_handoff_issue(tr_scheduler *s, uint32_t slot, tr_handoff_job *job, tr_ef
     job->job = c->next_id++;
     c->in_flight++;
     q->jobs++;
-    transfer(s, slot,
-             job->file == TR_HANDOFF_SAVE      ? TR_TRANSFER_ON_ISSUE_SAVE
-             : job->file == TR_HANDOFF_RESTORE ? TR_TRANSFER_ON_ISSUE_RESTORE
-                                               : TR_TRANSFER_ON_ISSUE_MOVE);
+    static const tr_transfer_event issued[] = {
+        TR_TRANSFER_ON_ISSUE_MOVE, [TR_HANDOFF_SAVE] = TR_TRANSFER_ON_ISSUE_SAVE,
+        [TR_HANDOFF_RESTORE] = TR_TRANSFER_ON_ISSUE_RESTORE, [TR_HANDOFF_SWAP_OUT] = TR_TRANSFER_ON_ISSUE_SWAP,
+        [TR_HANDOFF_SWAP_IN] = TR_TRANSFER_ON_ISSUE_RESTORE};
+    transfer(s, slot, issued[job->file]);
     if (job->file) {
         /* moves nothing */
     } else if (job->part) {

@@ -2,6 +2,7 @@
 #include "scheduler/order.h"
 #include "scheduler/preempt.h"
 #include "scheduler/reuse.h"
+#include "scheduler/swap.h"
 
 #include <string.h>
 
@@ -278,13 +279,14 @@ bool tr_intake_claims(tr_scheduler *s, tr_kv_budget *b) {
 /* Let one in that fits; false: no room now. */
 static bool admit(tr_scheduler *s, uint32_t slot, tr_kv_budget *budget) {
     tr_sequence *q = &s->sequence[slot];
-    tr_reuse reuse;
+    tr_reuse reuse = {.leader = NO_SLOT};
+    const bool swapped = tr_swap_is_out(s, slot);
     tr_intake_measure(s, entry_of(s, slot), q, tr_preempt_first_end(s, slot));
     tr_kv_budget_need need = q->need;
-    tr_reuse_find(s, slot, &reuse);
-    const bool asks = reuse.leader == NO_SLOT && tr_stored_asks(s, slot, reuse.start[0]);
+    if (!swapped) tr_reuse_find(s, slot, &reuse);
+    const bool asks = !swapped && reuse.leader == NO_SLOT && tr_stored_asks(s, slot, reuse.start[0]);
     if (asks) reuse = (tr_reuse){.leader = NO_SLOT};
-    if (reuse.leader != NO_SLOT && !s->config.one_pool) memset(need.pages[0], 0, sizeof need.pages[0]);
+    if ((reuse.leader != NO_SLOT || swapped) && !s->config.one_pool) memset(need.pages[0], 0, sizeof need.pages[0]);
     if (!tr_kv_budget_admit(budget, &need, &reuse.known, &reuse.parked)) return false;
     q->need = need;
     if (asks)

@@ -30,6 +30,13 @@ typedef enum tr_journal_file {
     TR_JOURNAL_FILE_DONE = 2
 } tr_journal_file;
 
+typedef enum tr_journal_swap {
+    TR_JOURNAL_SWAP_NONE = 0,
+    TR_JOURNAL_SWAP_WRITING = 1, /* the image may be in the making */
+    TR_JOURNAL_SWAP_OUT = 2,     /* it is whole; it counts when kv_prefilled is 0 */
+    TR_JOURNAL_SWAP_BACK = 3     /* its positions are in the decode pool again; kv_* follow */
+} tr_journal_swap;
+
 typedef struct tr_journal_entry {
     _Alignas(64) _Atomic uint32_t state;
     _Atomic uint32_t n_tokens;     /* prompt and generated */
@@ -73,6 +80,10 @@ typedef struct tr_journal_entry {
     uint32_t restore_end, file_tries;
     _Atomic uint32_t saved, restored; /* tr_journal_file */
     uint64_t saved_bytes;
+    _Atomic uint32_t swap;          /* tr_journal_swap; where it is not NONE the next ones say what lies: */
+    uint32_t swap_end, swap_min[2]; /* positions [swap_min of the group, swap_end) of the decode pool */
+    uint32_t swap_n, swap_tries;    /* images so far; failures */
+    uint64_t swap_at, swap_bytes;   /* in the swap space */
     uint8_t client[TR_MAX_CLIENT_ID_BYTES + 1];
     uint16_t stop_len[TR_MAX_STOPS];
     char stop[TR_MAX_STOPS][TR_MAX_STOP_BYTES];
@@ -99,8 +110,8 @@ typedef struct tr_journal {
     _Atomic uint32_t waits[2]; /* by pipeline: tr_ledger_kind that the waiting of its stages counts as */
     _Atomic uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests, tokens; since the start */
     _Atomic uint64_t preemptions, preempted_tokens; /* positions that are computed again, or that prefixes still hold */
-    _Atomic uint64_t mixed_steps,
-        slices; /* steps with rows of both phases; parts in which steps went; since the start */
+    _Atomic uint64_t mixed_steps, slices;           /* steps with rows of both phases; parts in which steps went */
+    _Atomic uint64_t swapped_out, swapped_in, swaps_lost, swap_used; /* images; those that did not come back; bytes */
     tr_journal_store store;
 } tr_journal;
 

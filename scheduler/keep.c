@@ -2,16 +2,20 @@
  * costs no request: the prompt is computed, or the text stays unsaved, and a note says so. */
 #include "scheduler/scheduler_state.h"
 
+#include "scheduler/swap.h"
+
 #include <string.h>
 
 enum { TRIES = 2 };
 
 static bool possible(const tr_scheduler *s) { return s->component[RESHARDER].n > 0; }
 
-bool tr_keep_restoring(const tr_scheduler *s, uint32_t slot) {
+static bool file_waits(const tr_scheduler *s, uint32_t slot) {
     tr_journal_entry *e = entry_of(s, slot);
     return possible(s) && e->restore[0] && load(&e->restored) == TR_JOURNAL_FILE_OPEN;
 }
+
+bool tr_keep_restoring(const tr_scheduler *s, uint32_t slot) { return file_waits(s, slot) || tr_swap_is_out(s, slot); }
 
 bool tr_keep_saving(const tr_scheduler *s, uint32_t slot) {
     tr_journal_entry *e = entry_of(s, slot);
@@ -41,8 +45,7 @@ static void drop_pages(tr_scheduler *s, uint32_t slot) {
 
 static bool restore_job(tr_scheduler *s, uint32_t slot, tr_handoff_job *job) {
     const tr_sequence *q = &s->sequence[slot];
-    if (q->state != SEQUENCE_RUNNING || q->stopped || q->jobs > 0 || !settled(q) || !tr_keep_restoring(s, slot))
-        return false;
+    if (q->state != SEQUENCE_RUNNING || q->stopped || q->jobs > 0 || !settled(q) || !file_waits(s, slot)) return false;
     job->file = TR_HANDOFF_RESTORE;
     job->pool = pool_of(s, DECODE);
     bounds(s, job, entry_of(s, slot)->restore_end);
@@ -102,6 +105,10 @@ void tr_keep_mend(tr_journal_entry *e) {
 
 void tr_keep_done(tr_scheduler *s, const tr_handoff_job *job, const tr_msg_reshard_done *m) {
     tr_journal_entry *e = entry_of(s, job->slot);
+    if (job->file >= TR_HANDOFF_SWAP_OUT) {
+        tr_swap_answer(s, job, m);
+        return;
+    }
     note(e, m->note.data, m->note.len);
     if (job->file == TR_HANDOFF_RESTORE) {
         restored(s, job->slot, m->status == 0);
@@ -114,6 +121,10 @@ void tr_keep_done(tr_scheduler *s, const tr_handoff_job *job, const tr_msg_resha
 void tr_keep_dropped(tr_scheduler *s, const tr_handoff_job *job) {
     static const char text[] = "the resharder died twice over the file of this sequence; it was left alone";
     tr_journal_entry *e = entry_of(s, job->slot);
+    if (job->file >= TR_HANDOFF_SWAP_OUT) {
+        tr_swap_dropped(s, job);
+        return;
+    }
     if (++e->file_tries < TRIES) return;
     note(e, text, sizeof text - 1);
     if (job->file == TR_HANDOFF_RESTORE)

@@ -3,6 +3,7 @@
  * then arrival. */
 #include "scheduler/order.h"
 #include "scheduler/reuse.h"
+#include "scheduler/swap.h"
 
 #define STARVED_NS 1000000000ull /* who has waited so long for a turn is on the first level */
 
@@ -41,7 +42,7 @@ uint32_t tr_order_next(const tr_scheduler *s, bool closed) {
         if (best != NO_SLOT && (sorted || s->turn[s->waiting[i]].priority != s->turn[s->waiting[best]].priority)) break;
         if (best != NO_SLOT && !comes_before(s, s->waiting[i], s->waiting[best])) continue;
         if (closed && tr_sample_leader(s, s->waiting[i]) == NO_SLOT) continue;
-        if (!tr_sample_waits(s, s->waiting[i])) best = i;
+        if (tr_swap_is_out(s, s->waiting[i]) || !tr_sample_waits(s, s->waiting[i])) best = i;
     }
     return best;
 }

@@ -2,6 +2,7 @@
 
 #include "scheduler/order.h"
 #include "scheduler/reuse.h"
+#include "scheduler/swap.h"
 
 static bool promises_all(const tr_scheduler *s) { return s->config.promise_tok == TR_SCHEDULER_PROMISE_ALL; }
 static uint32_t min_u32(uint32_t a, uint32_t b) { return a < b ? a : b; }
@@ -92,22 +93,25 @@ bool tr_preempt_mend(tr_scheduler *s, uint32_t slot) {
     return true;
 }
 
-static void count(tr_scheduler *s, uint32_t slot) {
+static void count(tr_scheduler *s, uint32_t slot, tr_preempt_how how) {
     tr_journal_entry *e = entry_of(s, slot);
     uint32_t prefilled = load(&e->kv_prefilled), decoded = load(&e->kv_decoded);
     tr_journal *j = s->config.journal;
-    atomic_fetch_add_explicit(&j->preemptions, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&j->preempted_tokens, prefilled > decoded ? prefilled : decoded, memory_order_relaxed);
+    if (how == TR_PREEMPT_COMPUTE)
+        atomic_fetch_add_explicit(&j->preempted_tokens, prefilled > decoded ? prefilled : decoded,
+                                  memory_order_relaxed);
+    atomic_fetch_add_explicit(how == TR_PREEMPT_IMAGE_LOST ? &j->swaps_lost : &j->preemptions, 1, memory_order_relaxed);
 }
 
 /* Nothing of it is in flight. Its followers, who forked off its pages, hold those themselves. */
-static void evict(tr_scheduler *s, uint32_t slot) {
+void tr_preempt_evict(tr_scheduler *s, uint32_t slot, tr_preempt_how how) {
     tr_sequence *q = &s->sequence[slot];
     tr_journal_entry *e = entry_of(s, slot);
     const uint32_t fork = load(&e->fork);
-    count(s, slot);
+    count(s, slot, how);
     publish(&e->evictions, load(&e->evictions) + 1);
     forget(e);
+    if (how == TR_PREEMPT_IMAGE_LOST) tr_swap_forget(s, slot);
     for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2); p++)
         tr_kv_table_drop_all(&s->config.layout[p], s->config.table[p], slot, &q->row[p], &s->pool[p]);
     publish(&e->evictions, load(&e->evictions) + 1);
@@ -129,20 +133,27 @@ static bool at_rest(const tr_scheduler *s, uint32_t slot) {
 }
 
 /* Until it has grown, or has to wait: for what is in flight of a victim, or, the last one itself, for those before. */
-static bool make_room(tr_scheduler *s, uint32_t slot) {
+static bool make_room(tr_scheduler *s, uint32_t slot, tr_effects *fx) {
     while (!grow(s, slot)) {
         uint32_t victim = tr_preempt_victim(s, slot);
         if (victim == NO_SLOT) return false;
         s->sequence[victim].stopped = true;
-        if (!at_rest(s, victim)) return false;
-        evict(s, victim);
+        if (!at_rest(s, victim) || tr_swap_out(s, victim, fx)) return false;
+        tr_preempt_evict(s, victim, TR_PREEMPT_COMPUTE);
     }
     return true;
 }
 
-void tr_preempt_pump(tr_scheduler *s) {
+/* One that is carried out stays stopped; what an earlier scheduler did not finish of that counts for nothing. */
+static void begin(tr_scheduler *s, uint32_t slot) {
+    if (tr_swap_writes(s, slot) && at_rest(s, slot)) tr_swap_forget(s, slot);
+    s->sequence[slot].stopped = tr_swap_writes(s, slot);
+}
+
+void tr_preempt_pump(tr_scheduler *s, tr_effects *fx) {
     s->starving = false;
-    for (uint32_t i = 0; i < s->n_running; i++) s->sequence[s->running[i]].stopped = false;
+    for (uint32_t i = 0; i < s->n_running; i++) begin(s, s->running[i]);
     for (uint32_t i = 0; i < s->n_running && !s->starving; i++)
-        if (s->sequence[s->running[i]].promised < wanted(s, s->running[i])) s->starving = !make_room(s, s->running[i]);
+        if (s->sequence[s->running[i]].promised < wanted(s, s->running[i]))
+            s->starving = !make_room(s, s->running[i], fx);
 }

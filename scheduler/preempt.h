@@ -12,6 +12,9 @@
  * in flight; alone it fits, or SUBMIT refused it. What it has left to do is bounded, and each of its steps does some.
  * When nobody runs, who comes next is let in.
  *
+ * With a swap space its KV may be carried there instead, and back (scheduler/swap.h): that takes a job each way, during
+ * which it counts as running and stopped; nothing else changes, and a job that fails only means computing again.
+ *
  * What is in flight for a victim is waited for (I3): it is stopped, nothing new is issued for it. Who is stopped is
  * decided anew at every event, from nothing but what is there. */
 #ifndef TR_PREEMPT_H
@@ -22,10 +25,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+typedef enum tr_preempt_how {
+    TR_PREEMPT_COMPUTE,   /* it is computed again */
+    TR_PREEMPT_TO_IMAGE,  /* what it had lies in the swap space */
+    TR_PREEMPT_IMAGE_LOST /* it did not come back from there, and is computed again */
+} tr_preempt_how;
+
 /* Position up to which an admission promises pages. */
 uint32_t tr_preempt_first_end(const tr_scheduler *s, uint32_t slot);
-/* Every event: grow what decodes, first ones first; evict where there is nothing to grow into. */
-void tr_preempt_pump(tr_scheduler *s);
+/* Every event: grow what decodes, first ones first; evict, or begin to carry out, where there is nothing to grow into.
+ */
+void tr_preempt_pump(tr_scheduler *s, tr_effects *fx);
+/* Give back all pages of a sequence of which nothing is in flight, and let it wait again. */
+void tr_preempt_evict(tr_scheduler *s, uint32_t slot, tr_preempt_how how);
 /* What an admission must leave for those that grow. */
 void tr_preempt_leave_room(const tr_scheduler *s, tr_kv_budget *b);
 /* Who gives way to `slot`: UINT32_MAX, or a running sequence behind it that may (tr_preempt_may). */

@@ -2,6 +2,8 @@
 #include "scheduler/pace.h"
 #include "scheduler/reuse.h"
 
+#include "scheduler/swap.h"
+
 #include <string.h>
 
 void tr_progress_remove(uint32_t *list, uint32_t *n, uint32_t slot) {
@@ -65,6 +67,7 @@ static void tidy_ended(tr_scheduler *s, uint32_t slot) {
         return;
     for (uint32_t p = 0; p < (s->config.one_pool ? 1 : 2); p++) drop_pool(s, slot, p);
     tr_sample_copied(s, slot); /* or never needed any more */
+    tr_swap_forget(s, slot);
     if (!q->released) return;
     publish(&entry_of(s, slot)->state, TR_JOURNAL_FREE);
     tr_intake_close(s, slot);

@@ -1,6 +1,7 @@
 #include "scheduler/order.h"
 
 #include "scheduler/preempt.h"
+#include "scheduler/swap.h"
 
 #include <string.h>
 
@@ -149,9 +150,11 @@ static uint32_t pages_held(const tr_scheduler *s, const tr_sequence *q, uint32_t
 }
 
 /* A death between two words of one change is made whole: the word written first is the truth. */
-static void mend(const tr_scheduler *s, tr_journal_entry *e) {
+static void mend(tr_scheduler *s, uint32_t slot) {
+    tr_journal_entry *e = entry_of(s, slot);
     if (load(&e->state) == TR_JOURNAL_DONE) publish(&e->n_tokens, e->prompt_len + e->kept);
     tr_keep_mend(e);
+    tr_swap_mend(s, slot);
     publish(&e->kv_moved, max_u32(load(&e->kv_moved), load(&e->start[1])));
     if (s->config.one_pool) publish(&e->kv_moved, load(&e->kv_prefilled));
     publish(&e->kv_decoded, max_u32(load(&e->kv_decoded), load(&e->kv_moved)));
@@ -187,11 +190,13 @@ static void measure_again(tr_scheduler *s, uint32_t slot) {
     const tr_kv_layout *l = &s->config.layout[pool_of(s, DECODE)];
     uint32_t end = s->config.promise_tok == TR_SCHEDULER_PROMISE_ALL ? UINT32_MAX : e->prompt_len;
     for (uint32_t g = 0; g < l->n_groups; g++) end = max_u32(end, q->row[pool_of(s, DECODE)].end[g] * l->page_tok);
+    if (tr_swap_is_out(s, slot)) end = max_u32(end, e->swap_end);
     tr_intake_measure(s, e, q, end);
     bool done = q->state == SEQUENCE_ENDED;
     for (uint32_t p = 0; p < 2; p++)
         for (uint32_t g = 0; g < TR_KV_GROUPS_MAX && done; g++) q->need.pages[p][g] = tr_kv_table_held(&q->row[p], g);
-    if (!done && !s->config.one_pool && load(&e->kv_moved) == q->prefill_end && pages_held(s, q, 0) == 0)
+    const bool moved = load(&e->kv_moved) == q->prefill_end || tr_swap_is_out(s, slot);
+    if (!done && !s->config.one_pool && moved && pages_held(s, q, 0) == 0)
         memset(q->need.pages[0], 0, sizeof q->need.pages[0]);
 }
 
@@ -205,7 +210,7 @@ static void take_over(tr_scheduler *s, uint32_t slot) {
     if (half) publish(&e->fork, 0);
     if (half) publish(&e->start[1], 0);
     if (half) publish(&e->start[0], 0); /* last: until then it is half admitted */
-    mend(s, e);
+    mend(s, slot);
     sound = take_over_rows(s, slot);
     for (uint32_t c = 0; c < RESHARDER; c++)
         if (s->component[c].n > 0) q->unsettled |= 1u << c;
@@ -270,5 +275,6 @@ void tr_recovery_start(tr_scheduler *s) {
         for (uint32_t p = 0; p < (c->one_pool ? 1 : 2); p++) wipe_row(s, i, p);
     }
     check_claims(s);
+    tr_swap_take_over(s);
     if (fresh) publish(&c->journal->epoch, 1);
 }

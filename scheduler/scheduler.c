@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "base/rng.h"
 #include "scheduler/preempt.h"
+#include "scheduler/swap.h"
 
 #include <string.h>
 
@@ -291,10 +292,11 @@ void tr_scheduler_step(tr_scheduler *s, const tr_event *event, tr_effects *fx) {
     }
     const uint64_t deadline = tr_progress_expire(s);
     tr_recovery_pump(s, fx);
-    tr_preempt_pump(s);
+    tr_preempt_pump(s, fx);
     tr_intake_admit(s);
     tr_keep_pump(s, fx);
     tr_stored_pump(s, fx);
+    tr_swap_pump(s, fx);
     tr_handoff_pump(s, fx); /* what it finds moved can be decoded at once */
     tr_batcher_pump(s, fx);
     flush_outputs(s, fx);
@@ -318,6 +320,9 @@ void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out) {
     out->prefix_query_tokens = atomic_load(&s->config.journal->prefix_query_tokens);
     out->preemptions = atomic_load(&s->config.journal->preemptions);
     out->preempted_tokens = atomic_load(&s->config.journal->preempted_tokens);
+    out->swapped_out = atomic_load(&s->config.journal->swapped_out);
+    out->swapped_in = atomic_load(&s->config.journal->swapped_in);
+    out->swaps_lost = atomic_load(&s->config.journal->swaps_lost);
     for (uint32_t p = 0; p < pools_of(&s->config); p++) {
         out->pool_cached[p] = cached_pages(s, p);
         out->pool_quarantined[p] = quarantined_pages(s, p);
@@ -347,6 +352,7 @@ static uint64_t digest_sequence(const tr_scheduler *s, uint32_t slot, uint64_t h
     h = tr_rng_hash(h, (uint64_t)q->issued << 32 | q->move_issued);
     h = tr_rng_hash(h, (uint64_t)q->part_end << 32 | q->part_layers);
     h = tr_rng_hash(h, (uint64_t)q->promised << 33 | (uint64_t)q->stopped << 32 | load(&e->evictions));
+    h = tr_rng_hash(h, e->swap_at << 8 | load(&e->swap));
     if (s->config.has_store) h = tr_rng_hash(tr_rng_hash(h, q->fetch), (uint64_t)q->found << 32 | q->put_end);
     h = tr_rng_hash(h, (uint64_t)q->steps << 48 | (uint64_t)q->jobs << 32 | (uint64_t)q->transfer << 16 |
                            q->unsettled << 8 | e->deaths);

@@ -74,6 +74,7 @@ typedef struct tr_scheduler_config {
     uint32_t watermark;        /* per cent of the pages that stay unpromised while anything runs */
     uint32_t promise_tok;      /* an admission promises pages for so many tokens behind those that are known, 1 or more;
                                   TR_SCHEDULER_PROMISE_ALL: for max_tokens, so that nobody ever gives way */
+    uint64_t swap_bytes;       /* of the swap space; 0: none */
     uint32_t context, vocab;
     uint32_t n_eos, eos[TR_SCHEDULER_EOS_MAX];
     tr_kv_layout layout[2]; /* 0 prefill pool, 1 decode pool (equal when one_pool) */
@@ -96,7 +97,7 @@ typedef struct tr_scheduler_stats {
     uint32_t pool_cached[2];              /* of the free ones, those in which a prefix is known */
     uint32_t pool_quarantined[2];         /* as in the journal */
     uint64_t prefix_hits, prefix_hit_tokens, prefix_query_tokens; /* requests; prompt tokens */
-    uint64_t preemptions, preempted_tokens;
+    uint64_t preemptions, preempted_tokens, swapped_out, swapped_in, swaps_lost;
     uint64_t steps[2], rows[2], handoffs, handoff_bytes, handoff_ns, replays, protocol_errors, finished, failed;
 } tr_scheduler_stats;
 void tr_scheduler_get_stats(const tr_scheduler *s, tr_scheduler_stats *out);

@@ -105,7 +105,7 @@ typedef struct tr_flight { /* a STEP that is out, or parked between two slices *
     uint32_t *copies;   /* [COPIES_A_SPAN * spans_max] */
 } tr_flight;
 
-enum { TR_HANDOFF_SAVE = 1, TR_HANDOFF_RESTORE = 2 };
+enum { TR_HANDOFF_SAVE = 1, TR_HANDOFF_RESTORE = 2, TR_HANDOFF_SWAP_OUT = 3, TR_HANDOFF_SWAP_IN = 4 };
 typedef struct tr_handoff_job { /* a RESHARD that is out */
     bool used;
     uint64_t job, rid;
@@ -128,7 +128,8 @@ struct tr_scheduler {
     tr_flight *flight; /* [n_flights] */
     tr_handoff_job job[JOBS_MAX];
     const tr_policy *policy;
-    tr_cost cost[2]; /* by phase */
+    tr_cost cost[2];                            /* by phase */
+    uint64_t swap_bytes, swap_ns, swap_rest_ns; /* jobs of the swap space, fading; none is written before */
     tr_fair fair;
     bool admission_due;    /* something changed that could let somebody in */
     tr_slots open, ended;  /* in any state but NONE; ENDED */

@@ -42,6 +42,17 @@ const tr_transfer_rule tr_transfer_table[TR_TRANSFER_N_STATES][TR_TRANSFER_N_EVE
     ON(RESTORE_LOST, END,           DRAIN_LOST,   NONE),
     ON(RESTORE_LOST, DOWN,          RESTORE_LOST, NONE),
     ON(RESTORE_LOST, SETTLED,       OPEN,         REISSUE),
+    /* To the swap space: one job, for one that is stopped. Unanswered, it is given up. */
+    ON(OPEN,         ISSUE_SWAP,    SWAPPING,     NONE),
+    ON(SWAPPING,     ANSWER_LAST,   OPEN,         TAKE),
+    ON(SWAPPING,     REFUSED_LAST,  OPEN,         RECOMPUTE),
+    ON(SWAPPING,     END,           DRAINING,     NONE),
+    ON(SWAPPING,     DOWN,          SWAP_LOST,    NONE),
+    ON(SWAP_LOST,    ANSWER_LAST,   OPEN,         TAKE),
+    ON(SWAP_LOST,    REFUSED_LAST,  OPEN,         RECOMPUTE),
+    ON(SWAP_LOST,    END,           DRAIN_LOST,   NONE),
+    ON(SWAP_LOST,    DOWN,          SWAP_LOST,    NONE),
+    ON(SWAP_LOST,    SETTLED,       OPEN,         REISSUE),
     /* Save: one job, after everything else. */
     ON(SAVING,       ANSWER_LAST,   ENDED,        TAKE),
     ON(SAVING,       REFUSED_LAST,  ENDED,        UNSAVED),
@@ -78,8 +89,8 @@ tr_transfer_action tr_transfer_step(tr_transfer_state *state, tr_transfer_event 
 bool tr_transfer_flies(tr_transfer_state state) { return state != TR_TRANSFER_OPEN && state != TR_TRANSFER_ENDED; }
 
 bool tr_transfer_lost(tr_transfer_state state) {
-    return state == TR_TRANSFER_MOVE_LOST || state == TR_TRANSFER_RESTORE_LOST || state == TR_TRANSFER_SAVE_LOST ||
-           state == TR_TRANSFER_DRAIN_LOST;
+    return state == TR_TRANSFER_MOVE_LOST || state == TR_TRANSFER_RESTORE_LOST || state == TR_TRANSFER_SWAP_LOST ||
+           state == TR_TRANSFER_SAVE_LOST || state == TR_TRANSFER_DRAIN_LOST;
 }
 
 bool tr_transfer_ended(tr_transfer_state state) { return state >= TR_TRANSFER_ENDED; }

@@ -1,6 +1,7 @@
 /* scheduler/transfer.h - the life of what is carried for a sequence: its KV from the prefill pool to the decode pool
- * (move), from a file into a pool (restore), from a pool to a file (save). Pure: one table says for every state and
- * event what comes next and what is done; docs/protocol.md shows it (a test compares), the scheduler obeys it.
+ * (move), from a file or the swap space into a pool (restore), from a pool to a file (save) or to the swap space
+ * (swap). Pure: one table says for every state and event what comes next and what is done; docs/protocol.md shows it (a
+ * test compares), the scheduler obeys it.
  *
  * Quarantine: in every state but OPEN and ENDED a job may be at work on the pages of the sequence, so that none of them
  * goes back to its pool and none is given to another. The end of a request, whatever its cause, is defined in each of
@@ -21,6 +22,8 @@
     X(MOVE_LOST, "their resharder or its link went down, or the scheduler is new: what they wrote is unknown")         \
     X(RESTORING, "a job fills the pages from a file")                                                                  \
     X(RESTORE_LOST, "its resharder or the link went down")                                                             \
+    X(SWAPPING, "a job writes its pages to the swap space; nothing else happens to it")                                \
+    X(SWAP_LOST, "its resharder or the link went down")                                                                \
     X(ENDED, "the request has ended, no job is out: its pages go back unless they are to be saved")                    \
     X(SAVING, "the request has ended, a job writes its pages to a file")                                               \
     X(SAVE_LOST, "its resharder or the link went down")                                                                \
@@ -29,7 +32,8 @@
 
 #define TR_TRANSFER_EVENTS(X)                                                                                          \
     X(ISSUE_MOVE, "a hand-off job is sent")                                                                            \
-    X(ISSUE_RESTORE, "a restore is sent")                                                                              \
+    X(ISSUE_RESTORE, "a restore, or a way back from the swap space, is sent")                                          \
+    X(ISSUE_SWAP, "a way to the swap space is sent")                                                                   \
     X(ISSUE_SAVE, "a save is sent")                                                                                    \
     X(ANSWER, "a job is done, others are out")                                                                         \
     X(ANSWER_LAST, "the last job that was out is done")                                                                \

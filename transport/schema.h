@@ -199,7 +199,9 @@
     F(u32v, tok_min, 8, "per group: first position that the destination still needs")                                  \
     F(u32, layer0, 0, "layers [layer0, layer1)")                                                                       \
     F(u32, layer1, 0, "")                                                                                              \
-    F(u32, file, 2, "not a move: 1 save these positions of dst_slot to the file that the journal names, 2 restore")    \
+    F(u32, file, 4,                                                                                                    \
+      "not a move: 1 save these positions of dst_slot to the file that the journal names, 2 restore, 3 to its place "  \
+      "in the swap space, 4 and back")                                                                                 \
     F(u32, pool, 1, "with file")
 #define TR_FIELDS_RESHARD_DONE(F)                                                                                      \
     F(u32, epoch, 0, "")                                                                                               \

@@ -127,6 +127,9 @@ tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err) {
         return tr_error_set(err, TR_UNAVAILABLE,
                             "saving and restoring sequences is not available yet on several hosts: leave out "
                             "handoff.save_dir, --save and --restore");
+    if (others && t->want.swap_bytes > 0)
+        return tr_error_set(err, TR_UNAVAILABLE,
+                            "a swap space is not available yet on several hosts: leave out scheduler.swap_memory");
     TR_TRY(tr_cli_session_kernels(kernels, err));
     if (s->nodes.socket)
         TR_TRY(tr_cli_nodes_kernels(&s->nodes, kernels, c->ops, err));
@@ -140,6 +143,7 @@ tr_status tr_cli_session_plan(tr_cli_session *s, tr_error *err) {
     snprintf(c->model_name, sizeof c->model_name, "%s", t->model_name);
     c->store = t->store;
     snprintf(c->save_dir, sizeof c->save_dir, "%s", t->save_dir);
+    snprintf(c->swap_file, sizeof c->swap_file, "%s", t->swap_file);
     snprintf(c->http_host, sizeof c->http_host, "%s", t->http_host);
     snprintf(c->api_key_file, sizeof c->api_key_file, "%s", t->api_key_file);
     c->http_port = t->http_port;

@@ -444,6 +444,19 @@ static tr_status read_store(const tr_options *o, tr_topology *t, tr_error *err) 
                         s->host);
 }
 
+static tr_status read_swap(const tr_options *o, tr_topology *t, tr_error *err) {
+    char folder[PATH_MAX], full[PATH_MAX];
+    const char *path = tr_options_text(o, TR_OPTION_SWAP_FILE), *slash = strrchr(path, '/');
+    t->want.swap_bytes = tr_options_u64(o, TR_OPTION_SWAP_MEMORY);
+    if (!(t->want.swap_file = path[0] != 0)) return TR_OK;
+    snprintf(folder, sizeof folder, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    if (t->want.swap_bytes == 0 || !realpath(folder, full) ||
+        snprintf(t->swap_file, sizeof t->swap_file, "%s/%s", full, slash ? slash + 1 : path) >= TR_COMPANY_PATH_MAX)
+        return tr_error_set(err, TR_CONFIG,
+                            "scheduler.swap_file: needs scheduler.swap_memory, its size, and its folder");
+    return TR_OK;
+}
+
 tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology *t, tr_error *err) {
     char folder[PATH_MAX] = "";
     memset(t, 0, sizeof *t);
@@ -468,6 +481,7 @@ tr_status tr_topology_resolve(const tr_options *o, const char *file, tr_topology
                                   .link_ms = tr_options_u32(o, TR_OPTION_LEASE_LINK),
                                   .away_s = tr_options_u32(o, TR_OPTION_LEASE_AWAY)};
     w->kv_memory = tr_options_u64(o, TR_OPTION_KV_MEMORY);
+    TR_TRY(read_swap(o, t, err));
     TR_TRY(find_save_dir(tr_options_text(o, TR_OPTION_HANDOFF_SAVE_DIR), t, err));
     snprintf(t->kv_calibration, sizeof t->kv_calibration, "%s", tr_options_text(o, TR_OPTION_KV_CALIBRATION));
     TR_TRY(read_store(o, t, err));

@@ -14,7 +14,8 @@ typedef struct tr_topology {
     char model[TR_COMPANY_PATH_MAX]; /* absolute path of an existing file or folder; empty: none was named (simulate) */
     char model_name[256];            /* served */
     char endpoint[TR_COMPANY_PATH_MAX];
-    char save_dir[TR_COMPANY_PATH_MAX]; /* absolute path of an existing folder; empty: none */
+    char swap_file[TR_COMPANY_PATH_MAX]; /* absolute path; empty: the swap space is memory */
+    char save_dir[TR_COMPANY_PATH_MAX];  /* absolute path of an existing folder; empty: none */
     tr_hosts hosts;
     char node_endpoint[256];            /* where the head listens; empty: one host */
     char keys_dir[TR_COMPANY_PATH_MAX]; /* empty: loopback without keys */

@@ -129,6 +129,12 @@ static json_t *preemption_json(tr_runtime *rt) {
     json_t *j = json_object();
     json_object_set_new(j, "count", json_integer((json_int_t)atomic_load(&journal->preemptions)));
     json_object_set_new(j, "tokens", json_integer((json_int_t)atomic_load(&journal->preempted_tokens)));
+    if (rt->company->swap_bytes == 0) return j;
+    json_object_set_new(j, "swap_bytes", json_integer((json_int_t)rt->company->swap_bytes));
+    json_object_set_new(j, "swap_used", json_integer((json_int_t)atomic_load(&journal->swap_used)));
+    json_object_set_new(j, "swapped_out", json_integer((json_int_t)atomic_load(&journal->swapped_out)));
+    json_object_set_new(j, "swapped_in", json_integer((json_int_t)atomic_load(&journal->swapped_in)));
+    json_object_set_new(j, "swaps_lost", json_integer((json_int_t)atomic_load(&journal->swaps_lost)));
     return j;
 }
 

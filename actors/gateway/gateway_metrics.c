@@ -196,6 +196,8 @@ char *tr_gateway_metrics(tr_gateway *g, size_t *len_out) {
                  {TR_METRICS_PREFIX_QUERIES, (double)atomic_load(&j->prefix_query_tokens)},
                  {TR_METRICS_PREFIX_HITS, (double)atomic_load(&j->prefix_hit_tokens)},
                  {TR_METRICS_QUARANTINED, atomic_load(&j->quarantined[0]) + atomic_load(&j->quarantined[1])},
+                 {TR_METRICS_SWAP_BYTES, (double)atomic_load(&j->swap_used)},
+                 {TR_METRICS_SWAPPED_OUT, (double)atomic_load(&j->swapped_out)},
                  {TR_METRICS_HANDOFF_BYTES, (double)g->count.handoff_bytes},
                  {TR_METRICS_HTTP_REFUSED, (double)g->count.refused},
                  {TR_METRICS_HTTP_LEFT, (double)g->count.left},

@@ -40,6 +40,8 @@
       "pages by state: used, free, of the free ones cached, of the used ones quarantined")                             \
     M(QUARANTINED, "troupe:kv_pages_quarantined", GAUGE, "", NONE,                                                     \
       "pages that something unconfirmed could still touch, over both pools")                                           \
+    M(SWAP_BYTES, "troupe:swap_bytes_used", GAUGE, "", NONE, "bytes of the swap space that hold KV of requests")       \
+    M(SWAPPED_OUT, "troupe:swapped_out_total", COUNTER, "", NONE, "requests whose KV went to the swap space")          \
     M(HANDOFF, "troupe:kv_handoff_seconds", HISTOGRAM, "", TTFT,                                                       \
       "what a request waited for its hand-off after prefill")                                                          \
     M(HANDOFF_BYTES, "troupe:kv_handoff_bytes_total", COUNTER, "", NONE, "KV bytes that were handed over")             \

@@ -6,6 +6,7 @@
 #include "actors/resharder/kv_send.h"
 #include "actors/resharder/resharder_core.h"
 #include "actors/resharder/resharder_file.h"
+#include "actors/resharder/resharder_swap.h"
 #include "actors/runtime/company_side.h"
 #include "base/checked.h"
 #include "base/clock.h"
@@ -26,6 +27,7 @@ typedef struct driver {
     tr_kv_calibration *calibration; /* NULL: no pool needs one */
     tr_kv_send send;
     tr_kv_receive receive;
+    tr_resharder_swap swap;
     char link_name[80];
     bool sends, receives; /* neither: both pools are here */
     uint64_t began_ns;
@@ -69,7 +71,16 @@ static uint64_t copy_all(driver *d, tr_reshard_plan *plan) {
     return bytes;
 }
 
-/* A save or a restore; fills the answer. */
+/* One line for a row of failures: a full disk fails often. */
+static void log_refused(driver *d, const tr_msg_reshard *job, tr_status status, const tr_error *err) {
+    const bool swap = job->file > 2, told = swap && d->swap.told;
+    if (swap) d->swap.told = status != TR_OK;
+    if (status != TR_OK && !told)
+        tr_log(TR_LOG_WARN, swap ? "swap_refused" : "file_refused", "rid=%llu %s", (unsigned long long)job->rid,
+               err->text);
+}
+
+/* A save or a restore, or a way to the swap space or back; fills the answer. */
 static void run_file(driver *d, const tr_msg_reshard *job, tr_event *done, tr_error *err) {
     const tr_kv_layout *l = d->side[job->pool].side.layout;
     tr_journal *journal = d->rt->segment[TR_SEGMENT_JOURNAL];
@@ -85,12 +96,14 @@ static void run_file(driver *d, const tr_msg_reshard *job, tr_event *done, tr_er
     tr_status status = TR_INVALID;
     if (job->dst_slot >= journal->n_slots || job->tok_min.len != l->n_groups || f.entry->rid != job->rid)
         tr_error_set(err, status, "the job is of another request");
+    else if (job->file > 2)
+        status = tr_resharder_swap_run(&d->swap, &f, &done->as.computed.bytes, err);
     else
         status = job->file == 1 ? tr_resharder_file_save(&f, &done->as.computed.bytes, err)
                                 : tr_resharder_file_restore(&f, &done->as.computed.bytes, err);
     done->as.computed.status = status == TR_OK ? 0 : 1;
     done->as.computed.error = err->text[0] ? err->text : NULL;
-    if (status != TR_OK) tr_log(TR_LOG_WARN, "file_refused", "rid=%llu %s", (unsigned long long)job->rid, err->text);
+    log_refused(d, job, status, err);
     done->now_ns = tr_clock_now_ns();
     done->as.computed.total_ns = done->now_ns - begin;
 }
@@ -265,6 +278,7 @@ tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
         init_side(d, 0);
         init_side(d, 1);
         tr_resharder_core_init(&d->core, rt->company->scheduler);
+        tr_resharder_swap_init(&d->swap, rt->company, rt->segment[TR_SEGMENT_SWAP]);
         status = init_half(d, err);
     }
     if (status == TR_OK) {
@@ -281,6 +295,7 @@ tr_status tr_resharder_run(tr_runtime *rt, tr_error *err) {
                 tr_runtime_wait(rt, seen, UINT64_MAX, NULL);
         }
     }
+    tr_resharder_swap_end(&d->swap);
     tr_kv_calibration_destroy(&d->calibration);
     free(d->tmp);
     free(d);

@@ -3,7 +3,6 @@
 #include "base/checked.h"
 #include "base/crc32c.h"
 #include "kernels/kv_convert.h"
-#include "kv/kv_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,8 +33,7 @@ static void identity(const tr_company *c, tr_kv_file_identity *id) {
             if (c->actor[a].phase[p].active) id->precision[p] = c->actor[a].phase[p].precision;
 }
 
-/* The tile of a position in the pool, or NULL when the table names no page. */
-static uint8_t *tile_at(const tr_resharder_file *f, const tr_kv_file_tile *t) {
+uint8_t *tr_resharder_file_tile(const tr_resharder_file *f, const tr_kv_file_tile *t) {
     const tr_kv_layout *l = f->layout;
     uint32_t page = f->table[tr_kv_layout_entry(l, f->job->dst_slot, t->group, t->pos / l->page_tok)];
     if (page >= l->group[t->group].n_pages) return NULL;
@@ -98,7 +96,7 @@ static tr_status put_tiles(const tr_resharder_file *r, stream *s, const tr_kv_fi
     tr_kv_file_tile t;
     tr_kv_file_walk_init(&w, f);
     while (status == TR_OK && tr_kv_file_walk_next(&w, &t)) {
-        const uint8_t *from = tile_at(r, &t);
+        const uint8_t *from = tr_resharder_file_tile(r, &t);
         if (!from) {
             status = tr_error_set(err, TR_INVALID, "not saved: no page holds position %u", t.pos);
             break;
@@ -218,7 +216,7 @@ static tr_status lay_down(const tr_resharder_file *r, const tr_kv_file *f, const
     const uint32_t t0 = skip > t->t0 ? skip : t->t0, left = r->job->tok1 > t->pos ? r->job->tok1 - t->pos : 0;
     const uint32_t end = t->t0 + t->n < left ? t->t0 + t->n : left;
     if (t0 >= end) return TR_OK;
-    uint8_t *to = tile_at(r, t);
+    uint8_t *to = tr_resharder_file_tile(r, t);
     if (!to) return tr_error_set(err, TR_INVALID, "no page for position %u", t->pos);
     tr_kv_convert(r->ops, r->layout->format, to, t0, (tr_kv_format)f->format, tile, t0, end - t0, f->head_dim, NULL,
                   NULL, r->tmp);

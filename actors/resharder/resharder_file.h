@@ -5,6 +5,7 @@
 #define TR_RESHARDER_FILE_H
 #include "actors/runtime/company.h"
 #include "kernels/ops.h"
+#include "kv/kv_file.h"
 #include "kv/kv_layout.h"
 #include "scheduler/journal.h"
 
@@ -20,6 +21,8 @@ typedef struct tr_resharder_file {
     const tr_msg_reshard *job;
 } tr_resharder_file;
 
+/* A tile in the pool, or NULL when the table names no page. */
+uint8_t *tr_resharder_file_tile(const tr_resharder_file *f, const tr_kv_file_tile *t);
 /* Positions of the job into the file that the entry names. TR_CANNOT_CREATE, TR_UNAVAILABLE, TR_INVALID. */
 tr_status tr_resharder_file_save(const tr_resharder_file *f, uint64_t *bytes_out, tr_error *err);
 /* Back from a file. TR_OK with err->text set: the cells are there, and the text says why its continuation may differ

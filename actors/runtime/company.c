@@ -22,6 +22,7 @@ uint64_t tr_company_segment_bytes(const tr_company *c, uint32_t segment) {
     bool here = true;
     if (segment == TR_SEGMENT_POOL_PREFILL) here = c->pool_node[0] == c->self;
     if (segment == TR_SEGMENT_POOL_DECODE) here = c->pool_node[1] == c->self;
+    if (segment == TR_SEGMENT_SWAP) here = c->pool_node[1] == c->self;
     if (segment == TR_SEGMENT_JOURNAL) here = tr_company_is_local(c, c->scheduler);
     return here ? c->segment[segment].bytes : 0;
 }

@@ -92,6 +92,7 @@ typedef enum tr_segment_id {
     TR_SEGMENT_TABLES,  /* page tables and bitmaps of both pools */
     TR_SEGMENT_POOL_PREFILL,
     TR_SEGMENT_POOL_DECODE, /* bytes 0 when one_pool */
+    TR_SEGMENT_SWAP,        /* KV of sequences that gave way; bytes 0: none, or in a file */
     TR_SEGMENT_TEAMS,       /* a stage of several ranks: tr_team_meeting, then what its forward passes share */
     TR_SEGMENT_COUNT
 } tr_segment_id;
@@ -135,6 +136,7 @@ typedef struct tr_company {
     char vocabulary_path[TR_COMPANY_PATH_MAX];
     char runtime_dir[TR_COMPANY_PATH_MAX];
     char save_dir[TR_COMPANY_PATH_MAX];                     /* folder of saved sequences, absolute; empty: none */
+    char swap_file[TR_COMPANY_PATH_MAX];                    /* of the swap space, absolute; empty: in memory */
     char endpoint[TR_COMPANY_PATH_MAX];                     /* ZeroMQ endpoint of the frontend */
     char image_path[TR_PRECISION_END][TR_COMPANY_PATH_MAX]; /* index: precision of the image; empty: not needed */
     int32_t image_fd[TR_PRECISION_END];                     /* or a descriptor (cache could not be written); -1: none */
@@ -144,7 +146,7 @@ typedef struct tr_company {
     uint32_t transport_zmq; /* 1: transport.local: zmq */
     uint32_t unified, exclusive, one_pool;
     uint32_t prefix_cache, one_path, watermark, promise_tok, policy, fair; /* as in tr_scheduler_config */
-    uint64_t slo_ns;
+    uint64_t slo_ns, swap_bytes;
     tr_company_lease lease;
     tr_siphash_key prefix_key; /* random, of this start */
     uint32_t context, chunk, max_rows, max_batch, max_waiting, n_slots;

@@ -246,7 +246,7 @@ static tr_status add_actors(build *b, tr_error *err) {
     c->frontend = add_service(b, TR_ROLE_FRONTEND, "frontend", 0);
     c->scheduler = add_service(b, TR_ROLE_SCHEDULER, "scheduler", 0);
     c->resharder = c->resharder_to = TR_NOBODY;
-    if (!c->one_pool || b->want->files) {
+    if (!c->one_pool || b->want->files || b->want->swap_bytes > 0) {
         c->resharder = c->resharder_to = add_service(b, TR_ROLE_RESHARDER, "resharder", c->pool_node[0]);
         if (c->pool_node[1] != c->pool_node[0])
             c->resharder_to = add_service(b, TR_ROLE_RESHARDER, "resharder", c->pool_node[1]);
@@ -295,9 +295,9 @@ static void size_teams(const tr_model_config *m, tr_company *c) {
     c->segment[TR_SEGMENT_TEAMS].sparse = sparse;
 }
 
-static tr_status size_segments(tr_company *c, tr_error *err) {
+static tr_status size_segments(tr_company *c, bool in_file, tr_error *err) {
     static const char *const names[TR_SEGMENT_COUNT] = {"control",    "links",     "journal", "tables",
-                                                        "prefill-kv", "decode-kv", "teams"};
+                                                        "prefill-kv", "decode-kv", "swap",    "teams"};
     uint64_t at = 0;
     for (uint32_t i = 0; i < TR_SEGMENT_COUNT; i++)
         snprintf(c->segment[i].name, sizeof c->segment[i].name, "troupe-%s", names[i]);
@@ -319,6 +319,7 @@ static tr_status size_segments(tr_company *c, tr_error *err) {
     c->segment[TR_SEGMENT_TABLES].bytes = at;
     c->segment[TR_SEGMENT_POOL_PREFILL].bytes = c->layout[0].pool_bytes;
     c->segment[TR_SEGMENT_POOL_DECODE].bytes = c->one_pool ? 0 : c->layout[1].pool_bytes;
+    c->segment[TR_SEGMENT_SWAP].bytes = in_file ? 0 : c->swap_bytes;
     return TR_OK;
 }
 
@@ -441,6 +442,7 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     c->one_path = want->side[0].dtype == want->side[1].dtype && want->side[0].kv == want->side[1].kv;
     c->watermark = want->watermark, c->policy = want->policy, c->slo_ns = want->slo_ns, c->fair = want->fair;
     c->lease = want->lease;
+    c->swap_bytes = want->swap_bytes;
     c->promise_tok = want->reserve_full ? TR_SCHEDULER_PROMISE_ALL : TR_SCHEDULER_PROMISE_TOK;
     copy_model(model, c);
     TR_TRY(place_stages(&b, err));
@@ -450,7 +452,7 @@ tr_status tr_company_build(const tr_company_build_want *want, const tr_model_con
     TR_TRY(add_actors(&b, err));
     tr_company_links_add(c, want->logits);
     size_teams(model, c);
-    TR_TRY(size_segments(c, err));
+    TR_TRY(size_segments(c, want->swap_file, err));
     TR_TRY(check_memory(&b, err));
     c->plan_hash = (uint64_t)TR_COMPANY_VERSION << 32 | tr_crc32c(0, c, sizeof *c);
     return TR_OK;

@@ -47,10 +47,12 @@ typedef struct tr_company_build_want {
     tr_policy_id policy;
     uint64_t slo_ns; /* as in tr_scheduler_config */
     bool fair;
-    uint32_t watermark; /* per cent of the KV pages that stay unpromised while anything runs */
-    bool reserve_full;  /* pages up to max_tokens are set aside when a request is let in: it never gives way */
-    bool files;         /* sequences may be saved and restored */
-    bool store;         /* prefixes go to a store outside and come from there */
+    uint32_t watermark;  /* per cent of the KV pages that stay unpromised while anything runs */
+    bool reserve_full;   /* pages up to max_tokens are set aside when a request is let in: it never gives way */
+    uint64_t swap_bytes; /* of the swap space for sequences that give way; 0: they are computed again */
+    bool swap_file;      /* it is a file, not memory */
+    bool files;          /* sequences may be saved and restored */
+    bool store;          /* prefixes go to a store outside and come from there */
     tr_company_lease lease;
 } tr_company_build_want;
 

@@ -40,6 +40,7 @@ void tr_company_scheduler(const tr_company *c, tr_scheduler_config *config) {
                                     .prefix_key = c->prefix_key,
                                     .watermark = c->watermark,
                                     .promise_tok = c->promise_tok,
+                                    .swap_bytes = c->swap_bytes,
                                     .context = c->context,
                                     .vocab = c->vocab,
                                     .n_eos = c->n_eos};

@@ -48,7 +48,8 @@ tr_status tr_plan_exchange_want(const void *bytes, size_t n, tr_company_build_wa
         !is_bool(bytes, offsetof(tr_company_build_want, prefix_cache)) ||
         !is_bool(bytes, offsetof(tr_company_build_want, fair)) ||
         !is_bool(bytes, offsetof(tr_company_build_want, store)) ||
-        !is_bool(bytes, offsetof(tr_company_build_want, reserve_full)))
+        !is_bool(bytes, offsetof(tr_company_build_want, reserve_full)) ||
+        !is_bool(bytes, offsetof(tr_company_build_want, swap_file)))
         return bad("flags", err);
     tr_company_build_want w;
     memcpy(&w, bytes, sizeof w);

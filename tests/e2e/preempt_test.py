@@ -1,5 +1,6 @@
 """Requests that give way to earlier ones, through real processes: pools too small for what is asked, and every text the
 same as from pools that hold everything; also when an actor dies meanwhile. All pages are free in the end."""
+import os
 import signal
 import unittest
 
@@ -44,12 +45,12 @@ class Tight(unittest.TestCase):
     def texts(self, a, times=1):
         return [[s["tokens"] for s in samples] for samples in a.ends(ENDS * times)]
 
-    def check(self, model, shape, die=()):
+    def check(self, model, shape, die=(), args=()):
         c, a = self.company(model, shape, "--kv-memory", "8M")
         a.send(requests())
         want = self.texts(a)
         self.assertEqual(c.status()["preemptions"]["count"], 0)
-        c, a = self.company(model, shape, "--kv-memory", TIGHT[model, shape])
+        c, a = self.company(model, shape, "--kv-memory", TIGHT[model, shape], *args)
         times = 1 + len(die)
         a.send(requests() * times)
         for actor in die:
@@ -58,7 +59,9 @@ class Tight(unittest.TestCase):
         c.wait_idle()
         status = c.status()["preemptions"]
         self.assertGreater(status["count"], 2)
-        self.assertGreater(status["tokens"], 100)
+        if not args:
+            self.assertGreater(status["tokens"], 100)
+        return status
 
     def test_split(self):
         self.check("llama", "split")
@@ -71,6 +74,27 @@ class Tight(unittest.TestCase):
 
     def test_deaths(self):
         self.check("llama", "split", ["scheduler", "decode.0", "resharder"])
+
+    def swaps(self, status):
+        self.assertGreater(status["swapped_out"], 0)
+        self.assertGreater(status["swapped_in"], 0)
+        self.assertEqual(status["swap_used"], 0)
+
+    def test_swap_memory(self):
+        self.swaps(self.check("gemma3", "split", args=["--set", "scheduler.swap_memory=8M"]))
+
+    def test_swap_file_and_deaths(self):
+        path = os.path.join(CACHE.cache, "swap")
+        args = ["--set", "scheduler.swap_memory=8M", "--set", "scheduler.swap_file=" + path]
+        self.swaps(self.check("llama", "unified", ["scheduler", "resharder"], args))
+        self.doCleanups()
+        self.assertEqual(os.path.getsize(path), 0)  # given back at the end
+
+    def test_swap_that_fails(self):
+        """What cannot be written is computed again, with one line in the log."""
+        args = ["--set", "scheduler.swap_memory=8M", "--set", "scheduler.swap_file=/dev/full"]
+        status = self.check("llama", "split", args=args)
+        self.assertEqual(status["swapped_out"], 0)
 
     def test_full_reservation(self):
         c, a = self.company("llama", "split", "--kv-memory", TIGHT["llama", "split"], "--set", "scheduler.reserve=full")

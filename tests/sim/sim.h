@@ -216,6 +216,7 @@ typedef enum sim_state {
     SIM_NOT_TOLD,
     SIM_FETCHING,  /* from the store, where there is one */
     SIM_PREEMPTED, /* in tight pools */
+    SIM_SWAPPING,  /* with a swap space: on the way there or back */
     SIM_STATES
 } sim_state;
 typedef enum sim_kind {
@@ -288,6 +289,9 @@ typedef struct world {
     /* clients and the volatile state of the frontend */
     request request[MAX_REQUESTS];
     saved *file[MAX_REQUESTS]; /* by the request that saved it */
+    uint8_t *swap;             /* NULL: no swap space */
+    tr_rng swap_rng;
+    bool swap_cheap;
     uint32_t n_requests;
     struct {
         bool known, accepted, cancel_sent;
@@ -304,7 +308,7 @@ typedef struct world {
     sim_aim aim[SIM_AIMS];
     sim_table hits;
     uint64_t total_steps, total_replays, total_deaths, total_hits, total_hit_tokens, total_copies, total_fetched,
-        total_stored, total_preemptions, total_preempted_tokens;
+        total_stored, total_preemptions, total_preempted_tokens, total_swapped_out, total_swapped_in;
 } world;
 
 _Noreturn void sim_fail(world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -387,6 +391,13 @@ void sim_model_step(world *w, uint32_t actor, const tr_msg_step *step, const uin
 void sim_model_garble(world *w, uint32_t actor, const tr_msg_step *step, uint32_t max_rows);
 bool sim_model_file(world *w, const tr_msg_reshard *job, uint64_t max_cells); /* false: it cannot be used */
 uint64_t sim_model_reshard(world *w, const tr_msg_reshard *job, uint64_t max_ops);
+
+/* sim_swap.c */
+void sim_swap_config(world *w);
+void sim_swap_free(world *w);
+bool sim_swap_run(world *w, const tr_msg_reshard *job, uint64_t max_cells); /* false: it failed */
+uint64_t sim_swap_moved(const world *w, const tr_msg_reshard *job);         /* bytes that its answer names */
+void sim_swap_check(world *w);
 
 /* sim_check.c */
 void sim_check_pages(world *w);

@@ -221,6 +221,9 @@ void sim_check_end(world *w) {
     w->total_hit_tokens += stats.prefix_hit_tokens;
     w->total_preemptions += stats.preemptions;
     w->total_preempted_tokens += stats.preempted_tokens;
+    w->total_swapped_out += stats.swapped_out;
+    w->total_swapped_in += stats.swapped_in;
+    if (atomic_load(&j->swap_used) != 0) sim_fail(w, "swap space leaked");
     if (stats.preemptions > 0 && !w->tight) sim_fail(w, "preempted although everything was promised");
     w->total_fetched += atomic_load(&j->store.hits);
     for (uint32_t p = 0; p < 2; p++)

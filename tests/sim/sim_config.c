@@ -263,6 +263,7 @@ void sim_config(world *w) {
     pipelines(w);
     knobs(w);
     pools(w);
+    sim_swap_config(w);
     if (w->store) sim_store_config(w);
     for (uint32_t a = FIRST_STAGE; a < w->first_follower; a++) {
         w->channel[a] = calloc(1, sizeof(channel));

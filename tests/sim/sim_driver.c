@@ -150,6 +150,10 @@ static uint64_t run(world *w, uint32_t actor, uint32_t limit) {
         sim_store_run(w, actor, limit);
         return 0;
     }
+    if (p->compute.as.reshard.file > 2) {
+        p->file_failed = !sim_swap_run(w, &p->compute.as.reshard, limit);
+        return 0;
+    }
     if (p->compute.as.reshard.file) {
         p->file_failed = !sim_model_file(w, &p->compute.as.reshard, limit);
         return 0;
@@ -245,7 +249,9 @@ void sim_driver_computed(world *w, uint32_t actor, uint64_t compute_no) {
     }
     ev.as.computed.sampled = p->sampled;
     ev.as.computed.total_ns = 1000;
-    ev.as.computed.bytes = 64;
+    ev.as.computed.bytes = p->compute.type == TR_MSG_RESHARD && p->compute.as.reshard.file > 2
+                               ? sim_swap_moved(w, &p->compute.as.reshard)
+                               : 64;
     ev.as.computed.positions = p->positions;
     sim_driver_event(w, actor, &ev);
 }
@@ -325,6 +331,7 @@ static bool step_scheduler(world *w, tr_event *ev) {
     crashing = NULL;
     sim_check_pages(w);
     sim_check_flight(w);
+    sim_swap_check(w);
     sim_check_journal(w, true);
     sim_faults_look(w);
     w->digest = tr_rng_hash(w->digest, tr_scheduler_digest(w->process[SCHEDULER].core));

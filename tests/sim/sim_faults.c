@@ -3,13 +3,14 @@
 #include "tests/sim/sim.h"
 
 #include "scheduler/reuse.h"
+#include "scheduler/swap.h"
 
 #include <signal.h>
 #include <stdio.h>
 
 static const char *const state_name[SIM_STATES] = {
     "scheduler away", "on its way", "waiting", "forked, waits", "restoring", "in a reset", "prefill",
-    "hand-off",       "decode",     "saving",  "not told",      "fetching",  "preempted"};
+    "hand-off",       "decode",     "saving",  "not told",      "fetching",  "preempted",  "swapping"};
 static const char *const kind_name[SIM_KINDS] = {"abort",  "client", "timeout", "stage",   "rank", "reshard", "sched",
                                                  "instep", "front",  "effects", "crashed", "hung", "cut",     "store"};
 
@@ -29,6 +30,7 @@ static uint32_t state_of(world *w, uint32_t i) {
     const bool prefilled = load(&entry_of(s, slot)->kv_prefilled) >= q->prefill_end;
     if (tr_keep_saving(s, slot)) return SIM_SAVING;
     if (q->state == SEQUENCE_ENDED) return SIM_NOT_TOLD;
+    if (q->state == SEQUENCE_RUNNING && (tr_swap_writes(s, slot) || tr_swap_is_out(s, slot))) return SIM_SWAPPING;
     if (tr_sample_waits(s, slot) || load(&entry_of(s, slot)->fork) != 0) return SIM_FORKED;
     if (q->state == SEQUENCE_WAITING) return load(&entry_of(s, slot)->evictions) > 0 ? SIM_PREEMPTED : SIM_WAITING;
     if (resets(s, component_of(s, prefilled ? DECODE : PREFILL)) || (q->jobs > 0 && resets(s, RESHARDER)))
@@ -90,6 +92,7 @@ void sim_faults_config(world *w) {
         sim_aim *a = &w->aim[k];
         a->state = (uint32_t)tr_rng_below(&w->aim_rng, SIM_FETCHING);
         if (w->tight && tr_rng_below(&w->aim_rng, 12) == 0) a->state = SIM_PREEMPTED;
+        if (w->tight && tr_rng_below(&w->aim_rng, 8) == 0) a->state = SIM_SWAPPING;
         a->kind = (uint32_t)tr_rng_below(&w->aim_rng, SIM_CUT);
         a->skip = (uint32_t)tr_rng_below(&w->aim_rng, tr_rng_below(&w->aim_rng, 2) ? 4 : 40);
         if ((a->kind == SIM_RANK && !w->ranks) || a->kind == SIM_TIMEOUT) a->kind = SIM_CLIENT;
@@ -169,7 +172,8 @@ void sim_faults_add(sim_table *sum, const sim_table *t) {
 }
 
 static bool possible(uint32_t state, uint32_t kind, bool ranks, bool nodes, bool store, bool tight) {
-    if (state == SIM_PREEMPTED && !tight) return false;
+    if (state >= SIM_PREEMPTED && !tight) return false;
+    if (state == SIM_SWAPPING && nodes) return false; /* of one host */
     if ((state == SIM_FETCHING || kind == SIM_STORE) && !store) return false;
     if (kind == SIM_TIMEOUT) return state > SIM_ON_ITS_WAY && state != SIM_SAVING && state != SIM_NOT_TOLD;
     if (kind == SIM_RANK) return ranks;

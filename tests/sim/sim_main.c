@@ -85,6 +85,7 @@ static void free_world(world *w) {
     }
     free(w->journal_mem);
     sim_store_free(w);
+    sim_swap_free(w);
     for (uint32_t i = 0; i < MAX_REQUESTS; i++) free(w->file[i]);
     for (uint32_t p = 0; p < (w->scheduler.one_pool ? 1u : 2u); p++) {
         free(w->table[p]);
@@ -97,7 +98,8 @@ static void free_world(world *w) {
 }
 
 typedef struct totals {
-    uint64_t events, steps, deaths, requests, hits, hit_tokens, copies, fetched, stored, preemptions, preempted_tokens;
+    uint64_t events, steps, deaths, requests, hits, hit_tokens, copies, fetched, stored, preemptions, preempted_tokens,
+        swapped_out, swapped_in;
     sim_table table;
 } totals;
 
@@ -133,6 +135,8 @@ static uint64_t run_seed(uint64_t seed, totals *t) {
     t->stored += w->total_stored;
     t->preemptions += w->total_preemptions;
     t->preempted_tokens += w->total_preempted_tokens;
+    t->swapped_out += w->total_swapped_out;
+    t->swapped_in += w->total_swapped_in;
     sim_faults_add(&t->table, &w->hits);
     free_world(w);
     return digest;
@@ -215,7 +219,9 @@ int main(int argc, char **argv) {
     for (uint64_t seed = from; seed <= to; seed++) run_and_compare(seed, seed % 32 == 0, &t);
     double s = (double)(tr_clock_now_ns() - begin) / 1e9;
     printf("seeds %lu..%lu%s passed: %lu requests, %lu events, %lu stage steps, %lu deaths, %lu prefix hits of %lu "
-           "tokens, %lu page copies, %lu fetches from the store, %lu blocks into it, %lu preemptions of %lu tokens, "
+           "tokens, %lu page copies, %lu fetches from the store, %lu blocks into it, %lu preemptions, %lu tokens to "
+           "compute again, "
+           "%lu swapped out, %lu back, "
            "%.1f s, %.0f events/s\n",
            (unsigned long)from, (unsigned long)to,
            ranks_on   ? " with ranks"
@@ -224,8 +230,8 @@ int main(int argc, char **argv) {
                       : "",
            (unsigned long)t.requests, (unsigned long)t.events, (unsigned long)t.steps, (unsigned long)t.deaths,
            (unsigned long)t.hits, (unsigned long)t.hit_tokens, (unsigned long)t.copies, (unsigned long)t.fetched,
-           (unsigned long)t.stored, (unsigned long)t.preemptions, (unsigned long)t.preempted_tokens, s,
-           (double)t.events / s);
+           (unsigned long)t.stored, (unsigned long)t.preemptions, (unsigned long)t.preempted_tokens,
+           (unsigned long)t.swapped_out, (unsigned long)t.swapped_in, s, (double)t.events / s);
     if (faults_on && sim_faults_print(&t.table, ranks_on, nodes_on, store_on, tight_on) > 0 && to >= from + 2999) {
         fprintf(stderr, "troupe_sim: a cell of the table is empty\n");
         return 1;

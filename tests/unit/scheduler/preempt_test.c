@@ -3,6 +3,7 @@
 #include "scheduler/scheduler.h"
 
 #include "kv/kv_pool.h"
+#include "kv/kv_swap.h"
 #include "kv/kv_table.h"
 
 #include <setjmp.h>
@@ -13,13 +14,15 @@
 
 #include <cmocka.h>
 
-enum { FRONT = 0, P0 = 3, SLOTS = 6, CONTEXT = 128, FLIGHTS = 64 };
+enum { FRONT = 0, RESHARDER = 2, P0 = 3, SLOTS = 6, CONTEXT = 128, FLIGHTS = 64 };
 
 static tr_scheduler *sched;
 static tr_scheduler_config config;
 static tr_effects *fx;
 static tr_msg_step flight[FLIGHTS];
 static uint32_t n_flight, n_prefilled_rows, widest_replay;
+static tr_msg_reshard carry[SLOTS]; /* jobs of the swap space that are out, oldest first */
+static uint32_t n_carry;
 
 /* The token of a position: the "model". */
 static uint32_t token_of(uint64_t rid, uint32_t pos) { return 10 + (pos * 7 + (uint32_t)rid * 3) % 60; }
@@ -35,7 +38,9 @@ static void event(tr_event ev) {
     ev.now_ns = 1000;
     tr_scheduler_step(sched, &ev, fx);
     for (uint32_t i = 0; i < fx->n; i++)
-        if (fx->item[i].kind == TR_EFFECT_SEND && fx->item[i].msg.type == TR_MSG_STEP) {
+        if (fx->item[i].kind == TR_EFFECT_SEND && fx->item[i].msg.type == TR_MSG_RESHARD)
+            carry[n_carry++] = fx->item[i].msg.as.reshard;
+        else if (fx->item[i].kind == TR_EFFECT_SEND && fx->item[i].msg.type == TR_MSG_STEP) {
             const tr_msg_step *s = &fx->item[i].msg.as.step;
             flight[n_flight] = *s;
             tr_msg_span *spans = malloc(s->spans.len * sizeof *spans);
@@ -79,6 +84,11 @@ static void create_scheduler(void) {
     event((tr_event){.kind = TR_EVENT_PEER_UP, .from = FRONT, .incarnation = 1});
     event((tr_event){.kind = TR_EVENT_PEER_UP, .from = P0, .incarnation = 1});
     uint32_t epoch = atomic_load(&config.journal->epoch);
+    if (config.swap_bytes > 0) {
+        event((tr_event){.kind = TR_EVENT_PEER_UP, .from = RESHARDER, .incarnation = 1});
+        epoch = atomic_load(&config.journal->epoch);
+        msg(RESHARDER, (tr_msg){.type = TR_MSG_RESET_DONE, .as.reset_done.epoch = epoch--});
+    }
     msg(P0, (tr_msg){.type = TR_MSG_RESET_DONE, .as.reset_done.epoch = epoch});
 }
 
@@ -255,6 +265,104 @@ static void a_new_scheduler_goes_on(void **state) {
     for (uint64_t rid = 1; rid <= 3; rid++) ended_whole(rid, 30, 60);
 }
 
+/* ---- the swap space ---- */
+static void create_with_swap(uint32_t images) {
+    const uint32_t none[TR_KV_GROUPS_MAX] = {0};
+    create(8, 1);
+    config.swap_bytes = images * tr_kv_swap_bytes(&config.layout[0], none, 90);
+    config.resharder = RESHARDER;
+    n_carry = 0;
+    create_scheduler();
+    for (uint64_t rid = 1; rid <= 3; rid++) submit(rid, 30, 60);
+    for (uint32_t i = 0; n_carry == 0 && stats().preemptions == 0; i++) {
+        assert_true(i < 200);
+        assert_true(confirm());
+    }
+}
+
+static void carried(uint32_t status) {
+    const tr_msg_reshard job = carry[0];
+    memmove(carry, carry + 1, --n_carry * sizeof *carry);
+    msg(RESHARDER,
+        (tr_msg){.type = TR_MSG_RESHARD_DONE,
+                 .as.reshard_done = {.epoch = job.epoch, .job = job.job, .status = status, .bytes = 4096, .ns = 1}});
+}
+
+/* Out, its pages go to the others, and back: nothing of it is computed twice. */
+static void swapped_and_back(void **state) {
+    (void)state;
+    create_with_swap(2);
+    tr_journal_entry *e = entry(3);
+    assert_int_equal(carry[0].file, 3);
+    assert_int_equal(carry[0].rid, 3);
+    assert_int_equal(atomic_load(&e->swap), TR_JOURNAL_SWAP_WRITING);
+    assert_int_equal(stats().running, 3); /* its pages are being read */
+    const uint32_t had = atomic_load(&e->kv_decoded);
+    carried(0);
+    assert_int_equal(stats().waiting, 1);
+    assert_int_equal(atomic_load(&e->swap), TR_JOURNAL_SWAP_OUT);
+    assert_int_equal(atomic_load(&e->kv_decoded), 0);
+    assert_int_equal(atomic_load(&config.journal->swap_used), e->swap_bytes);
+    for (uint32_t i = 0; n_carry == 0 || carry[0].file != 4; i++) { /* another may have to go too */
+        assert_true(i < 400);
+        if (n_carry > 0)
+            carried(0);
+        else
+            assert_true(confirm());
+    }
+    n_carry = 0;
+    create_scheduler(); /* a new one asks for it again */
+    while (n_carry == 0) assert_true(confirm());
+    assert_int_equal(carry[0].file, 4);
+    const uint64_t back = carry[0].rid;
+    carried(0);
+    assert_int_equal(atomic_load(&entry(back)->swap), TR_JOURNAL_SWAP_NONE);
+    if (back == 3) assert_int_equal(atomic_load(&e->kv_decoded), had);
+    for (uint32_t i = 0; n_carry > 0 || confirm(); i++) {
+        assert_true(i < 1000);
+        if (n_carry > 0) carried(0);
+    }
+    assert_true(tr_scheduler_idle(sched));
+    for (uint64_t rid = 1; rid <= 3; rid++) ended_whole(rid, 30, 60);
+    assert_int_equal(atomic_load(&config.journal->swap_used), 0);
+    assert_int_equal(n_prefilled_rows, 3 * 30);
+    assert_int_equal(stats().preempted_tokens, 0);
+}
+
+/* A write that fails, and an image that does not come back: both are computed again. */
+static void a_swap_that_fails(void **state) {
+    (void)state;
+    create_with_swap(2);
+    assert_int_equal(carry[0].file, 3);
+    carried(1);
+    assert_int_equal(atomic_load(&entry(3)->swap), TR_JOURNAL_SWAP_NONE);
+    assert_int_equal(stats().waiting, 1);
+    run_out(); /* and nothing is tried again at once */
+    assert_int_equal(n_carry, 0);
+    for (uint64_t rid = 1; rid <= 3; rid++) ended_whole(rid, 30, 60);
+
+    create_with_swap(2);
+    carried(0);
+    for (uint32_t i = 0; n_carry > 0 || confirm(); i++) {
+        assert_true(i < 1000);
+        if (n_carry > 0) carried(carry[0].file == 4);
+    }
+    for (uint64_t rid = 1; rid <= 3; rid++) ended_whole(rid, 30, 60);
+    assert_true(stats().swaps_lost > 0);
+    assert_int_equal(atomic_load(&config.journal->swap_used), 0);
+    assert_int_equal(stats().pool_free[0], stats().pool_pages[0]);
+}
+
+/* No room for one more image. */
+static void a_full_swap_space(void **state) {
+    (void)state;
+    create_with_swap(0);
+    assert_int_equal(config.swap_bytes, 0);
+    assert_int_equal(n_carry, 0);
+    run_out();
+    for (uint64_t rid = 1; rid <= 3; rid++) ended_whole(rid, 30, 60);
+}
+
 int main(void) {
     fx = calloc(1, sizeof *fx);
     const struct CMUnitTest tests[] = {
@@ -264,6 +372,9 @@ int main(void) {
         cmocka_unit_test(cancelled_while_it_waits),
         cmocka_unit_test(what_is_in_flight_is_waited_for),
         cmocka_unit_test(a_new_scheduler_goes_on),
+        cmocka_unit_test(swapped_and_back),
+        cmocka_unit_test(a_swap_that_fails),
+        cmocka_unit_test(a_full_swap_space),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     free_all();

@@ -8,10 +8,10 @@
 #include <cmocka.h>
 
 static const tr_transfer_event issues[] = {TR_TRANSFER_ON_ISSUE_MOVE, TR_TRANSFER_ON_ISSUE_RESTORE,
-                                           TR_TRANSFER_ON_ISSUE_SAVE};
+                                           TR_TRANSFER_ON_ISSUE_SWAP, TR_TRANSFER_ON_ISSUE_SAVE};
 
 static bool is_issue(uint32_t e) {
-    for (uint32_t i = 0; i < 3; i++)
+    for (uint32_t i = 0; i < 4; i++)
         if (issues[i] == e) return true;
     return false;
 }
