@@ -25,8 +25,7 @@ typedef struct reader {
     tr_error *err;
 } reader;
 
-/* ---- events ---------------------------------------------------------------------------------------------------------
- */
+/* ---- events ---- */
 
 static const char *where(const reader *r, char out[1100]) {
     snprintf(out, 1100, "%s:%zu", r->path, r->event.start_mark.line + 1);
