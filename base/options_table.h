@@ -28,7 +28,7 @@
 
 #define TR_CMD_COMPANY (TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_PLAN | TR_CMD_EVAL | TR_CMD_BENCH | TR_CMD_SIMULATE)
 #define TR_CMD_MODEL   (TR_CMD_COMPANY | TR_CMD_CALIBRATE)
-#define TR_CMD_LOAD    (TR_CMD_BENCH | TR_CMD_SIMULATE)
+#define TR_CMD_LOAD    (TR_CMD_BENCH | TR_CMD_SIMULATE | TR_CMD_PLAN)
 #define TR_CMD_TEXT    (TR_CMD_EVAL | TR_CMD_TOKENIZE | TR_CMD_CALIBRATE)
 #define TR_CMD_ASK     (TR_CMD_RUN | TR_CMD_GENERATE)
 #define TR_CMD_REMOTE  (TR_CMD_GENERATE | TR_CMD_STATUS | TR_CMD_DRAIN | TR_CMD_STOP)
@@ -234,6 +234,10 @@
       "load: count the requests within these limits; also tpot and e2el")                                              \
     X(COSTS, "", "--costs", 0, TEXT, 0, 0, 0, "", "", "FILE", TR_CMD_PLAN | TR_CMD_BENCH | TR_CMD_SIMULATE,            \
       "what steps and links cost, JSON; bench model measures and writes it")                                           \
+    X(MEASURE, "", "--measure", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_PLAN,                                             \
+      "start the company, measure its costs (half a minute and more), and predict by them; --costs keeps them")        \
+    X(COMPARE, "", "--compare", 0, FLAG, 0, 0, 0, "", "", "", TR_CMD_PLAN,                                             \
+      "predict other topologies too, and say whether two pipelines are worth it")                                      \
     X(REPLICAS, "", "--replicas", 0, U32, 1, 256, 0, "1", "", "N", TR_CMD_SIMULATE,                                    \
       "so many of these companies; a request goes to the one with the fewest tokens open")                             \
     X(SIM_POLICY, "", "--policy", 0, CHOICE, 0, 0, 0, "", "sarathi|prefill-first|decode-first|fcfs|mlfq|gpipe",        \
@@ -242,8 +246,11 @@
 
 /* Where the help of a command says less or something else than the page of all options: X(ID, commands, help). */
 #define TR_OPTION_HELPS(X)                                                                                             \
-    X(BENCH_P, TR_CMD_SIMULATE, "mean prompt length")                                                                  \
-    X(BENCH_N, TR_CMD_SIMULATE, "mean output length")                                                                  \
+    X(BENCH_P, TR_CMD_SIMULATE | TR_CMD_PLAN, "mean prompt length")                                                    \
+    X(BENCH_N, TR_CMD_SIMULATE | TR_CMD_PLAN, "mean output length")                                                    \
+    X(COSTS, TR_CMD_PLAN, "predict by these costs of steps and links; with --measure: write them there")               \
+    X(REQUESTS, TR_CMD_PLAN, "load of the prediction: requests; default 48")                                           \
+    X(CONCURRENCY, TR_CMD_PLAN, "load: requests open at the same time; default 8, with a rate or a trace any number")  \
     X(KV_MEMORY, TR_CMD_SERVE | TR_CMD_PLAN | TR_CMD_SIMULATE,                                                         \
       "KV cache in all, over both pools; default: the smaller of a quarter of the memory and eight full contexts")     \
     X(KV_MEMORY, TR_CMD_RUN, "KV cache in all, over both pools; default: what the prompt and -n need")                 \

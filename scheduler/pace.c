@@ -49,7 +49,10 @@ static void look_at_streams(const tr_scheduler *s, tr_policy_look *look) {
     if (all.rows == 0) return;
     const uint32_t share = tr_pace_share(s, all.rows);
     look->turns = (all.rows + share - 1) / share;
-    look->decode_ns = tr_cost_ns(&s->cost[DECODE], (tr_cost_work){share, all.reads * share / all.rows});
+    const tr_cost_work step = {share, all.reads * share / all.rows};
+    look->decode_ns = tr_cost_ns(&s->cost[DECODE], step);
+    /* Where decode rows have always been in steps with chunks, those say what such a step takes. */
+    if (look->decode_ns == 0 && look->mixes) look->decode_ns = tr_cost_ns(&s->cost[PREFILL], step);
 }
 
 /* Where a pipeline is filled, all its steps last as long as a chunk at the begin of a prompt. */

@@ -287,10 +287,11 @@ static void conclude(bench *b, tr_costs *costs) {
         costs->hop = gap / stages[1]; /* to the next stage, and from the last one back to the first */
     } else {
         costs->whole[1].step += gap;
-        costs->whole[1].least += gap;
+        costs->whole[1].least += costs->whole[1].least > 0 ? gap : 0;
     }
     const double between = wait[0] - costs->hop * (stages[0] - 1);
     costs->message = between > 0 ? between / 2 : 0;
+    if (stages[1] == 1) costs->hop = costs->message; /* no link was seen: it wakes somebody too */
     costs->submit = costs->output = wait[1] / 2;
     costs->move_cell = b->cells > 0 ? b->move_ns / b->cells : 0;
     tr_cli_say("costs fitted with errors of %.1f %% (prefill, %u tests) and %.1f %% (decode, %u tests)", 100 * error[0],

@@ -1,6 +1,7 @@
-/* troupe plan: the resolved placement and memory of a company, for people or as JSON; starts nothing. --verify:
- * cli_verify.h. */
-#include "actors/cli/cli_session.h"
+/* troupe plan: the resolved placement and memory of a company, for people or as JSON; starts nothing, but for
+ * --measure.
+ * --verify: cli_verify.h; what it will do: cli_plan_predict.h. */
+#include "actors/cli/cli_plan_predict.h"
 #include "actors/cli/cli_verify.h"
 #include "base/clock.h"
 #include "model/pack.h"
@@ -182,7 +183,8 @@ static json_t *hosts_json(const tr_cli_session *s) {
     return list;
 }
 
-static void print_json(const tr_cli_session *s, const tr_placement *placement, const memory *m) {
+static void print_json(const tr_cli_session *s, const tr_placement *placement, const memory *m,
+                       const tr_cli_plan_predict *predicted) {
     const tr_company *c = &s->company;
     json_t *root = json_object(), *stages = json_array(), *pools = json_array(), *weights = json_object();
     json_t *cached = json_object();
@@ -211,6 +213,7 @@ static void print_json(const tr_cli_session *s, const tr_placement *placement, c
     json_object_set_new(root, "shared_bytes", json_integer((json_int_t)m->other));
     json_object_set_new(root, "hosts", hosts_json(s));
     json_object_set_new(root, "keys", json_string(s->topology.keys_dir));
+    if (predicted->n) json_object_set_new(root, "prediction", tr_cli_plan_predict_json(predicted));
     char *text = json_dumps(root, JSON_COMPACT);
     if (text) puts(text);
     free(text);
@@ -234,28 +237,34 @@ static void as_planned(const tr_company *c, tr_placement *out) {
 }
 
 static tr_status print_result(tr_cli_session *s, const tr_options *o, const tr_placement *placement, const memory *m,
-                              tr_error *err) {
-    if (tr_options_flag(o, TR_OPTION_JSON))
-        print_json(s, placement, m);
-    else
+                              const tr_costs *costs, tr_error *err) {
+    static tr_cli_plan_predict predicted;
+    if (tr_cli_plan_predict_wanted(o)) TR_TRY(tr_cli_plan_predict_make(s, o, costs, &predicted, err));
+    if (tr_options_flag(o, TR_OPTION_JSON)) {
+        print_json(s, placement, m, &predicted);
+    } else {
         print_text(s, placement, m);
+        tr_cli_plan_predict_print(&predicted);
+    }
     return tr_options_flag(o, TR_OPTION_VERIFY) ? tr_cli_verify(&s->company, err) : TR_OK;
 }
 
 static tr_status show(tr_cli_session *s, tr_options *o, tr_error *err) {
     static tr_placement placement;
+    static tr_costs costs;
     memory m;
     const tr_company_build_want *w = &s->topology.want;
+    if (tr_cli_plan_predict_wanted(o)) TR_TRY(tr_cli_plan_predict_costs(s, o, &costs, err));
     TR_TRY(tr_cli_session_plan(s, err));
     TR_TRY(measure(s, &m, err));
-    if (w->n_nodes > 1) return as_planned(&s->company, &placement), print_result(s, o, &placement, &m, err);
+    if (w->n_nodes > 1) return as_planned(&s->company, &placement), print_result(s, o, &placement, &m, &costs, err);
     tr_placement_want want = {.n_pipelines = w->unified ? 1 : 2,
                               .n_stages = {w->side[0].pp, w->unified ? 0 : w->side[1].pp},
                               .tp = {w->side[0].tp, w->side[1].tp},
                               .max_cores = w->threads,
                               .cores = w->cores};
     TR_TRY(tr_placement_compute(&s->machine, &want, &placement, err));
-    return print_result(s, o, &placement, &m, err);
+    return print_result(s, o, &placement, &m, &costs, err);
 }
 
 int tr_cli_plan(tr_options *o) {

@@ -57,6 +57,7 @@ static tr_status plan(simulation *s, tr_error *err) {
         machine->is_this_system = true; /* as if it were: nothing is started */
         machine->memory_bytes = memory;
     }
+    if (s->costs.memory_gib) machine->memory_bytes = (uint64_t)s->costs.memory_gib << 30;
     return tr_company_build(&session->topology.want, &s->model, machine, &session->company, err);
 }
 

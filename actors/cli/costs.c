@@ -30,6 +30,7 @@ static const struct {
             {"submit_token_us", offsetof(tr_costs, submit_token)},
             {"output_us", offsetof(tr_costs, output)},
             {"reply_us", offsetof(tr_costs, reply)}};
+enum { COUNT_MAX = 1000000 };
 enum { STEP_KEYS = sizeof step_keys / sizeof *step_keys, KEYS = sizeof keys / sizeof *keys };
 
 static double *at(void *base, size_t offset) { return (double *)(void *)((char *)base + offset); }
@@ -72,8 +73,8 @@ static tr_status read_count(const json_t *root, const char *path, const char *ke
     const json_t *value = json_object_get(root, key);
     const json_int_t n = json_integer_value(value);
     if (!value) return TR_OK;
-    if (!json_is_integer(value) || n < 0 || n > 1024)
-        return tr_error_set(err, TR_DATA, "%s: %s is no number from 0 to 1024", path, key);
+    if (!json_is_integer(value) || n < 0 || n > COUNT_MAX)
+        return tr_error_set(err, TR_DATA, "%s: %s is no number from 0 to %d", path, key, COUNT_MAX);
     *out = (uint32_t)n;
     return TR_OK;
 }
@@ -99,6 +100,7 @@ static tr_status read_root(const json_t *root, const char *path, tr_costs *out, 
     for (size_t i = 0; i < KEYS; i++) TR_TRY(read_time(root, path, keys[i].key, at(out, keys[i].at), err));
     TR_TRY(read_count(root, path, "workers", &out->workers, err));
     TR_TRY(read_count(root, path, "cores", &out->cores, err));
+    TR_TRY(read_count(root, path, "memory_gib", &out->memory_gib, err));
     TR_TRY(read_stages(root, path, out, err));
     return read_model(root, path, out, err);
 }

@@ -24,7 +24,7 @@ typedef struct tr_costs {
     uint32_t n_stages[2];                               /* entries of stage; 0: by division */
     tr_simulate_cost stage[2][TR_SCHEDULER_STAGES_MAX]; /* ns */
     double message, hop, hop_row, move, move_cell, submit, submit_token, output, reply; /* ns */
-    uint32_t workers, cores;
+    uint32_t workers, cores, memory_gib;
     bool has_model;
     tr_model_config model; /* with has_model */
 } tr_costs;

@@ -119,6 +119,18 @@ static void leave(tr_simulate *s, const tr_simulate_event *e, uint32_t at) {
     if (step->phase == DECODE) tr_simulate_push(s, p->n_stages > 1 ? s->config->hop_ns : 0, next);
 }
 
+/* To the next stage. */
+static void send(tr_simulate *s, const tr_simulate_event *e, uint32_t at, uint32_t rows) {
+    tr_simulate_server *to = &s->replica[e->replica].pipeline[e->pipeline].stage[e->index + 1];
+    tr_simulate_event next = *e;
+    const uint64_t arrives = s->now + (uint64_t)(s->config->hop_ns + s->config->hop_row_ns * rows);
+    to->input_ns = arrives > to->input_ns ? arrives : to->input_ns;
+    next.kind = SIM_INPUT;
+    next.index++;
+    next.a = at;
+    tr_simulate_push(s, (double)(to->input_ns - s->now), next);
+}
+
 void tr_simulate_stage_computed(tr_simulate *s, const tr_simulate_event *e) {
     tr_simulate_pipeline *p = &s->replica[e->replica].pipeline[e->pipeline];
     tr_simulate_server *server = &p->stage[e->index];
@@ -131,11 +143,7 @@ void tr_simulate_stage_computed(tr_simulate *s, const tr_simulate_event *e) {
     if (e->index + 1 == p->n_stages) {
         leave(s, e, at);
     } else {
-        tr_simulate_event next = *e;
-        next.kind = SIM_INPUT;
-        next.index++;
-        next.a = at;
-        tr_simulate_push(s, s->config->hop_ns + s->config->hop_row_ns * step->n_rows, next);
+        send(s, e, at, step->n_rows);
     }
     start(s, e->replica, e->pipeline, e->index);
 }

@@ -29,8 +29,8 @@ typedef struct tr_simulate_step { /* a STEP that is out */
 typedef struct tr_simulate_server { /* a stage */
     uint32_t actor, current;        /* current: step of the table, or NONE */
     uint32_t head, n;               /* of the queue */
-    uint64_t began_ns;
-    uint32_t *queue; /* [steps_max] steps of the table, in order */
+    uint64_t began_ns, input_ns;    /* input_ns: when the last record on its link is there: none overtakes another */
+    uint32_t *queue;                /* [steps_max] steps of the table, in order */
 } tr_simulate_server;
 
 typedef struct tr_simulate_pipeline {

@@ -92,6 +92,23 @@ class Simulate(unittest.TestCase):
         self.assertEqual(r["completed"], 4)
         self.assertGreater(r["ttft_ms"]["mean"], 0)
 
+    def test_a_plan_predicts(self):
+        path = self.costs(prefill={"step_us": 900, "row_us": 30}, decode={"step_us": 500, "row_us": 40}, hop_us=50)
+        args = ["plan", LLAMA, "-c", "256", "--costs", path, "-p", "100", "-n", "20"]
+        r = self.home.run(*args, "--compare", "--json")
+        self.assertEqual(r.returncode, 0, r.stderr.decode())
+        p = json.loads(r.stdout)["prediction"]
+        self.assertAlmostEqual(p["plan"]["ttft_lone_ms"], 0.9 + 101 * 0.03, places=1)
+        self.assertAlmostEqual(p["plan"]["itl_lone_ms"], 0.54, places=2)
+        self.assertGreater(p["plan"]["output_tok_s"], 100)
+        self.assertIn("prefill_dtype_for_both", p)
+        self.assertGreaterEqual(len(p["candidates"]), 2)
+        text = self.home.run(*args, "--compare").stdout.decode()
+        for word in ("predicted  alone", "between tokens", "disaggregation is", "two precisions in turn"):
+            self.assertIn(word, text)
+        self.assertNotIn("predicted", self.home.run("plan", LLAMA, "-c", "256").stdout.decode())
+        self.assertIn("--measure", self.home.run("plan", LLAMA, "--compare").stderr.decode())
+
 
 if __name__ == "__main__":
     unittest.main()
