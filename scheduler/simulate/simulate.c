@@ -230,9 +230,8 @@ static void step_done(tr_simulate *s, const tr_simulate_event *e) {
     m.as.step_done = (tr_msg_step_done){.epoch = step->epoch,
                                         .step = step->id,
                                         .phase = step->phase == 0 ? TR_PHASE_PREFILL : TR_PHASE_DECODE,
-                                        .sampled = {sampled, step->n_spans}};
-    const tr_simulate_cost *c = &s->config->stage[e->pipeline][p->n_stages - 1].phase[step->phase];
-    m.as.step_done.total_ns = (uint64_t)tr_simulate_step_ns(c, step->n_rows, step->reads, step->n_draws > 0);
+                                        .sampled = {sampled, step->cut ? 0 : step->n_spans}};
+    m.as.step_done.total_ns = (uint64_t)tr_simulate_stage_ns(s, e->pipeline, p->n_stages - 1, step);
     step->used = false;
     tell_msg(s, e->replica, s->config->scheduler.pipeline[e->pipeline].stage[p->n_stages - 1], &m);
 }

@@ -25,17 +25,25 @@ double tr_simulate_step_ns(const tr_simulate_cost *c, uint32_t rows, uint64_t re
     return (bytes > arithmetic ? bytes : arithmetic) + c->read * (double)reads + (draws ? c->draw : 0);
 }
 
+/* A slice takes its part of what all layers of the stage take; drawing belongs to the last one. */
+double tr_simulate_stage_ns(const tr_simulate *s, uint32_t pipeline, uint32_t stage, const tr_simulate_step *step) {
+    const tr_simulate_stage *at = &s->config->stage[pipeline][stage];
+    const tr_simulate_cost *c = &at->phase[step->phase];
+    const uint32_t begin = step->begin > at->lo ? step->begin : at->lo, end = step->end < at->hi ? step->end : at->hi;
+    return tr_simulate_step_ns(c, step->n_rows, step->reads, false) * (end - begin) / (at->hi - at->lo) +
+           (step->n_draws > 0 ? c->draw : 0);
+}
+
 static double cost_of(const tr_simulate *s, uint32_t pipeline, uint32_t stage, const tr_simulate_step *step) {
-    const tr_simulate_cost *c = &s->config->stage[pipeline][stage].phase[step->phase];
     const bool last = stage + 1 == s->config->scheduler.pipeline[pipeline].n_stages;
-    return tr_simulate_step_ns(c, step->n_rows, step->reads, step->n_draws > 0) +
-           (last ? s->config->reply_ns * step->n_draws : 0);
+    return tr_simulate_stage_ns(s, pipeline, stage, step) + (last ? s->config->reply_ns * step->n_draws : 0);
 }
 
 /* Layers of a prefill step that the resharder may have before the step is done. */
 static void tell_layers(tr_simulate *s, const tr_simulate_event *at, const tr_simulate_step *step, double ns) {
     const tr_simulate_stage *stage = &s->config->stage[at->pipeline][at->index];
-    const uint32_t n = stage->hi - stage->lo;
+    const uint32_t lo = step->begin > stage->lo ? step->begin : stage->lo;
+    const uint32_t n = (step->end < stage->hi ? step->end : stage->hi) - lo;
     if (s->config->scheduler.one_pool || step->phase != PREFILL || step->n_rows < PART_ROWS_MIN) return;
     for (uint32_t part = 1; part <= PARTS; part++) {
         const uint32_t layers = n * part / PARTS;
@@ -46,7 +54,7 @@ static void tell_layers(tr_simulate *s, const tr_simulate_event *at, const tr_si
                                              .pipeline = at->pipeline,
                                              .index = at->index,
                                              .a = step->id,
-                                             .b = (uint64_t)step->epoch << 32 | (stage->lo + layers)});
+                                             .b = (uint64_t)step->epoch << 32 | (lo + layers)});
     }
 }
 
@@ -84,7 +92,7 @@ void tr_simulate_stage_take(tr_simulate *s, uint32_t replica, uint32_t pipeline,
     uint32_t i = 0;
     while (p->step[i].used) tr_check(++i < s->steps_max);
     uint32_t draws = 0;
-    for (uint32_t k = 0; k < m->spans.len; k++) draws += m->spans.data[k].flags & FLAG_SAMPLE;
+    for (uint32_t k = 0; k < m->spans.len && m->layer1 == 0; k++) draws += m->spans.data[k].flags & FLAG_SAMPLE;
     p->step[i] = (tr_simulate_step){.used = true,
                                     .epoch = m->epoch,
                                     .phase = m->phase == TR_PHASE_PREFILL ? PREFILL : DECODE,
@@ -93,8 +101,11 @@ void tr_simulate_stage_take(tr_simulate *s, uint32_t replica, uint32_t pipeline,
                                     .n_draws = draws,
                                     .id = m->step,
                                     .source = m->source_step,
+                                    .cut = m->layer1 > 0,
+                                    .begin = m->layer0,
+                                    .end = m->layer1 > 0 ? m->layer1 : s->config->scheduler.layout[0].n_layers,
                                     .reads = reads_of(&s->config->scheduler.layout[0], m)};
-    s->result->rows[p->step[i].phase] += m->tokens.len;
+    if (m->layer0 == 0) s->result->rows[p->step[i].phase] += m->tokens.len;
     tr_simulate_push(s, s->config->message_ns,
                      (tr_simulate_event){.kind = SIM_INPUT, .replica = replica, .pipeline = pipeline, .a = i});
 }
@@ -138,7 +149,7 @@ void tr_simulate_stage_computed(tr_simulate *s, const tr_simulate_event *e) {
     const uint32_t at = server->current;
     const tr_simulate_step *step = &p->step[at];
     sum->busy_ns += s->now - server->began_ns;
-    sum->steps[step->phase]++;
+    sum->steps[step->phase] += step->begin == 0 || e->index > 0;
     server->current = SIM_NONE;
     if (e->index + 1 == p->n_stages) {
         leave(s, e, at);

@@ -20,7 +20,8 @@ typedef enum tr_simulate_kind {
 } tr_simulate_kind;
 
 typedef struct tr_simulate_step { /* a STEP that is out */
-    bool used;
+    bool used, cut;               /* cut: not the last slice */
+    uint32_t begin, end;          /* layers */
     uint32_t epoch, phase, n_spans, n_rows, n_draws;
     uint64_t id, source;
     uint64_t reads;
@@ -68,6 +69,8 @@ enum { SIM_NONE = UINT32_MAX };
 void tr_simulate_push(tr_simulate *s, double delay_ns, tr_simulate_event event);
 
 /* simulate_stage.c */
+/* What a stage computes for a step. */
+double tr_simulate_stage_ns(const tr_simulate *s, uint32_t pipeline, uint32_t stage, const tr_simulate_step *step);
 void tr_simulate_stage_take(tr_simulate *s, uint32_t replica, uint32_t pipeline, const tr_msg_step *m);
 void tr_simulate_stage_input(tr_simulate *s, const tr_simulate_event *e);
 void tr_simulate_stage_computed(tr_simulate *s, const tr_simulate_event *e);

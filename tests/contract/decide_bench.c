@@ -131,7 +131,7 @@ int main(int argc, char **argv) {
     const uint32_t steps = argc > 1 ? (uint32_t)atoi(argv[1]) : 20000;
     bench *b = zeroed(sizeof *b);
     tr_scheduler_config c = {.n_pipelines = 1,
-                             .pipeline = {{.n_stages = 1, .stage = {STAGE}, .max_in_flight = 1, .feeds = true}},
+                             .pipeline = {{.n_stages = 1, .stage = {STAGE}, .max_in_flight = 1}},
                              .frontend = FRONT,
                              .resharder = TR_NOBODY,
                              .fair = 1,

@@ -114,7 +114,7 @@ class Usage(Case):
     def test_commands(self):
         self.fails(64, "did you mean 'run'", "runn")
         self.fails(64, "a command comes first", "--frob")
-        self.fails(69, "not available yet", "top")
+        self.fails(69, "not available yet", "trace")
         self.fails(69, "cannot connect", "bench", "serve", "--url", "http://127.0.0.1:1")
         self.fails(64, "--batch is not for bench serve", "bench", "serve", "-b", "2")
         self.fails(64, "--url is not for bench model", "bench", "model", "--url", "http://127.0.0.1:1")
