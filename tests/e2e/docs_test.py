@@ -183,7 +183,7 @@ class Names(unittest.TestCase):
         cls.options = read("docs/options.md")
         cls.help = subprocess.run([TROUPE, "--help"], capture_output=True, text=True, check=True).stdout
         ours = glob.glob(os.path.join(ROOT, "scripts", "*")) + glob.glob(os.path.join(ROOT, "tests", "tools", "*.py"))
-        ours += [os.path.join(ROOT, f) for f in ("actors/cli/main.c", "actors/supervisor/supervisor.c", "bench/peers_main.py",
+        ours += [os.path.join(ROOT, f) for f in ("actors/cli/main.c", "actors/supervisor/supervisor.c", "bench/peers_main.py", "bench/itl", "bench/kv-store",
                                                  "tests/kernels/checkk.c", "tests/sim/sim_main.c")]
         cls.others = "\n".join(read(f) for f in ours if os.path.isfile(f))
 

@@ -349,6 +349,8 @@ class Trouble(Store):
                 self.assertEqual(want[what][0]["cached"], 0)
                 self.settled(c, "failed", failed + 1)
         for first in (b"-NOAUTH no\x1b[2J\r\n", b"", b"$5\r\nhello\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"):
+            liar.first = good
+            wait_until("it is let in", 20, lambda: c.status()["store"]["up"])
             liar.first, failed = first, c.status()["store"]["failed"]
             liar.cut()
             self.settled(c, "failed", failed + 2)  # closed, and not let in again
