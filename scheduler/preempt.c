@@ -152,6 +152,7 @@ static void begin(tr_scheduler *s, uint32_t slot) {
 
 void tr_preempt_pump(tr_scheduler *s, tr_effects *fx) {
     s->starving = false;
+    if (promises_all(s)) return; /* nobody grows, so nobody gives way */
     for (uint32_t i = 0; i < s->n_running; i++) begin(s, s->running[i]);
     for (uint32_t i = 0; i < s->n_running && !s->starving; i++)
         if (s->sequence[s->running[i]].promised < wanted(s, s->running[i]))

@@ -18,7 +18,7 @@ bool tr_swap_is_out(const tr_scheduler *s, uint32_t slot) {
 }
 
 bool tr_swap_writes(const tr_scheduler *s, uint32_t slot) {
-    return load(&entry_of(s, slot)->swap) == TR_JOURNAL_SWAP_WRITING;
+    return s->config.swap_bytes > 0 && load(&entry_of(s, slot)->swap) == TR_JOURNAL_SWAP_WRITING;
 }
 
 static bool has_space(const tr_scheduler *s, uint32_t slot) {
