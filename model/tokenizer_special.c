@@ -234,6 +234,7 @@ typedef struct marked {
 } marked;
 
 static tr_status add(marked *m, const char *bytes, size_t n) {
+    if (n == 0) return TR_OK;
     if (m->n + n > m->cap) {
         const size_t cap = 2 * (m->n + n) + 64;
         char *more = realloc(m->text, cap);
