@@ -176,5 +176,12 @@ int main(int argc, char **argv) {
     print(b, DONE, "step done");
     print(b, SUBMITTED, "submit");
     print(b, RELEASED, "release");
+    for (int k = 0; k < KINDS; k++) free(b->took[k]);
+    free(c.table[0]);
+    free(c.bitmap[0]);
+    free(c.journal);
+    free(b->s);
+    free(b->fx);
+    free(b);
     return 0;
 }
