@@ -45,7 +45,8 @@ class Tight(unittest.TestCase):
     def texts(self, a, times=1):
         return [[s["tokens"] for s in samples] for samples in a.ends(ENDS * times)]
 
-    def check(self, model, shape, die=(), args=()):
+    def check(self, model, shape, die=(), args=(), enough=lambda status: status["tokens"] > 100):
+        """How many give way depends on when what comes: more is asked until it is enough, if need be."""
         c, a = self.company(model, shape, "--kv-memory", "8M")
         a.send(requests())
         want = self.texts(a)
@@ -56,12 +57,14 @@ class Tight(unittest.TestCase):
         for actor in die:
             c.kill(actor, signal.SIGKILL)
         self.assertEqual(self.texts(a, times), want * times)
-        c.wait_idle()
-        status = c.status()["preemptions"]
-        self.assertGreater(status["count"], 2)
-        if not args:
-            self.assertGreater(status["tokens"], 100)
-        return status
+        for _ in range(8):
+            c.wait_idle()
+            status = c.status()["preemptions"]
+            if status["count"] > 2 and enough(status):
+                return status
+            a.send(requests())
+            self.assertEqual(self.texts(a), want)
+        self.fail("too few gave way: %s" % status)
 
     def test_split(self):
         self.check("llama", "split")
@@ -75,18 +78,18 @@ class Tight(unittest.TestCase):
     def test_deaths(self):
         self.check("llama", "split", ["scheduler", "decode.0", "resharder"])
 
-    def swaps(self, status):
+    def swaps(self, model, shape, die, args):
+        status = self.check(model, shape, die, args, lambda status: status["swapped_in"] > 0)
         self.assertGreater(status["swapped_out"], 0)
-        self.assertGreater(status["swapped_in"], 0)
         self.assertEqual(status["swap_used"], 0)
 
     def test_swap_memory(self):
-        self.swaps(self.check("gemma3", "split", args=["--set", "scheduler.swap_memory=8M"]))
+        self.swaps("gemma3", "split", (), ["--set", "scheduler.swap_memory=8M"])
 
     def test_swap_file_and_deaths(self):
         path = os.path.join(CACHE.cache, "swap")
         args = ["--set", "scheduler.swap_memory=8M", "--set", "scheduler.swap_file=" + path]
-        self.swaps(self.check("llama", "unified", ["scheduler", "resharder"], args))
+        self.swaps("llama", "unified", ["scheduler", "resharder"], args)
         self.doCleanups()
         self.assertEqual(os.path.getsize(path), 0)  # given back at the end
 
