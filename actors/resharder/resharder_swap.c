@@ -21,26 +21,27 @@ typedef struct image {
 } image;
 
 void tr_resharder_swap_init(tr_resharder_swap *s, const tr_company *c, uint8_t *memory) {
-    *s = (tr_resharder_swap){.memory = memory, .fd = -1, .bytes = c->swap_bytes};
+    *s = (tr_resharder_swap){.memory = memory, .path = c->swap_file, .fd = -1, .bytes = c->swap_bytes};
 }
 
-void tr_resharder_swap_end(tr_resharder_swap *s) {
-    if (s->fd >= 0 && ftruncate(s->fd, 0) == 0) close(s->fd);
-    free(s->buffer);
-}
-
-static tr_status open_file(tr_resharder_swap *s, const char *path, tr_error *err) {
+static tr_status open_file(tr_resharder_swap *s, tr_error *err) {
     if (s->memory || s->fd >= 0) return TR_OK;
     if (!s->buffer) s->buffer = malloc(BUFFER);
     if (!s->buffer) return tr_error_set(err, TR_UNAVAILABLE, "no memory");
-    const int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0) return tr_error_set(err, TR_CANNOT_CREATE, "%.300s: %s", path, strerror(errno));
+    const int fd = open(s->path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) return tr_error_set(err, TR_CANNOT_CREATE, "%.300s: %s", s->path, strerror(errno));
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         close(fd);
-        return tr_error_set(err, TR_UNAVAILABLE, "%.300s: another company swaps there", path);
+        return tr_error_set(err, TR_UNAVAILABLE, "%.300s: another company swaps there", s->path);
     }
     s->fd = fd;
     return TR_OK;
+}
+
+void tr_resharder_swap_end(tr_resharder_swap *s) {
+    tr_error none;
+    if (s->bytes > 0 && open_file(s, &none) == TR_OK && s->fd >= 0 && ftruncate(s->fd, 0) == 0) close(s->fd);
+    free(s->buffer);
 }
 
 static tr_status write_at(int fd, const uint8_t *from, size_t bytes, uint64_t at, tr_error *err) {
@@ -141,7 +142,7 @@ tr_status tr_resharder_swap_run(tr_resharder_swap *s, const tr_resharder_file *f
     *bytes_out = tr_kv_swap_bytes(l, e->swap_min, e->swap_end);
     if (*bytes_out == 0 || *bytes_out != e->swap_bytes || *bytes_out > s->bytes || e->swap_at > s->bytes - *bytes_out)
         return tr_error_set(err, TR_INVALID, "the job names no place in the swap space");
-    TR_TRY(open_file(s, f->company->swap_file, err));
+    TR_TRY(open_file(s, err));
     image m = {.space = s,
                .at = e->swap_at + head,
                .end = e->swap_at + head + n * tr_kv_tile_bytes(l->format, l->head_dim),
