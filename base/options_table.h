@@ -120,7 +120,7 @@
     X(ITL_SLO, "scheduler.itl_slo_ms", "--itl-slo-ms", 0, F64, 0, 60000, 0, "0", "", "MS",                             \
       TR_CMD_RUN | TR_CMD_SERVE | TR_CMD_PLAN | TR_CMD_SIMULATE,                                                       \
       "longest time between two tokens of a stream that is wanted, fractions too: prompts get what is left of it; "    \
-      "0: streams keep three quarters of the time")                                                                    \
+      "0: every request an equal share")                                                                               \
     X(KV_MEMORY, "scheduler.kv_memory", "--kv-memory", 0, SIZE, 4096, 1ull << 50, 0, "", "", "SIZE", TR_CMD_COMPANY,   \
       "KV cache in all, over both pools; default: what the request needs; serve: the smaller of a quarter of the "     \
       "memory and eight full contexts")                                                                                \

@@ -46,6 +46,7 @@ static void look_at_streams(const tr_scheduler *s, tr_policy_look *look) {
     for (uint32_t i = 0; i < s->n_running; i++)
         if (decoding(s, s->running[i])) tr_pace_add(s, &all, load(&entry_of(s, s->running[i])->kv_decoded), 1);
     look->streams = all.rows;
+    look->prompts = s->n_running - all.rows;
     if (all.rows == 0) return;
     const uint32_t share = tr_pace_share(s, all.rows);
     look->turns = (all.rows + share - 1) / share;

@@ -12,12 +12,15 @@ static uint32_t decode(const tr_policy_look *l) {
     return DECODE;
 }
 
-/* A stream waits for the decode steps of all turns and a slot between any two of them. Where no objective is named, a
- * slot is a third of a decode step: streams keep three quarters of the machine. An objective that
- * leaves less than a quarter of a decode step is not met: prompts must get on. */
+/* A stream waits for the decode steps of all turns and a slot between any two of them. Where no objective is named,
+ * every sequence has an equal share of the time, a prompt like a stream; a few prompts beside many streams have a
+ * quarter together. An objective that leaves less than a quarter of a decode step is not met: prompts must get on. */
 static uint64_t even(const tr_policy_look *l) {
     if (l->decode_ns == 0) return 0;
-    if (l->slo_ns == 0) return l->mixes ? l->decode_ns + l->decode_ns / 3 : l->decode_ns / 3;
+    if (l->slo_ns == 0) {
+        const uint64_t third = l->decode_ns / 3, share = l->streams ? l->decode_ns * l->prompts / l->streams : 0;
+        return (share > third ? share : third) + (l->mixes ? l->decode_ns : 0);
+    }
     const uint64_t turn = l->slo_ns / (l->turns ? l->turns : 1), least = l->decode_ns + l->decode_ns / 4;
     return (turn > least ? turn : least) - (l->mixes ? 0 : l->decode_ns);
 }

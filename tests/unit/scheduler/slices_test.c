@@ -46,6 +46,7 @@ static void create(tr_scheduler_config *c) {
                                .promise_tok = TR_SCHEDULER_PROMISE_ALL,
                                .one_pool = 1,
                                .context = CONTEXT,
+                               .slo_ns = 4 * MS, /* a decode step takes 3 */
                                .vocab = 100};
     assert_int_equal(tr_kv_layout_init(&c->layout[0], &m, TR_KV_BF16, 16, SLOTS, CONTEXT, pages, &err), TR_OK);
     c->layout[1] = c->layout[0];
