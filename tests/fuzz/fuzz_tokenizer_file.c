@@ -2,28 +2,12 @@
  * everything: what the tables say must then be refused with a one-line reason, or be harmless to use. Seeds: packed
  * vocabularies of both families with model hash 77. */
 #include "base/status.h"
+#include "fuzz_encode.h"
 #include "fuzz_target.h"
 #include "model/tokenizer_file.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static void encode(const tr_tokenizer *t, const char *text, size_t len) {
-    size_t cap = tr_tokenizer_bound(len), n = 0;
-    uint32_t *ids = malloc(cap * sizeof *ids);
-    tr_error err;
-    tr_check(ids != NULL);
-    for (unsigned flags = 0; flags < 4; flags++) {
-        tr_check(tr_tokenizer_encode(t, text, len, flags, ids, cap, &n, &err) == TR_OK && n <= cap);
-        for (size_t i = 0; i < n; i++) {
-            size_t size;
-            tr_check(ids[i] < tr_tokenizer_vocab(t));
-            tr_status s = tr_tokenizer_piece(t, ids[i], true, NULL, 0, &size);
-            tr_check((s == TR_OK || s == TR_EXHAUSTED) && size <= tr_tokenizer_max_piece(t));
-        }
-    }
-    free(ids);
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const char text[] = "ab  aaa\n\n12 don't \xc3\xa9\xe4\xb8\xad\xff<s></s> \xe2\x96\x81<|im_end|>";
@@ -35,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     tr_tokenizer_file_seal(file, size);
     tr_status s = tr_tokenizer_file_view(file, size, "input", 77, &t, &err);
     if (s == TR_OK)
-        encode(t, text, sizeof text - 1);
+        fuzz_encode(t, text, sizeof text - 1);
     else
         tr_check(s == TR_DATA && err.text[0] != 0 && strchr(err.text, '\n') == NULL);
     tr_tokenizer_destroy(&t);
